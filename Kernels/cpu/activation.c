@@ -1,0 +1,55 @@
+// Math:    output = silu(g) · u, silu(g) = g / (1 + e⁻ᵍ).
+// Shapes:  x [tokens, 2 × ffn] (g then u); output [tokens, ffn]; f32.
+// Launch:  threads share rows; a step of few rows stays on the caller.
+// Bound:   bytes of x and output.
+// Checked: ElementwiseTests
+// Source:  Shazeer, "GLU Variants Improve Transformer" (2020)
+
+#ifndef ISA
+
+#include "kernels.h"
+
+/// Elements below which the caller works alone.
+#define GATE_ALONE 16384
+
+typedef struct {
+    const float *x;
+    int64_t tokens;
+    int64_t ffn;
+    float *output;
+} gate_arguments;
+
+#define FAMILY "activation.c"
+#include "each_isa.h"
+
+static const worker_task gate_tasks[CPU_ISA_COUNT] = EACH_ISA(gate_task);
+
+void cpu_gate(cpu_context *context, const float *x, int64_t tokens, int64_t ffn, float *output) {
+    gate_arguments arguments = { x, tokens, ffn, output };
+    if (tokens * ffn < GATE_ALONE) run_alone(context, gate_tasks[context->isa], &arguments);
+    else run_on_all(context, gate_tasks[context->isa], &arguments);
+}
+
+#else
+
+#define gate16 NAME(gate16)
+
+INLINE f32x16 gate16(f32x16 g, f32x16 u) {
+    return g / (exp16(-g) + 1.0f) * u;
+}
+
+static void NAME(gate_task)(void *arguments, const team *team, int worker) {
+    const gate_arguments *a = arguments;
+    int64_t begin, end, whole = a->ffn / 16 * 16;
+    static_share(a->tokens, worker, team->count, &begin, &end);
+    for (int64_t t = begin; t < end; t++) {
+        const float *g = a->x + t * 2 * a->ffn, *u = g + a->ffn;
+        float *output = a->output + t * a->ffn;
+        for (int64_t k = 0; k < whole; k += 16) {
+            *(f32x16 *)(output + k) = gate16(*(const f32x16 *)(g + k), *(const f32x16 *)(u + k));
+        }
+        for (int64_t k = whole; k < a->ffn; k++) output[k] = gate16((f32x16)g[k], (f32x16)u[k])[0];
+    }
+}
+
+#endif

@@ -1,0 +1,91 @@
+// What the kernel families share: the context, running a task on its threads, and scratch memory. Private.
+
+#ifndef KERNELS_H
+#define KERNELS_H
+
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "CPUKernels.h"
+
+/// Rows of scratch memory that are kept for reuse, by use.
+typedef enum {
+    SCRATCH_ACTIVATIONS,
+    SCRATCH_ROTARY,
+    SCRATCH_ATTENTION,
+    SCRATCH_PARTIALS,
+    SCRATCH_ITEMS,
+    SCRATCH_SAMPLING,
+    SCRATCH_COUNT,
+} scratch_use;
+
+typedef struct {
+    void *address;
+    uint64_t bytes;
+} scratch_area;
+
+/// What `cpu_rotate` remembers of its last table of cosines and sines; the table is in SCRATCH_ROTARY.
+typedef struct {
+    int64_t tokens;
+    int64_t frequency_count;
+} rotary_cache;
+
+typedef struct worker_pool worker_pool;
+
+struct cpu_context {
+    int isa;
+    worker_pool *pool;
+    scratch_area scratch[SCRATCH_COUNT];
+    rotary_cache rotary;
+};
+
+/// A counter that threads take work from; alone on its cache line.
+typedef struct {
+    alignas(64) _Atomic int64_t next;
+    char padding[56];
+} work_counter;
+
+static inline int64_t take_work(work_counter *counter, int64_t count) {
+    return atomic_fetch_add_explicit(&counter->next, count, memory_order_relaxed);
+}
+
+/// The threads that run a task together.
+typedef struct {
+    worker_pool *pool;
+    int count;
+} team;
+
+typedef void (*worker_task)(void *arguments, const team *team, int worker);
+
+worker_pool *worker_pool_create(int threads);
+void worker_pool_destroy(worker_pool *pool);
+int worker_pool_threads(const worker_pool *pool);
+
+/// Runs `task` once on every thread, the caller's as worker 0; returns when all have finished.
+void run_on_all(cpu_context *context, worker_task task, void *arguments);
+/// The same for a task whose threads take work from a counter and never wait for each other: a thread that is still
+/// asleep when the work is done is not waited for.
+void run_on_available(cpu_context *context, worker_task task, void *arguments);
+/// Runs `task` on the caller alone, waking nobody: for work shorter than a wake-up.
+void run_alone(cpu_context *context, worker_task task, void *arguments);
+/// Inside a task: waits until every thread of the team has come here.
+void team_barrier(const team *team);
+
+/// The contiguous share of `count` items that `worker` of `workers` gets.
+static inline void static_share(int64_t count, int worker, int workers, int64_t *begin, int64_t *end) {
+    *begin = count * worker / workers;
+    *end = count * (worker + 1) / workers;
+}
+
+/// At least `bytes` bytes, 64-byte aligned, kept until a larger request of the same use; NULL when out of memory.
+/// The content survives as long as no larger request comes.
+void *scratch(cpu_context *context, scratch_use use, uint64_t bytes);
+
+static inline int64_t round_up(int64_t value, int64_t multiple) {
+    return (value + multiple - 1) / multiple * multiple;
+}
+
+#endif

@@ -1,0 +1,358 @@
+// Math:    output[t][r] (+)= Σ_k W[r][k] · x[t][k]. Quantized weights: x is rounded to 8 bits in blocks of 32
+//          (x ≈ d_x · q_x), so that a block's sum is d_w · d_x · Σ (q_w − offset) · q_x [+ m_w · d_x · Σ q_x].
+// Shapes:  x [tokens, columns], W [rows, columns], output [tokens, rows]; all f32 but W.
+// Launch:  tiles of row groups × tokens; threads take runs of row groups, never parts of a row. Every tile sums a
+//          row's blocks in the same order with the same roundings: results do not depend on tile, batch or threads.
+// Bound:   one token: bytes of W. Many: 8-bit multiply-adds; fractions of both are recorded in docs/benchmarks.
+// Checked: LinearTests (f64 reference, every format and instruction set; bitwise over batches and threads)
+// Source:  interleaved rows: ik_llama.cpp's R4/R8/R16 formats; block format: GGUF's Q8_1 for activations.
+//
+// Layout of a quantized row group (R = ISA_ROWS rows), one block of 32 columns after another:
+//   f16 scale of every row; Q4_1: f16 minimum of every row; then for i = 0…3 (Q4) or 0…7 (Q8) 4 bytes of every row.
+// In Q4 these bytes hold columns 4i…4i+3 in their low halves and 16+4i…16+4i+3 in their high halves, as GGUF's own
+// blocks do, so packing moves 32-bit words only. Q8 bytes are stored plus 128. Float groups: column k of every row.
+
+#ifndef ISA
+
+#include "linear.h"
+
+#define FAMILY "linear.c"
+#include "each_isa.h"
+
+static const worker_task linear_tasks[CPU_ISA_COUNT] = EACH_ISA(linear_task);
+
+bool cpu_linear(
+    cpu_context *context, const float *x, int64_t tokens, int64_t x_stride, const cpu_weight *weight, float *output,
+    int64_t output_stride, bool accumulate) {
+    if (tokens == 0) return true;
+    linear_arguments arguments = {
+        .x = x, .tokens = tokens, .x_stride = x_stride, .weight = weight, .output = output,
+        .output_stride = output_stride, .accumulate = accumulate,
+    };
+    for (int64_t i = 0; i < weight->segment_count; i++) {
+        arguments.has_quantized |= weight_is_quantized(weight->segments[i].format);
+    }
+    if (arguments.has_quantized) {
+        int workers = worker_pool_threads(context->pool);
+        arguments.is_private = tokens <= PRIVATE_TOKENS;
+        arguments.scratch_stride = activation_bytes(tokens, weight->columns);
+        uint64_t copies = arguments.is_private ? (uint64_t)workers : 1;
+        arguments.scratch = scratch(context, SCRATCH_ACTIVATIONS, copies * (uint64_t)arguments.scratch_stride);
+        if (arguments.scratch == NULL) return false;
+    }
+    if (tokens * weight->rows * weight->columns < ALONE_PRODUCTS) {
+        run_alone(context, linear_tasks[context->isa], &arguments);
+    } else if (arguments.has_quantized && !arguments.is_private) {
+        run_on_all(context, linear_tasks[context->isa], &arguments);
+    } else {
+        run_on_available(context, linear_tasks[context->isa], &arguments);
+    }
+    return true;
+}
+
+#else
+
+#define quantize_row NAME(quantize_row)
+#define store_rows NAME(store_rows)
+#define prefetch_next NAME(prefetch_next)
+#define tile_q4 NAME(tile_q4)
+#define tile_q8 NAME(tile_q8)
+#define tile_float NAME(tile_float)
+#define run_tile NAME(run_tile)
+#define run_pairs NAME(run_pairs)
+#define load_columns NAME(load_columns)
+
+/// Rounds one row to 8 bits in blocks of 32. A block that is not finite gets a NaN scale, so that it is not lost.
+INLINE void quantize_row(const float *x, int64_t blocks, int8_t *q, block_scale *scales) {
+    for (int64_t b = 0; b < blocks; b++, x += 32, q += 32, scales++) {
+        f32x16 low = *(const f32x16 *)x, high = *(const f32x16 *)(x + 16);
+        // As integers, magnitudes order like the floats they are, and NaN is the largest.
+        s32x16 low_size = (s32x16)low & 0x7FFFFFFF, high_size = (s32x16)high & 0x7FFFFFFF;
+        float largest = max16((f32x16)(low_size > high_size ? low_size : high_size));
+        s32x16 is_special = (low_size > 0x7F7FFFFF) | (high_size > 0x7F7FFFFF);
+        bool is_finite = sum16((f32x16)(is_special & 0x3F800000)) == 0;
+        if (!is_finite) {
+            memset(q, 0, 32);
+            *scales = (block_scale){ __builtin_nanf(""), __builtin_nanf(""), 0 };
+            continue;
+        }
+        if (largest < 0x1p-100f) {
+            memset(q, 0, 32);
+            *scales = (block_scale){ 0, 0, 0 };
+            continue;
+        }
+        float inverse = 127.0f / largest;
+        // Adding 1.5 · 2²³ rounds to the nearest integer, ties to even.
+        s32x16 q_low = (s32x16)(low * inverse + 12582912.0f) - 0x4B400000;
+        s32x16 q_high = (s32x16)(high * inverse + 12582912.0f) - 0x4B400000;
+        *(s8x16 *)q = __builtin_convertvector(q_low, s8x16);
+        *(s8x16 *)(q + 16) = __builtin_convertvector(q_high, s8x16);
+        s32x16 both = q_low + q_high;
+        s32x8 eight = both.lo + both.hi;
+        int32_t sum = 0;
+        for (int i = 0; i < 8; i++) sum += eight[i];
+        float scale = largest / 127.0f;
+        *scales = (block_scale){ scale, scale * (float)sum, sum };
+    }
+}
+
+/// Writes the sums of one row group for one token; `count` rows of it exist.
+INLINE void store_rows(float *output, rows_f32 sums, int64_t count, bool accumulate) {
+    if (count >= ISA_ROWS) {
+        if (accumulate) sums += *(const rows_f32 *)output;
+        *(rows_f32 *)output = sums;
+        return;
+    }
+    float values[ISA_ROWS];
+    *(rows_f32 *)values = sums;
+    for (int64_t i = 0; i < count; i++) output[i] = accumulate ? output[i] + values[i] : values[i];
+}
+
+/// Asks for the same block of the next tile's row groups: by the time they are wanted, memory has delivered them.
+INLINE void prefetch_next(const uint8_t *w, int groups, int64_t group_bytes, int64_t block_bytes) {
+    UNROLL for (int g = 0; g < groups; g++) {
+        UNROLL for (int64_t at = 0; at < block_bytes; at += 64) {
+            __builtin_prefetch(w + (groups + g) * group_bytes + at, 0, 3);
+        }
+    }
+}
+
+/// Sums of `groups` row groups of a 4-bit format × `token_count` tokens.
+INLINE void tile_q4(
+    const uint8_t *w, int64_t group_bytes, int64_t blocks, bool has_minimum, const quantized_rows *x, int64_t token,
+    int groups, int token_count, rows_f32 sums[MAX_TILE_SUMS]) {
+    const int64_t block_bytes = (has_minimum ? 20 : 18) * ISA_ROWS;
+    const int64_t header = (has_minimum ? 4 : 2) * ISA_ROWS;
+    UNROLL for (int i = 0; i < groups * token_count; i++) sums[i] = (rows_f32)0.0f;
+    const int8_t *q = x->values + token * x->columns;
+    const block_scale *scales = x->scales + token * blocks;
+    for (int64_t b = 0; b < blocks; b++, w += block_bytes, q += 32, scales++) {
+        rows_dot dots[MAX_TILE_SUMS];
+        UNROLL for (int i = 0; i < groups * token_count; i++) dots[i] = (rows_dot)0;
+        prefetch_next(w, groups, group_bytes, block_bytes);
+        UNROLL for (int i = 0; i < 4; i++) {
+            rows_u8 low[MAX_TILE_GROUPS], high[MAX_TILE_GROUPS];
+            UNROLL for (int g = 0; g < groups; g++) {
+                rows_u8 both = *(const rows_u8 *)(w + g * group_bytes + header + i * 4 * ISA_ROWS);
+                low[g] = both & 15;
+                high[g] = (rows_u8)((rows_dot)both >> 4) & 15;
+            }
+            UNROLL for (int t = 0; t < token_count; t++) {
+                rows_dot x_low = splat_word(q + t * x->columns + 4 * i);
+                rows_dot x_high = splat_word(q + t * x->columns + 16 + 4 * i);
+                UNROLL for (int g = 0; g < groups; g++) {
+                    rows_dot dot = dots[g * token_count + t];
+                    dots[g * token_count + t] = dot_step(dot_step(dot, low[g], x_low), high[g], x_high);
+                }
+            }
+        }
+        UNROLL for (int g = 0; g < groups; g++) {
+            rows_f32 scale = load_rows_f16(w + g * group_bytes);
+            rows_f32 minimum = has_minimum ? load_rows_f16(w + g * group_bytes + 2 * ISA_ROWS) : (rows_f32)0.0f;
+            UNROLL for (int t = 0; t < token_count; t++) {
+                block_scale s = scales[t * blocks];
+                rows_f32 sum = sums[g * token_count + t];
+#if ISA_DOT == DOT_PAIRS
+                rows_s32 dot = dot_finish(dots[g * token_count + t], 1);
+#else
+                rows_s32 dot = dots[g * token_count + t];
+#endif
+                if (!has_minimum) dot -= s.sum * 8;
+                sum = fma_rows(__builtin_convertvector(dot, rows_f32), scale * s.scale, sum);
+                if (has_minimum) sum = fma_rows(minimum, (rows_f32)s.scaled_sum, sum);
+                sums[g * token_count + t] = sum;
+            }
+        }
+    }
+}
+
+/// Sums of `groups` row groups of Q8_0 × `token_count` tokens. Where sums are 16-bit pairs, the bytes are taken as
+/// two planes of 4 bits, each of which cannot overflow.
+INLINE void tile_q8(
+    const uint8_t *w, int64_t group_bytes, int64_t blocks, const quantized_rows *x, int64_t token,
+    int groups, int token_count, rows_f32 sums[MAX_TILE_SUMS]) {
+    const int64_t block_bytes = 34 * ISA_ROWS;
+    UNROLL for (int i = 0; i < groups * token_count; i++) sums[i] = (rows_f32)0.0f;
+    const int8_t *q = x->values + token * x->columns;
+    const block_scale *scales = x->scales + token * blocks;
+    for (int64_t b = 0; b < blocks; b++, w += block_bytes, q += 32, scales++) {
+        rows_dot dots[MAX_TILE_SUMS];
+        UNROLL for (int i = 0; i < groups * token_count; i++) dots[i] = (rows_dot)0;
+#if ISA_DOT == DOT_PAIRS
+        rows_dot high_dots[MAX_TILE_SUMS];
+        UNROLL for (int i = 0; i < groups * token_count; i++) high_dots[i] = (rows_dot)0;
+#endif
+        prefetch_next(w, groups, group_bytes, block_bytes);
+        UNROLL for (int i = 0; i < 8; i++) {
+            UNROLL for (int g = 0; g < groups; g++) {
+                rows_u8 bytes = *(const rows_u8 *)(w + g * group_bytes + 2 * ISA_ROWS + i * 4 * ISA_ROWS);
+#if ISA_DOT == DOT_PAIRS
+                rows_u8 low = bytes & 15, high = (rows_u8)((rows_dot)bytes >> 4) & 15;
+#endif
+                UNROLL for (int t = 0; t < token_count; t++) {
+                    rows_dot x_word = splat_word(q + t * x->columns + 4 * i);
+#if ISA_DOT == DOT_PAIRS
+                    dots[g * token_count + t] = dot_step(dots[g * token_count + t], low, x_word);
+                    high_dots[g * token_count + t] = dot_step(high_dots[g * token_count + t], high, x_word);
+#else
+                    dots[g * token_count + t] = dot_step(dots[g * token_count + t], bytes, x_word);
+#endif
+                }
+            }
+        }
+        UNROLL for (int g = 0; g < groups; g++) {
+            rows_f32 scale = load_rows_f16(w + g * group_bytes);
+            UNROLL for (int t = 0; t < token_count; t++) {
+                block_scale s = scales[t * blocks];
+#if ISA_DOT == DOT_PAIRS
+                rows_s32 dot = dot_finish(dots[g * token_count + t], 1);
+                dot += dot_finish(high_dots[g * token_count + t], 16);
+#else
+                rows_s32 dot = dots[g * token_count + t];
+#endif
+                dot -= s.sum * 128;
+                sums[g * token_count + t] =
+                    fma_rows(__builtin_convertvector(dot, rows_f32), scale * s.scale, sums[g * token_count + t]);
+            }
+        }
+    }
+}
+
+/// Column `k` of a float row group.
+INLINE rows_f32 load_columns(const uint8_t *w, int32_t format, int64_t k) {
+    if (format == CPU_WEIGHT_F32) return *(const rows_f32 *)(w + k * 4 * ISA_ROWS);
+    if (format == CPU_WEIGHT_F16) return load_rows_f16(w + k * 2 * ISA_ROWS);
+#if ISA_ROWS == 8
+    u32x8 bits = __builtin_convertvector(*(const u16x8 *)(w + k * 2 * ISA_ROWS), u32x8);
+    return (f32x8)(bits << 16);
+#else
+    return widen_bf16(*(const u16x16 *)(w + k * 2 * ISA_ROWS));
+#endif
+}
+
+/// Sums of `groups` row groups of a float format × `token_count` tokens.
+INLINE void tile_float(
+    const uint8_t *w, int64_t group_bytes, int64_t columns, int32_t format, const float *x, int64_t x_stride,
+    int groups, int token_count, rows_f32 sums[MAX_TILE_SUMS]) {
+    UNROLL for (int i = 0; i < groups * token_count; i++) sums[i] = (rows_f32)0.0f;
+    for (int64_t k = 0; k < columns; k++) {
+        rows_f32 column[MAX_TILE_GROUPS];
+        UNROLL for (int g = 0; g < groups; g++) column[g] = load_columns(w + g * group_bytes, format, k);
+        UNROLL for (int t = 0; t < token_count; t++) {
+            rows_f32 value = (rows_f32)x[t * x_stride + k];
+            UNROLL for (int g = 0; g < groups; g++) {
+                sums[g * token_count + t] = fma_rows(column[g], value, sums[g * token_count + t]);
+            }
+        }
+    }
+}
+
+/// One tile, two row groups × `token_count` tokens (a constant, as `format` is): sums and writes them.
+INLINE void run_tile(
+    const linear_arguments *a, const quantized_rows *x, const cpu_segment *segment, int64_t group, int64_t token,
+    int32_t format, int token_count) {
+    rows_f32 sums[MAX_TILE_SUMS];
+    int64_t columns = a->weight->columns, blocks = columns / 32, bytes = group_bytes(format, ISA_ROWS, columns);
+    const uint8_t *w = segment->data + group * bytes;
+    // Row groups that are multiplied together. One token: memory delivers one stream faster than two. Q8_0 in pairs
+    // of 16 bits: two planes for each sum leave no registers for a second group.
+    const bool is_float = format <= CPU_WEIGHT_BF16;
+    const int groups = is_float || (token_count > 1 && !(ISA_DOT == DOT_PAIRS && format == CPU_WEIGHT_Q8_0)) ? 2 : 1;
+    UNROLL for (int g = 0; g < 2; g += groups, w += groups * bytes) {
+        rows_f32 *sums_g = sums + g * token_count;
+        if (format == CPU_WEIGHT_Q4_0 || format == CPU_WEIGHT_Q4_1) {
+            tile_q4(w, bytes, blocks, format == CPU_WEIGHT_Q4_1, x, token, groups, token_count, sums_g);
+        } else if (format == CPU_WEIGHT_Q8_0) {
+            tile_q8(w, bytes, blocks, x, token, groups, token_count, sums_g);
+        } else {
+            const float *row = a->x + token * a->x_stride;
+            tile_float(w, bytes, columns, format, row, a->x_stride, groups, token_count, sums_g);
+        }
+    }
+    UNROLL for (int t = 0; t < token_count; t++) {
+        float *output = a->output + (token + t) * a->output_stride + segment->first_row + group * ISA_ROWS;
+        UNROLL for (int g = 0; g < 2; g++) {
+            int64_t rows = segment->rows - (group + g) * ISA_ROWS;
+            store_rows(output + g * ISA_ROWS, sums[g * token_count + t], rows, a->accumulate);
+        }
+    }
+}
+
+// Every tile is a function of its own: in one large function the compiler runs out of registers.
+#define TILE(name, format, tokens) \
+    static NOINLINE void NAME(name)( \
+        const linear_arguments *a, const quantized_rows *x, const cpu_segment *segment, int64_t group, \
+        int64_t token) { \
+        run_tile(a, x, segment, group, token, format, tokens); \
+    }
+#define TILES(name, format) TILE(name##_1, format, 1) TILE(name##_2, format, 2) TILE(name##_4, format, 4)
+TILES(tile_f32, CPU_WEIGHT_F32)
+TILES(tile_f16, CPU_WEIGHT_F16)
+TILES(tile_bf16, CPU_WEIGHT_BF16)
+TILES(tile_q8_0, CPU_WEIGHT_Q8_0)
+TILES(tile_q4_0, CPU_WEIGHT_Q4_0)
+TILES(tile_q4_1, CPU_WEIGHT_Q4_1)
+#define TILES_OF(name) { NAME(name##_1), NAME(name##_2), NAME(name##_4) }
+
+/// The tiles of 1, 2 and 4 tokens of each format, by CPU_WEIGHT_*.
+static void (*const NAME(tiles)[][3])(
+    const linear_arguments *, const quantized_rows *, const cpu_segment *, int64_t, int64_t) = {
+    TILES_OF(tile_f32), TILES_OF(tile_f16), TILES_OF(tile_bf16),
+    TILES_OF(tile_q8_0), TILES_OF(tile_q4_0), TILES_OF(tile_q4_1),
+};
+
+/// `count` pairs of row groups of a segment × all tokens: the weights stay in the first cache while the tokens pass.
+static void run_pairs(
+    const linear_arguments *a, const quantized_rows *x, const cpu_segment *segment, int64_t pair, int64_t count) {
+    for (int64_t group = 2 * pair; group < 2 * (pair + count); group += 2) {
+        int64_t token = 0;
+        for (; token + 4 <= a->tokens; token += 4) NAME(tiles)[segment->format][2](a, x, segment, group, token);
+        if (token + 2 <= a->tokens) {
+            NAME(tiles)[segment->format][1](a, x, segment, group, token);
+            token += 2;
+        }
+        if (token < a->tokens) NAME(tiles)[segment->format][0](a, x, segment, group, token);
+    }
+}
+
+#undef TILE
+#undef TILES
+#undef TILES_OF
+
+static void NAME(linear_task)(void *arguments, const team *team, int worker) {
+    linear_arguments *a = arguments;
+    int64_t columns = a->weight->columns, blocks = columns / 32;
+    quantized_rows x = { .columns = columns };
+    if (a->has_quantized) {
+        uint8_t *base = a->scratch + (a->is_private ? worker * a->scratch_stride : 0);
+        x.scales = (block_scale *)base;
+        x.values = (int8_t *)(base + round_up(a->tokens * blocks * (int64_t)sizeof(block_scale), 64));
+        int64_t begin = 0, end = a->tokens;
+        if (!a->is_private) static_share(a->tokens, worker, team->count, &begin, &end);
+        for (int64_t t = begin; t < end; t++) {
+            quantize_row(a->x + t * a->x_stride, blocks, x.values + t * columns, x.scales + t * blocks);
+        }
+        if (!a->is_private) team_barrier(team);
+    }
+    int64_t total = 0;
+    for (int64_t i = 0; i < a->weight->segment_count; i++) {
+        total += row_pairs(a->weight->segments[i].rows, ISA_ROWS);
+    }
+    // About eight runs for each thread, so that a thread which the system interrupts does not hold up the others.
+    int64_t run = round_up(total / (8 * team->count) + 1, 2);
+    for (;;) {
+        int64_t first = take_work(&a->next_pair, run), end = first + run;
+        if (first >= total) return;
+        int64_t offset = 0;
+        for (int64_t i = 0; i < a->weight->segment_count; i++) {
+            const cpu_segment *segment = &a->weight->segments[i];
+            int64_t pairs = row_pairs(segment->rows, ISA_ROWS);
+            int64_t from = first > offset ? first : offset;
+            int64_t to = end < offset + pairs ? end : offset + pairs;
+            if (from < to) run_pairs(a, &x, segment, from - offset, to - from);
+            offset += pairs;
+        }
+    }
+}
+
+#endif

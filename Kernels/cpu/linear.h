@@ -1,0 +1,70 @@
+// What packing and multiplying weights agree on. Private.
+
+#ifndef LINEAR_H
+#define LINEAR_H
+
+#include "kernels.h"
+
+/// Up to this many rows every thread rounds all of them for itself: a few microseconds, and no thread waits for another.
+#define PRIVATE_TOKENS 32
+/// Products below which waking the other threads costs more than it saves.
+#define ALONE_PRODUCTS 32768
+#define MAX_TILE_GROUPS 2
+#define MAX_TILE_SUMS 8
+
+/// Scale of a block of 32 activations, the scale times their sum, and their sum (as 8-bit integers).
+typedef struct {
+    float scale;
+    float scaled_sum;
+    int32_t sum;
+} block_scale;
+
+/// Activations rounded to 8 bits: values [tokens, columns], scales [tokens, columns / 32].
+typedef struct {
+    int8_t *values;
+    block_scale *scales;
+    int64_t columns;
+} quantized_rows;
+
+typedef struct {
+    const float *x;
+    int64_t tokens;
+    int64_t x_stride;
+    const cpu_weight *weight;
+    float *output;
+    int64_t output_stride;
+    bool accumulate;
+    bool has_quantized;
+    /// Whether every thread has its own copy of the rounded activations, `scratch_stride` bytes apart.
+    bool is_private;
+    uint8_t *scratch;
+    int64_t scratch_stride;
+    work_counter next_pair;
+} linear_arguments;
+
+static inline bool weight_is_quantized(int32_t format) {
+    return format >= CPU_WEIGHT_Q8_0;
+}
+
+/// Tiles are two row groups high, so groups come in pairs; what a last pair lacks is zero and its sums are dropped.
+static inline int64_t row_pairs(int64_t rows, int64_t group) {
+    return (rows + 2 * group - 1) / (2 * group);
+}
+
+/// Bytes of `rows` interleaved rows.
+static inline int64_t group_bytes(int32_t format, int64_t rows, int64_t columns) {
+    switch (format) {
+    case CPU_WEIGHT_F32: return columns * 4 * rows;
+    case CPU_WEIGHT_F16:
+    case CPU_WEIGHT_BF16: return columns * 2 * rows;
+    case CPU_WEIGHT_Q8_0: return columns / 32 * 34 * rows;
+    case CPU_WEIGHT_Q4_0: return columns / 32 * 18 * rows;
+    default: return columns / 32 * 20 * rows;
+    }
+}
+
+static inline int64_t activation_bytes(int64_t tokens, int64_t columns) {
+    return round_up(tokens * (columns / 32) * (int64_t)sizeof(block_scale), 64) + round_up(tokens * columns, 64);
+}
+
+#endif

@@ -1,0 +1,433 @@
+// Math:    greedy: argmax. Otherwise p = softmax(x / temperature), then min-p, top-k and top-p in that order, then a
+//          draw by inverting the cumulative distribution in order of token id at a point given by (seed, position).
+//          Log-probabilities are those of softmax(x), whatever the parameters.
+// Shapes:  logits [rows, vocab] f32.
+// Launch:  threads take rows. No sort: a bound that no kept token can miss leaves a short list of candidates, and of
+//          these only the bucket of a histogram in which the filter's limit falls is sorted. Equal logits rank by id.
+// Bound:   bytes of logits, read up to four times.
+// Checked: SamplingTests (χ², sets against a sort, Philox against published vectors)
+// Source:  Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (2011); order of filters: vLLM
+
+#ifndef ISA
+
+#include <math.h>
+
+#include "kernels.h"
+
+enum { BUCKETS = 1024, MAXIMUM_BLOCK = 64, SUM_BLOCK = 1024 };
+/// e⁻⁹⁶ is 0 in `exp16`, so that every token of positive weight falls into a bucket before the last.
+#define BUCKETS_PER_NAT (BUCKETS / 96.0f)
+/// Temperatures below this choose the most likely token.
+#define LEAST_TEMPERATURE 1e-5f
+
+/// One thread's memory: weights [vocab], candidates and ranked [vocab], histograms [BUCKETS], and one number for each
+/// block of a row.
+typedef struct {
+    float *weights;
+    int32_t *candidates;
+    int32_t *ranked;
+    double *sums;
+    float *maxima;
+    double *masses;
+    int64_t *counts;
+} sampling_workspace;
+
+typedef struct {
+    const float *logits;
+    int64_t rows;
+    int64_t vocab;
+    const cpu_sampling_row *parameters;
+    const cpu_sampling_results *results;
+    uint8_t *workspaces;
+    int64_t workspace_stride;
+    work_counter next;
+} sample_arguments;
+
+static int64_t sampling_bytes(int64_t vocab) {
+    return round_up(vocab * 4, 64) * 3 + BUCKETS * 16 + round_up((vocab / SUM_BLOCK + 1) * 8, 64)
+        + round_up((vocab / MAXIMUM_BLOCK + 1) * 4, 64);
+}
+
+static sampling_workspace sampling_workspace_at(uint8_t *base, int64_t vocab) {
+    int64_t row = round_up(vocab * 4, 64);
+    sampling_workspace w;
+    w.weights = (float *)base;
+    w.candidates = (int32_t *)(base + row);
+    w.ranked = (int32_t *)(base + 2 * row);
+    w.masses = (double *)(base + 3 * row);
+    w.counts = (int64_t *)(w.masses + BUCKETS);
+    w.sums = (double *)(w.counts + BUCKETS);
+    w.maxima = (float *)((uint8_t *)w.sums + round_up((vocab / SUM_BLOCK + 1) * 8, 64));
+    return w;
+}
+
+void cpu_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t output[4]) {
+    uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3], k0 = key[0], k1 = key[1];
+    for (int round = 0; round < 10; round++) {
+        uint64_t product0 = (uint64_t)0xD2511F53 * c0, product1 = (uint64_t)0xCD9E8D57 * c2;
+        uint32_t next0 = (uint32_t)(product1 >> 32) ^ c1 ^ k0, next2 = (uint32_t)(product0 >> 32) ^ c3 ^ k1;
+        c1 = (uint32_t)product1;
+        c3 = (uint32_t)product0;
+        c0 = next0;
+        c2 = next2;
+        k0 += 0x9E3779B9;
+        k1 += 0xBB67AE85;
+    }
+    output[0] = c0;
+    output[1] = c1;
+    output[2] = c2;
+    output[3] = c3;
+}
+
+/// A number in [0, 1) that depends on seed and position only.
+static double uniform(uint64_t seed, uint64_t position) {
+    uint32_t counter[4] = { (uint32_t)position, (uint32_t)(position >> 32), 0, 0 };
+    uint32_t key[2] = { (uint32_t)seed, (uint32_t)(seed >> 32) };
+    uint32_t words[4];
+    cpu_philox(counter, key, words);
+    return (double)(((uint64_t)words[1] << 32 | words[0]) >> 11) * 0x1p-53;
+}
+
+/// Whether token `a` ranks below token `b`: a lower logit, or an equal one and a higher id.
+static inline bool ranks_below(const float *logits, int32_t a, int32_t b) {
+    return logits[a] < logits[b] || (logits[a] == logits[b] && a > b);
+}
+
+static void sift_down(const float *logits, int32_t *heap, int64_t root, int64_t count) {
+    for (;;) {
+        int64_t child = 2 * root + 1;
+        if (child >= count) return;
+        if (child + 1 < count && ranks_below(logits, heap[child + 1], heap[child])) child += 1;
+        if (!ranks_below(logits, heap[child], heap[root])) return;
+        int32_t swap = heap[root];
+        heap[root] = heap[child];
+        heap[child] = swap;
+        root = child;
+    }
+}
+
+/// Sorts token ids, the most likely first.
+static void rank(const float *logits, int32_t *tokens, int64_t count) {
+    for (int64_t root = count / 2 - 1; root >= 0; root--) sift_down(logits, tokens, root, count);
+    for (int64_t end = count - 1; end > 0; end--) {
+        int32_t swap = tokens[0];
+        tokens[0] = tokens[end];
+        tokens[end] = swap;
+        sift_down(logits, tokens, 0, end);
+    }
+}
+
+static inline int64_t bucket_of(float logit, float highest, float inverse_temperature) {
+    float distance = (highest - logit) * inverse_temperature * BUCKETS_PER_NAT;
+    return distance < (float)(BUCKETS - 1) ? (int64_t)distance : BUCKETS - 1;
+}
+
+/// Keeps, of `count` candidates in order of id, the best `keep_count`, or the best that bring the mass to
+/// `keep_mass`. Returns how many are left; they stay in order of id.
+static int64_t keep_best(
+    const float *logits, int64_t count, float highest, float inverse_temperature, int64_t keep_count, double keep_mass,
+    const sampling_workspace *w) {
+    memset(w->masses, 0, BUCKETS * sizeof(double));
+    memset(w->counts, 0, BUCKETS * sizeof(int64_t));
+    for (int64_t i = 0; i < count; i++) {
+        int64_t bucket = bucket_of(logits[w->candidates[i]], highest, inverse_temperature);
+        w->masses[bucket] += w->weights[w->candidates[i]];
+        w->counts[bucket] += 1;
+    }
+    // The bucket in which the limit falls.
+    int64_t boundary = 0, kept = 0, left = 0, ranked = 0;
+    double mass = 0;
+    while (boundary < BUCKETS && kept + w->counts[boundary] < keep_count && mass + w->masses[boundary] < keep_mass) {
+        kept += w->counts[boundary];
+        mass += w->masses[boundary];
+        boundary += 1;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        if (bucket_of(logits[w->candidates[i]], highest, inverse_temperature) != boundary) continue;
+        w->ranked[ranked++] = w->candidates[i];
+    }
+    rank(logits, w->ranked, ranked);
+    int32_t last = -1;
+    for (int64_t i = 0; i < ranked && kept < keep_count && mass < keep_mass; i++) {
+        last = w->ranked[i];
+        kept += 1;
+        mass += w->weights[last];
+    }
+    for (int64_t i = 0; i < count; i++) {
+        int32_t token = w->candidates[i];
+        int64_t bucket = bucket_of(logits[token], highest, inverse_temperature);
+        bool is_kept = bucket < boundary || (bucket == boundary && last >= 0 && !ranks_below(logits, token, last));
+        if (is_kept) w->candidates[left++] = token;
+    }
+    return left;
+}
+
+/// The `k`-th largest of `count` values, which are reordered: a heap of the k largest, the least of them first.
+static float kth_largest(float *values, int64_t count, int64_t k) {
+    for (int64_t i = 0; i < count; i++) {
+        float value = values[i];
+        int64_t at;
+        if (i < k) {
+            for (at = i; at > 0 && values[(at - 1) / 2] > value; at = (at - 1) / 2) values[at] = values[(at - 1) / 2];
+        } else {
+            if (!(value > values[0])) continue;
+            for (at = 0; 2 * at + 1 < k;) {
+                int64_t child = 2 * at + 1;
+                if (child + 1 < k && values[child + 1] < values[child]) child += 1;
+                if (!(values[child] < value)) break;
+                values[at] = values[child];
+                at = child;
+            }
+        }
+        values[at] = value;
+    }
+    return values[0];
+}
+
+/// The candidate at which the cumulative weight passes `point` × total.
+static int32_t draw_candidate(const sampling_workspace *w, int64_t count, double point) {
+    double total = 0, sum = 0;
+    for (int64_t i = 0; i < count; i++) total += w->weights[w->candidates[i]];
+    for (int64_t i = 0; i < count; i++) {
+        sum += w->weights[w->candidates[i]];
+        if (sum > point * total) return w->candidates[i];
+    }
+    return w->candidates[count - 1];
+}
+
+/// The same over all tokens of a row, whose blocks' sums are known.
+static int32_t draw_token(const sampling_workspace *w, int64_t vocab, double total, double point) {
+    double target = point * total, sum = 0;
+    int64_t from = 0;
+    for (int64_t block = 0; from + SUM_BLOCK < vocab && sum + w->sums[block] <= target; block++, from += SUM_BLOCK) {
+        sum += w->sums[block];
+    }
+    int64_t last = -1;
+    for (int64_t i = from; i < vocab; i++) {
+        if (w->weights[i] == 0) continue;
+        last = i;
+        sum += w->weights[i];
+        if (sum > target) return (int32_t)i;
+    }
+    // Rounding carried the target past the end: the last token that can be drawn.
+    for (int64_t i = from; last < 0 && i > 0; i--) if (w->weights[i - 1] != 0) last = i - 1;
+    return (int32_t)last;
+}
+
+#define FAMILY "sampling.c"
+#include "each_isa.h"
+
+static const worker_task sample_tasks[CPU_ISA_COUNT] = EACH_ISA(sample_task);
+
+bool cpu_sample(
+    cpu_context *context, const float *logits, int64_t rows, int64_t vocab, const cpu_sampling_row *parameters,
+    const cpu_sampling_results *results) {
+    sample_arguments arguments = {
+        .logits = logits, .rows = rows, .vocab = vocab, .parameters = parameters, .results = results,
+        .workspace_stride = sampling_bytes(vocab),
+    };
+    int64_t threads = worker_pool_threads(context->pool);
+    arguments.workspaces = scratch(context, SCRATCH_SAMPLING, (uint64_t)(threads * arguments.workspace_stride));
+    if (arguments.workspaces == NULL) return false;
+    if (rows <= 1) run_alone(context, sample_tasks[context->isa], &arguments);
+    else run_on_available(context, sample_tasks[context->isa], &arguments);
+    return true;
+}
+
+#else
+
+#define find_highest NAME(find_highest)
+#define log_of_sum NAME(log_of_sum)
+#define fill_weights NAME(fill_weights)
+#define list_alternatives NAME(list_alternatives)
+#define sample_row NAME(sample_row)
+#define sum_weights NAME(sum_weights)
+#define list_candidates NAME(list_candidates)
+#define bound_of_best NAME(bound_of_best)
+#define choose NAME(choose)
+
+/// Index of the highest logit (the lowest among equals), or −1 when the row holds a NaN or its highest is infinite.
+static int64_t find_highest(const float *logits, int64_t vocab) {
+    f32x16 highest = -__builtin_inff();
+    s32x16 is_nan = 0;
+    int64_t whole = vocab / 16 * 16;
+    for (int64_t i = 0; i < whole; i += 16) {
+        f32x16 x = *(const f32x16 *)(logits + i);
+        is_nan |= x != x;
+        highest = x > highest ? x : highest;
+    }
+    float result = max16(highest);
+    bool has_nan = sum16((f32x16)(is_nan & 0x3F800000)) != 0;
+    for (int64_t i = whole; i < vocab; i++) {
+        has_nan |= logits[i] != logits[i];
+        result = logits[i] > result ? logits[i] : result;
+    }
+    if (has_nan || !(__builtin_fabsf(result) < __builtin_inff())) return -1;
+    for (int64_t i = 0; i < whole; i += 16) {
+        s32x16 found = *(const f32x16 *)(logits + i) == result;
+        if (sum16((f32x16)(found & 0x3F800000)) == 0) continue;
+        for (int64_t j = i; j < i + 16; j++) if (logits[j] == result) return j;
+    }
+    for (int64_t i = whole; i < vocab; i++) if (logits[i] == result) return i;
+    return -1;
+}
+
+/// log Σ e^(x − highest).
+static double log_of_sum(const float *logits, int64_t vocab, float highest) {
+    double total = 0;
+    int64_t whole = vocab / 16 * 16;
+    for (int64_t from = 0; from < whole; from += 1024) {
+        int64_t to = from + 1024 < whole ? from + 1024 : whole;
+        f32x16 sums = 0.0f;
+        for (int64_t i = from; i < to; i += 16) sums += exp16(*(const f32x16 *)(logits + i) - highest);
+        total += sum16(sums);
+    }
+    for (int64_t i = whole; i < vocab; i++) total += exp16((f32x16)(logits[i] - highest))[0];
+    return log(total);
+}
+
+/// weights = e^((x − highest) / temperature), 0 where less than `least`.
+static void fill_weights(
+    const float *logits, int64_t vocab, float highest, float inverse_temperature, float least, float *weights) {
+    int64_t whole = vocab / 16 * 16;
+    for (int64_t i = 0; i < whole; i += 16) {
+        f32x16 weight = exp16((*(const f32x16 *)(logits + i) - highest) * inverse_temperature);
+        *(f32x16 *)(weights + i) = weight >= least ? weight : (f32x16)0.0f;
+    }
+    for (int64_t i = whole; i < vocab; i++) {
+        float weight = exp16((f32x16)((logits[i] - highest) * inverse_temperature))[0];
+        weights[i] = weight >= least ? weight : 0.0f;
+    }
+}
+
+/// The `count` most likely tokens, best first.
+static void list_alternatives(const float *logits, int64_t vocab, int64_t count, int32_t *tokens) {
+    int64_t found = 0;
+    float least = -__builtin_inff();
+    for (int64_t i = 0; i < vocab; i++) {
+        if (found == count && i % 16 == 0 && i + 16 <= vocab) {
+            s32x16 better = *(const f32x16 *)(logits + i) > least;
+            if (sum16((f32x16)(better & 0x3F800000)) == 0) {
+                i += 15;
+                continue;
+            }
+        }
+        if (found == count && !(logits[i] > least)) continue;
+        // Ids come in rising order, so that an equal logit goes behind those already there.
+        int64_t at = found < count ? found++ : count - 1;
+        while (at > 0 && logits[i] > logits[tokens[at - 1]]) {
+            tokens[at] = tokens[at - 1];
+            at -= 1;
+        }
+        tokens[at] = (int32_t)i;
+        if (found == count) least = logits[tokens[count - 1]];
+    }
+}
+
+/// Fills the blocks' sums of the weights and returns the sum of all.
+static double sum_weights(const sampling_workspace *w, int64_t vocab) {
+    double total = 0;
+    for (int64_t from = 0, block = 0; from < vocab; from += SUM_BLOCK, block++) {
+        int64_t to = from + SUM_BLOCK < vocab ? from + SUM_BLOCK : vocab, i = from;
+        f64x8 lanes = 0.0;
+        for (; i + 8 <= to; i += 8) lanes += __builtin_convertvector(*(const f32x8 *)(w->weights + i), f64x8);
+        double sum = ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5])) + ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]));
+        for (; i < to; i++) sum += w->weights[i];
+        w->sums[block] = sum;
+        total += sum;
+    }
+    return total;
+}
+
+/// Lists, in order of id, the tokens of positive weight whose `values` are at least `least`.
+static int64_t list_candidates(const sampling_workspace *w, const float *values, int64_t vocab, float least) {
+    int64_t count = 0, i = 0;
+    for (; i + 16 <= vocab; i += 16) {
+        s32x16 found = *(const f32x16 *)(values + i) >= least;
+        if (sum16((f32x16)(found & 0x3F800000)) == 0) continue;
+        for (int64_t j = i; j < i + 16; j++) {
+            if (values[j] >= least && w->weights[j] > 0) w->candidates[count++] = (int32_t)j;
+        }
+    }
+    for (; i < vocab; i++) if (values[i] >= least && w->weights[i] > 0) w->candidates[count++] = (int32_t)i;
+    return count;
+}
+
+/// A logit that at least `k` tokens reach: the k-th largest of the maxima of blocks.
+static float bound_of_best(const sampling_workspace *w, const float *logits, int64_t vocab, int64_t k) {
+    int64_t blocks = vocab / MAXIMUM_BLOCK;
+    if (blocks < k) return -__builtin_inff();
+    for (int64_t block = 0; block < blocks; block++) {
+        const float *x = logits + block * MAXIMUM_BLOCK;
+        f32x16 highest = *(const f32x16 *)x;
+        for (int64_t i = 16; i < MAXIMUM_BLOCK; i += 16) {
+            f32x16 value = *(const f32x16 *)(x + i);
+            highest = value > highest ? value : highest;
+        }
+        w->maxima[block] = max16(highest);
+    }
+    return kth_largest(w->maxima, blocks, k);
+}
+
+static int64_t choose(
+    const float *logits, int64_t vocab, int64_t best, const cpu_sampling_row *p, const sampling_workspace *w) {
+    if (!(p->temperature >= LEAST_TEMPERATURE) || p->top_k == 1) return best;
+    float inverse = 1.0f / p->temperature, highest = logits[best];
+    double point = uniform(p->seed, p->position);
+    bool has_top_k = p->top_k > 0 && p->top_k < vocab, has_top_p = p->top_p < 1;
+    // The most likely token weighs 1, so min-p is a bound on the weight itself.
+    float least = p->min_p > 0 ? (p->min_p < 1 ? p->min_p : 1) : 0;
+    fill_weights(logits, vocab, highest, inverse, least, w->weights);
+    if (!has_top_k && !has_top_p) return draw_token(w, vocab, sum_weights(w, vocab), point);
+    int64_t count;
+    double total = 0;
+    if (has_top_k) {
+        count = list_candidates(w, logits, vocab, bound_of_best(w, logits, vocab, p->top_k));
+        count = keep_best(logits, count, highest, inverse, p->top_k, __builtin_inf(), w);
+        for (int64_t i = 0; has_top_p && i < count; i++) total += w->weights[w->candidates[i]];
+    } else {
+        total = sum_weights(w, vocab);
+        // All tokens below this weight together weigh less than what top-p leaves out.
+        count = list_candidates(w, w->weights, vocab, (float)(0.99 * (1.0 - (double)p->top_p) * total / (double)vocab));
+    }
+    if (has_top_p) {
+        // At least the most likely token is kept, even for 0.
+        double mass = p->top_p > 0 ? (double)p->top_p * total : 0;
+        count = keep_best(logits, count, highest, inverse, INT64_MAX, mass > 1e-30 ? mass : 1e-30, w);
+    }
+    return draw_candidate(w, count, point);
+}
+
+static void sample_row(const sample_arguments *a, int64_t row, const sampling_workspace *w) {
+    const float *logits = a->logits + row * a->vocab;
+    const cpu_sampling_row *p = &a->parameters[row];
+    const cpu_sampling_results *results = a->results;
+    int64_t best = find_highest(logits, a->vocab);
+    results->is_finite[row] = best >= 0;
+    results->tokens[row] = 0;
+    results->logprobs[row] = 0;
+    if (best < 0) return;
+    int64_t token = choose(logits, a->vocab, best, p, w);
+    results->tokens[row] = (int32_t)token;
+    if (p->alternatives < 0) return;
+    double log_sum = log_of_sum(logits, a->vocab, logits[best]);
+    results->logprobs[row] = (float)((double)(logits[token] - logits[best]) - log_sum);
+    int32_t *tokens = results->alternative_tokens + row * results->alternative_stride;
+    float *logprobs = results->alternative_logprobs + row * results->alternative_stride;
+    int64_t count = p->alternatives < results->alternative_stride ? p->alternatives : results->alternative_stride;
+    if (count > a->vocab) count = a->vocab;
+    if (count == 0) return;
+    list_alternatives(logits, a->vocab, count, tokens);
+    for (int64_t i = 0; i < count; i++) {
+        logprobs[i] = (float)((double)(logits[tokens[i]] - logits[best]) - log_sum);
+    }
+}
+
+static void NAME(sample_task)(void *arguments, const team *team, int worker) {
+    (void)team;
+    sample_arguments *a = arguments;
+    sampling_workspace w = sampling_workspace_at(a->workspaces + worker * a->workspace_stride, a->vocab);
+    for (int64_t row = take_work(&a->next, 1); row < a->rows; row = take_work(&a->next, 1)) sample_row(a, row, &w);
+}
+
+#endif

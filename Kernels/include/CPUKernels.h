@@ -1,0 +1,165 @@
+// The C interface of the CPU kernels: a context (worker threads, instruction set, scratch memory) and one function
+// for each operation of the Swift `Backend` protocol.
+//
+// Activations are f32, row-major; a stride is in elements. Functions that return `bool` report false when scratch
+// memory could not be had; nothing was computed then. All functions are called from one thread, the context's owner.
+
+#ifndef CPU_KERNELS_H
+#define CPU_KERNELS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/// The instruction sets kernels are compiled for, best last. `CPU_AVX512_EMULATED` is AVX-512's data layout and code
+/// over plain vector expressions, so that machines without AVX-512 can test it.
+enum {
+    CPU_PORTABLE = 0,
+    CPU_AVX512_EMULATED = 1,
+    CPU_AVX2 = 2,
+    CPU_AVX512 = 3,
+    CPU_ISA_COUNT = 4,
+};
+
+/// Storage of a weight matrix. The quantized formats keep the checkpoint's blocks of 32 and their f16 scales.
+enum {
+    CPU_WEIGHT_F32 = 0,
+    CPU_WEIGHT_F16 = 1,
+    CPU_WEIGHT_BF16 = 2,
+    CPU_WEIGHT_Q8_0 = 3,
+    CPU_WEIGHT_Q4_0 = 4,
+    CPU_WEIGHT_Q4_1 = 5,
+};
+
+typedef struct cpu_context cpu_context;
+
+/// Rows of a weight that share a storage format, repacked into groups of `cpu_row_group` interleaved rows.
+typedef struct {
+    /// One of CPU_WEIGHT_*.
+    int32_t format;
+    /// Output features of this segment, and the first of them within the weight.
+    int64_t rows;
+    int64_t first_row;
+    /// The repacked bytes: `cpu_segment_bytes` of them, 64-byte aligned.
+    uint8_t *data;
+} cpu_segment;
+
+/// A weight: segments stacked in row order.
+typedef struct {
+    int64_t rows;
+    int64_t columns;
+    int64_t segment_count;
+    const cpu_segment *segments;
+} cpu_weight;
+
+/// Cached keys [blocks, kv_heads, head_dim, block_size] and values [blocks, kv_heads, block_size, head_dim] of a layer.
+typedef struct {
+    void *keys;
+    void *values;
+    int64_t block_size;
+    int64_t kv_heads;
+    int64_t head_dim;
+    /// Whether elements are bf16 (else f32).
+    bool is_bf16;
+} cpu_kv_layer;
+
+/// One step's queries; see `AttentionBatch` in Swift.
+typedef struct {
+    /// [tokens, q_stride], heads × head_dim of each row used.
+    const float *q;
+    int64_t q_stride;
+    /// [tokens, heads × head_dim]
+    float *output;
+    int64_t heads;
+    float scale;
+    int64_t sequences;
+    /// [sequences + 1], [sequences, blocks_per_sequence], [tokens]
+    const int32_t *query_starts;
+    const int32_t *block_tables;
+    int64_t blocks_per_sequence;
+    const int32_t *positions;
+} cpu_attention_batch;
+
+/// How to choose a token from a row of logits; see `SamplingRow` in Swift.
+typedef struct {
+    float temperature;
+    float top_p;
+    float min_p;
+    int64_t top_k;
+    uint64_t seed;
+    uint64_t position;
+    /// Alternatives to report, or negative for no log-probabilities.
+    int64_t alternatives;
+} cpu_sampling_row;
+
+/// Where `cpu_sample` writes; see `SamplingResults` in Swift.
+typedef struct {
+    int32_t *tokens;
+    float *logprobs;
+    bool *is_finite;
+    /// [rows, alternative_stride]
+    int32_t *alternative_tokens;
+    float *alternative_logprobs;
+    int64_t alternative_stride;
+} cpu_sampling_results;
+
+// Context.
+
+/// Whether this machine (and this build) can run an instruction set.
+bool cpu_isa_available(int isa);
+/// A context of `threads` (≥ 1) threads, the caller's included; NULL when threads or memory could not be had.
+cpu_context *cpu_context_create(int isa, int threads);
+/// Joins the threads and frees everything.
+void cpu_context_destroy(cpu_context *context);
+
+// Memory.
+
+/// Zeroed, page-aligned, lazily touched memory, or NULL. `huge`: worth large pages because it is streamed.
+void *cpu_map(uint64_t bytes, bool huge);
+void cpu_unmap(void *address, uint64_t bytes);
+
+// Weights.
+
+/// Rows that are interleaved into one group; padding rows of a last group are zero.
+int64_t cpu_row_group(const cpu_context *context);
+/// Bytes of a segment, a multiple of 64.
+uint64_t cpu_segment_bytes(const cpu_context *context, int32_t format, int64_t rows, int64_t columns);
+/// Converts `row_count` stored rows into `segment` from its row `row_offset` (a multiple of the row group) on. A
+/// `source_format` other than the segment's is allowed when the segment is CPU_WEIGHT_F32.
+void cpu_pack_rows(
+    cpu_context *context, const cpu_segment *segment, int64_t columns, const void *source, int32_t source_format,
+    int64_t row_offset, int64_t row_count);
+
+// Operations.
+
+void cpu_embed(
+    cpu_context *context, const int32_t *tokens, int64_t token_count, const cpu_weight *table, float *output);
+void cpu_rms_norm(
+    cpu_context *context, const float *x, int64_t tokens, int64_t hidden, const float *weight, float epsilon,
+    float *output);
+/// output[t] (+)= weight · x[t].
+bool cpu_linear(
+    cpu_context *context, const float *x, int64_t tokens, int64_t x_stride, const cpu_weight *weight, float *output,
+    int64_t output_stride, bool accumulate);
+/// `interleaved`: pairs (0, 1), (2, 3), …; else (0, rotary/2), (1, rotary/2 + 1), ….
+bool cpu_rotate(
+    cpu_context *context, float *x, int64_t tokens, int64_t stride, int64_t heads, int64_t head_dim,
+    const int32_t *positions, const float *frequencies, int64_t frequency_count, bool interleaved);
+void cpu_store_kv(
+    cpu_context *context, const float *qkv, int64_t tokens, int64_t stride, int64_t key_offset, int64_t value_offset,
+    const int32_t *slots, const cpu_kv_layer *layer);
+bool cpu_attend(cpu_context *context, const cpu_attention_batch *batch, const cpu_kv_layer *layer);
+void cpu_gate(cpu_context *context, const float *x, int64_t tokens, int64_t ffn, float *output);
+void cpu_gather_rows(
+    cpu_context *context, const float *x, int64_t width, const int32_t *rows, int64_t row_count, float *output);
+bool cpu_sample(
+    cpu_context *context, const float *logits, int64_t rows, int64_t vocab, const cpu_sampling_row *parameters,
+    const cpu_sampling_results *results);
+/// Philox4x32-10: four random words from a counter and a key.
+void cpu_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t output[4]);
+
+// For tests of the worker pool.
+
+/// Runs an empty task on all threads: each adds 1 to its slot of `visits` [threads].
+void cpu_visit(cpu_context *context, int64_t *visits);
+
+#endif

@@ -1,0 +1,64 @@
+# The only entry point. `make help` lists what there is.
+
+SWIFT        ?= swift
+PYTHON       ?= python3
+MODEL        ?= smollm2-135m-instruct
+ARGS         ?=
+SEEDS        ?= 300
+
+# One configuration for everything: the tests run the code that is served.
+FLAGS        := -c release --explicit-target-dependency-import-check error
+APUS         := .build/release/apus
+# The tests keep their copy of the model beside the checkout's other products.
+TEST_HOME    := $(CURDIR)/.build-models
+TEST_MODEL   := $(TEST_HOME)/models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf
+CLIENTS      := .venv-clients
+CLIENT_STAMP := $(CLIENTS)/.installed
+TEST_ENV     := APUS_TEST_MODEL="$(TEST_MODEL)" APUS_BINARY="$(CURDIR)/$(APUS)"
+
+.DEFAULT_GOAL := help
+.PHONY: help build serve test test-swift test-clients test-slow lint bench simulate clean model
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build the release binary (.build/release/apus)
+	$(SWIFT) build $(FLAGS) --product apus
+
+serve: build ## fetch the default model if needed and serve it on 127.0.0.1:8000 (MODEL=…, ARGS=…)
+	$(APUS) serve $(MODEL) $(ARGS)
+
+model: build
+	@$(APUS) pull smollm2-135m-instruct --home "$(TEST_HOME)"
+
+test: lint test-swift test-clients ## everything CI runs: style, unit, simulation, model and client tests
+
+test-swift: model
+	$(SWIFT) build $(FLAGS) --build-tests
+	# One after another: several engines at once would measure each other.
+	$(TEST_ENV) $(SWIFT) test $(FLAGS) --skip-build --no-parallel
+
+$(CLIENT_STAMP): Tests/clients/requirements.txt
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/pip install --quiet --requirement Tests/clients/requirements.txt
+	@touch $@
+
+test-clients: model $(CLIENT_STAMP)
+	$(TEST_ENV) $(CLIENTS)/bin/python -m pytest -q Tests/clients
+
+test-slow: model ## the simulation with 20,000 seeds
+	$(TEST_ENV) APUS_SIMULATION_SEEDS=20000 $(SWIFT) test $(FLAGS) --filter SimulationTests
+
+lint: ## check formatting and the house style
+	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Models Tests
+	$(PYTHON) Tests/style/check_style.py
+
+bench: build ## measure this machine: prefill, decode and batches of the default model
+	$(APUS) bench $(MODEL) $(ARGS)
+
+simulate: ## run the scheduler simulation (SEEDS=…, or SEED=n for one)
+	APUS_SIMULATION_SEEDS=$(SEEDS) $(if $(SEED),APUS_SIMULATION_SEED=$(SEED)) \
+	    $(SWIFT) test $(FLAGS) --filter SimulationTests
+
+clean: ## remove everything built
+	rm -rf .build $(CLIENTS) $(TEST_HOME)

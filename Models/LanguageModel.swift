@@ -1,0 +1,91 @@
+// What every architecture promises: one forward pass over any mix of sequences.
+
+import Checkpoints
+import Tensors
+
+/// The inputs of one forward pass.
+package struct ForwardStep {
+    /// [tokens] i32: the tokens of this step, sequence after sequence.
+    package let tokens: Tensor
+    /// Where the rows belong and where their keys and values lie.
+    package let batch: AttentionBatch
+    /// [sampled rows] i32: the rows whose next token is wanted; only these reach the output head.
+    package let sampledRows: Tensor
+
+    package init(tokens: Tensor, batch: AttentionBatch, sampledRows: Tensor) {
+        self.tokens = tokens
+        self.batch = batch
+        self.sampledRows = sampledRows
+    }
+}
+
+/// The largest step a model must be able to run; its activations are sized by it.
+package struct StepCapacity: Sendable {
+    /// Tokens in one step.
+    package let tokens: Int
+    /// Rows that are sampled in one step.
+    package let sampledRows: Int
+
+    package init(tokens: Int, sampledRows: Int) {
+        self.tokens = tokens
+        self.sampledRows = sampledRows
+    }
+}
+
+/// What the engine must know of a model to size its cache and check its requests.
+package struct ModelDimensions: Sendable, Equatable {
+    /// The architecture's name in the checkpoint.
+    package let architecture: String
+    package let layerCount: Int
+    /// Key and value heads per layer.
+    package let kvHeadCount: Int
+    /// Features per head.
+    package let headDim: Int
+    /// Token ids are below this.
+    package let vocabularyCount: Int
+    /// Tokens the model was trained to attend over.
+    package let contextLength: Int
+    /// Multiplications one token costs in a layer's matrices, and in its attention for each position it looks back on.
+    package let matrixMultiplications: Int
+    package let attentionMultiplications: Int
+
+    package init(
+        architecture: String, layerCount: Int, kvHeadCount: Int, headDim: Int, vocabularyCount: Int,
+        contextLength: Int, matrixMultiplications: Int, attentionMultiplications: Int
+    ) {
+        self.architecture = architecture
+        self.layerCount = layerCount
+        self.kvHeadCount = kvHeadCount
+        self.headDim = headDim
+        self.vocabularyCount = vocabularyCount
+        self.contextLength = contextLength
+        self.matrixMultiplications = matrixMultiplications
+        self.attentionMultiplications = attentionMultiplications
+    }
+
+    /// The dimensions a checkpoint states.
+    package init(_ config: ModelConfig) {
+        let queries = config.headCount * config.headDim
+        let keysAndValues = 2 * config.kvHeadCount * config.headDim
+        self.init(
+            architecture: config.architecture, layerCount: config.layerCount, kvHeadCount: config.kvHeadCount,
+            headDim: config.headDim, vocabularyCount: config.vocabSize, contextLength: config.contextLength,
+            matrixMultiplications: config.hiddenSize * (2 * queries + keysAndValues + 3 * config.ffnSize),
+            attentionMultiplications: 2 * queries)
+    }
+}
+
+/// A decoder-only language model. Lives on the engine thread.
+package protocol LanguageModel: AnyObject {
+    var dimensions: ModelDimensions { get }
+    /// [sampledRows, vocab] f32: the logits of the last pass, in its first rows.
+    var logits: Tensor { get }
+    /// Bytes of all prepared weights.
+    var weightBytes: Int { get }
+    /// Bytes of activations and logits.
+    var activationBytes: Int { get }
+
+    /// Computes the logits of `step.sampledRows`, writing the keys and values of all rows to `cache`.
+    /// - Parameter cache: [layers]
+    func forward(_ step: ForwardStep, cache: [KVLayer], backend: any Backend)
+}

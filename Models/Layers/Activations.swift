@@ -1,0 +1,67 @@
+// The intermediate values of a pass: allocated once for the largest step, reused by every layer.
+
+import Checkpoints
+import Tensors
+
+/// Views of the activation buffers; `prefix` narrows them to one step.
+struct Activations {
+    /// [tokens, hidden] the residual stream
+    let hidden: Tensor
+    /// [tokens, hidden] input of attention and MLP
+    let normed: Tensor
+    /// [tokens, (heads + 2 × kvHeads) × headDim]
+    let qkv: Tensor
+    /// [tokens, heads × headDim]
+    let attended: Tensor
+    /// [tokens, 2 × ffn]
+    let gateUp: Tensor
+    /// [tokens, ffn]
+    let gated: Tensor
+    /// [sampled rows, hidden]
+    let sampledHidden: Tensor
+    /// [sampled rows, hidden]
+    let sampledNormed: Tensor
+    /// [sampled rows, vocab]
+    let logits: Tensor
+
+    init(_ config: ModelConfig, capacity: StepCapacity, backend: any Backend) throws(BackendError) {
+        func buffer(_ rows: Int, _ columns: Int) throws(BackendError) -> Tensor {
+            try backend.allocate([rows, columns], .f32, purpose: "activations")
+        }
+        let heads = config.headCount
+        let kvHeads = config.kvHeadCount
+        hidden = try buffer(capacity.tokens, config.hiddenSize)
+        normed = try buffer(capacity.tokens, config.hiddenSize)
+        qkv = try buffer(capacity.tokens, (heads + 2 * kvHeads) * config.headDim)
+        attended = try buffer(capacity.tokens, heads * config.headDim)
+        gateUp = try buffer(capacity.tokens, 2 * config.ffnSize)
+        gated = try buffer(capacity.tokens, config.ffnSize)
+        sampledHidden = try buffer(capacity.sampledRows, config.hiddenSize)
+        sampledNormed = try buffer(capacity.sampledRows, config.hiddenSize)
+        logits = try buffer(capacity.sampledRows, config.vocabSize)
+    }
+
+    private init(_ whole: Activations, tokens: Int, sampledRows: Int) {
+        hidden = whole.hidden.prefix(rows: tokens)
+        normed = whole.normed.prefix(rows: tokens)
+        qkv = whole.qkv.prefix(rows: tokens)
+        attended = whole.attended.prefix(rows: tokens)
+        gateUp = whole.gateUp.prefix(rows: tokens)
+        gated = whole.gated.prefix(rows: tokens)
+        sampledHidden = whole.sampledHidden.prefix(rows: sampledRows)
+        sampledNormed = whole.sampledNormed.prefix(rows: sampledRows)
+        logits = whole.logits.prefix(rows: sampledRows)
+    }
+
+    /// The same buffers, narrowed to one step.
+    func prefix(tokens: Int, sampledRows: Int) -> Activations {
+        Activations(self, tokens: tokens, sampledRows: sampledRows)
+    }
+
+    /// Bytes of all buffers (each element is an f32).
+    var byteCount: Int {
+        4
+            * [hidden, normed, qkv, attended, gateUp, gated, sampledHidden, sampledNormed, logits]
+            .reduce(0) { $0 + $1.elementCount }
+    }
+}

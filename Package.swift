@@ -1,0 +1,98 @@
+// swift-tools-version: 6.2
+//
+// One line per target, in layer order: a target may depend on lower layers only. `make build` passes
+// `--explicit-target-dependency-import-check error`, so an undeclared import does not compile.
+
+import PackageDescription
+
+let swift: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .treatAllWarnings(as: .error),
+    .strictMemorySafety(),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+// The kernels decide where a multiplication and an addition round once; the compiler must not.
+let c: [CSetting] = [.unsafeFlags(["-O3", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"])]
+
+let hummingbird = "hummingbird"
+let lifecycle = "swift-service-lifecycle"
+func product(_ name: String, _ package: String) -> Target.Dependency { .product(name: name, package: package) }
+
+let package = Package(
+    name: "apus",
+    platforms: [.macOS(.v15)],
+    products: [.executable(name: "apus", targets: ["apus"])],
+    dependencies: [
+        .package(url: "https://github.com/hummingbird-project/hummingbird.git", exact: "2.28.1", traits: []),
+        .package(url: "https://github.com/apple/swift-nio.git", exact: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-extras.git", exact: "1.35.2"),
+        .package(url: "https://github.com/apple/swift-http-types.git", exact: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-argument-parser.git", exact: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log.git", exact: "1.16.2"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle.git", exact: "2.13.0"),
+        .package(url: "https://github.com/jpsim/Yams.git", exact: "6.2.2"),
+    ],
+    targets: [
+        // Layer 0
+        .target(name: "Tensors", swiftSettings: swift),
+        .target(name: "Scheduling", swiftSettings: swift),
+        .target(name: "Tokenization", swiftSettings: swift),
+        .target(name: "CPUKernels", path: "Kernels", sources: ["cpu"], cSettings: c),
+        // Layer 1
+        .target(name: "Checkpoints", dependencies: ["Tensors"], swiftSettings: swift),
+        .target(name: "CPUBackend", dependencies: ["Tensors", "CPUKernels"], swiftSettings: swift),
+        // Layer 2
+        .target(
+            name: "Models", dependencies: ["Checkpoints", "Tensors"], path: "Models",
+            resources: [.embedInCode("Catalog")], swiftSettings: swift),
+        // Layer 3
+        .target(name: "Execution", dependencies: ["Scheduling", "Models", "Tensors"], swiftSettings: swift),
+        // Layer 4
+        .target(
+            name: "Serving",
+            dependencies: [
+                "Execution", "Scheduling", "Tokenization", product("Hummingbird", hummingbird),
+                product("HummingbirdCore", hummingbird), product("HTTPTypes", "swift-http-types"),
+                product("Logging", "swift-log"), product("NIOCore", "swift-nio"), product("NIOPosix", "swift-nio"),
+                product("NIOHTTPTypes", "swift-nio-extras"), product("ServiceLifecycle", lifecycle),
+            ], swiftSettings: swift),
+        // Layer 5
+        .executableTarget(
+            name: "apus",
+            dependencies: [
+                "Serving", "Execution", "Models", "Checkpoints", "CPUBackend", "Scheduling", "Tokenization", "Tensors",
+                product("ArgumentParser", "swift-argument-parser"), product("Logging", "swift-log"),
+                product("ServiceLifecycle", lifecycle), product("UnixSignals", lifecycle), product("Yams", "Yams"),
+            ], swiftSettings: swift),
+
+        // Tests
+        .target(
+            name: "TestSupport",
+            dependencies: ["Execution", "Models", "Checkpoints", "CPUBackend", "Scheduling", "Tensors"],
+            path: "Tests/TestSupport", swiftSettings: swift),
+        .testTarget(name: "SchedulingTests", dependencies: ["Scheduling"], swiftSettings: swift),
+        .testTarget(name: "SimulationTests", dependencies: ["Scheduling"], swiftSettings: swift),
+        .testTarget(name: "TokenizationTests", dependencies: ["Tokenization"], swiftSettings: swift),
+        .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints", "Tensors"], swiftSettings: swift),
+        .testTarget(
+            name: "BackendTests", dependencies: ["CPUBackend", "CPUKernels", "Tensors"], swiftSettings: swift),
+        .testTarget(
+            name: "ExecutionTests",
+            dependencies: ["TestSupport", "Execution", "Models", "CPUBackend", "Scheduling", "Tensors"],
+            swiftSettings: swift),
+        .testTarget(
+            name: "ServingTests",
+            dependencies: [
+                "Serving", "Execution", "Scheduling", "Tokenization", product("Logging", "swift-log"),
+                product("NIOCore", "swift-nio"), product("NIOPosix", "swift-nio"),
+                product("ServiceLifecycle", lifecycle),
+            ], swiftSettings: swift),
+        .testTarget(
+            name: "CommandTests",
+            dependencies: [
+                "apus", "Execution", "Serving", "Scheduling", "Checkpoints", "Models", "Tensors",
+                product("ArgumentParser", "swift-argument-parser"), product("Logging", "swift-log"),
+            ], exclude: ["Goldens"], swiftSettings: swift),
+    ]
+)

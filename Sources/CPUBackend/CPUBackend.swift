@@ -1,0 +1,285 @@
+// The CPU as a compute device: memory, weights and the operations, each one call into the C kernels.
+//
+// Numbers do not depend on batch, threads, block size or prefill chunks: see Kernels/cpu.
+
+import CPUKernels
+import Tensors
+
+/// The CPU implementation of `Backend`. Lives on the engine's thread, which is the first of its worker threads.
+///
+/// Safe to hold: the context belongs to this object, and tensors' addresses come from its own `allocate`.
+@safe
+package final class CPUBackend: Backend {
+    /// How weights and activations are kept.
+    package let precision: ComputePrecision
+    /// What the kernels run on.
+    package let instructionSet: CPUInstructionSet
+    /// Threads that compute, the engine's included.
+    package let threadCount: Int
+    let context: OpaquePointer
+    /// The first failure of a step, kept until `synchronize` reports it; sticky.
+    private var failure: BackendError?
+    /// `SamplingRow`s as the kernels read them; kept so that a step allocates nothing.
+    private var samplingParameters: [cpu_sampling_row] = []
+
+    /// The most threads that can be asked for.
+    package static let maxThreads = 512
+
+    /// - Parameters:
+    ///   - instructionSet: nil for the best this machine has.
+    ///   - threads: 1 to `maxThreads`.
+    package init(
+        precision: ComputePrecision, instructionSet: CPUInstructionSet?, threads: Int
+    ) throws(BackendError) {
+        let chosen = instructionSet ?? CPUInstructionSet.available.first ?? .portable
+        guard chosen.isAvailable else {
+            let names = CPUInstructionSet.available.map(\.rawValue).joined(separator: ", ")
+            throw .unsupported(
+                operation: "\(chosen.rawValue) kernels", reason: "this machine has only \(names)")
+        }
+        guard (1...Self.maxThreads).contains(threads) else {
+            throw .unsupported(
+                operation: "\(threads) threads", reason: "the number of threads is 1 to \(Self.maxThreads)")
+        }
+        guard let context = unsafe cpu_context_create(Int32(chosen.identifier), Int32(threads)) else {
+            throw .deviceFailure(operation: "start-up", reason: "could not start \(threads) threads")
+        }
+        unsafe self.context = unsafe context
+        self.precision = precision
+        self.instructionSet = chosen
+        threadCount = threads
+    }
+
+    deinit { unsafe cpu_context_destroy(context) }
+
+    package var summary: String {
+        "CPU, \(instructionSet.rawValue), \(threadCount) thread\(threadCount == 1 ? "" : "s")"
+    }
+
+    // MARK: Memory
+
+    package func allocate(_ shape: Shape, _ dtype: DType, purpose: String) throws(BackendError) -> Tensor {
+        var elements: Int? = 1
+        for dimension in 0..<shape.rank { elements = elements.flatMap { Self.product($0, shape[dimension]) } }
+        guard let byteCount = elements.flatMap({ dtype.rowByteCount(elementCount: $0) }) else {
+            throw .outOfMemory(byteCount: .max, purpose: purpose)
+        }
+        let buffer = try map(byteCount: byteCount, isStreamed: false, purpose: purpose)
+        return Tensor(buffer: buffer, shape: shape, dtype: dtype)
+    }
+
+    package func allocateKVLayer(
+        blockCount: Int, kvHeads: Int, blockSize: Int, headDim: Int
+    ) throws(BackendError) -> KVLayer {
+        guard [8, 16, 32, 64, 128].contains(blockSize) else {
+            throw .unsupported(operation: "block size \(blockSize)", reason: "it must be 8, 16, 32, 64 or 128")
+        }
+        guard headDim > 0, headDim % 8 == 0, headDim <= 256 else {
+            throw .unsupported(
+                operation: "attention heads of \(headDim)", reason: "it must be a multiple of 8 up to 256")
+        }
+        let shape: Shape = [blockCount, kvHeads, blockSize, headDim]
+        let keys = try allocate(shape, kvDType, purpose: "the key cache")
+        let values = try allocate(shape, kvDType, purpose: "the value cache")
+        return KVLayer(keys: keys, values: values, blockSize: blockSize)
+    }
+
+    package func kvBytesPerToken(kvHeads: Int, headDim: Int) -> Int {
+        2 * kvHeads * headDim * kvDType.blockByteCount
+    }
+
+    /// Element type of cached keys and values.
+    private var kvDType: DType { precision == .float32 ? .f32 : .bf16 }
+
+    package func upload(_ values: [Int32], count: Int, to tensor: Tensor) {
+        precondition(tensor.dtype == .i32 && count <= values.count && count <= tensor.elementCount)
+        unsafe values.withUnsafeBytes { source in
+            guard let base = source.baseAddress else { return }
+            unsafe address(tensor).copyMemory(from: base, byteCount: count * MemoryLayout<Int32>.stride)
+        }
+    }
+
+    package func upload(_ values: [Float], to tensor: Tensor) {
+        precondition(tensor.dtype == .f32 && values.count <= tensor.elementCount)
+        unsafe values.withUnsafeBytes { source in
+            guard let base = source.baseAddress else { return }
+            unsafe address(tensor).copyMemory(from: base, byteCount: source.count)
+        }
+    }
+
+    package func download(_ tensor: Tensor) -> [Float] {
+        precondition(tensor.dtype == .f32)
+        return unsafe Array(UnsafeBufferPointer(start: floats(tensor), count: tensor.elementCount))
+    }
+
+    package func synchronize() throws(BackendError) {
+        if let failure { throw failure }
+    }
+
+    package func perform(_ shape: StepShape, _ body: () -> Void) {
+        body()
+    }
+
+    // MARK: Operations on rows
+
+    package func embed(_ tokens: Tensor, _ table: PreparedWeight, into output: Tensor) {
+        let columns = table.columnCount
+        let table = cpuWeight(table)
+        precondition(output.rowElementCount == columns && output.rowCount >= tokens.elementCount)
+        unsafe withUnsafePointer(to: table.descriptor) {
+            unsafe cpu_embed(context, integers(tokens), Int64(tokens.elementCount), $0, floats(output))
+        }
+    }
+
+    package func rmsNorm(_ x: Tensor, weight: Tensor, epsilon: Float, into output: Tensor) {
+        precondition(x.rowElementCount == weight.elementCount && output.elementCount >= x.elementCount)
+        unsafe cpu_rms_norm(
+            context, floats(x), Int64(x.rowCount), Int64(x.rowElementCount), floats(weight), epsilon, floats(output))
+    }
+
+    package func linear(_ x: Tensor, _ weight: PreparedWeight, into output: Tensor, mode: LinearMode) {
+        precondition(
+            x.rowElementCount == weight.columnCount && output.rowElementCount == weight.rowCount
+                && output.rowCount >= x.rowCount)
+        let isDone = unsafe withUnsafePointer(to: cpuWeight(weight).descriptor) {
+            unsafe cpu_linear(
+                context, floats(x), Int64(x.rowCount), Int64(x.rowElementCount), $0, floats(output),
+                Int64(output.rowElementCount), mode == .accumulate)
+        }
+        note(isDone, "linear")
+    }
+
+    package func rotate(
+        _ x: Tensor, heads: Int, headDim: Int, positions: Tensor, frequencies: Tensor, layout: RotaryLayout
+    ) {
+        precondition(heads * headDim <= x.rowElementCount && positions.elementCount >= x.rowCount)
+        precondition(frequencies.elementCount * 2 <= headDim)
+        let isDone = unsafe cpu_rotate(
+            context, floats(x), Int64(x.rowCount), Int64(x.rowElementCount), Int64(heads), Int64(headDim),
+            integers(positions), floats(frequencies), Int64(frequencies.elementCount), layout == .interleaved)
+        note(isDone, "rotate")
+    }
+
+    package func gate(_ x: Tensor, into output: Tensor) {
+        precondition(x.rowElementCount == 2 * output.rowElementCount && output.rowCount >= x.rowCount)
+        unsafe cpu_gate(context, floats(x), Int64(x.rowCount), Int64(output.rowElementCount), floats(output))
+    }
+
+    package func gatherRows(_ x: Tensor, rows: Tensor, into output: Tensor) {
+        precondition(x.rowElementCount == output.rowElementCount && output.rowCount >= rows.elementCount)
+        unsafe cpu_gather_rows(
+            context, floats(x), Int64(x.rowElementCount), integers(rows), Int64(rows.elementCount), floats(output))
+    }
+
+    // MARK: Attention
+
+    package func storeKV(
+        _ qkv: Tensor, keyOffset: Int, valueOffset: Int, kvHeads: Int, headDim: Int, slots: Tensor, cache: KVLayer
+    ) {
+        precondition(slots.elementCount >= qkv.rowCount)
+        var layer = unsafe kvLayer(cache, kvHeads: kvHeads, headDim: headDim)
+        unsafe cpu_store_kv(
+            context, floats(qkv), Int64(qkv.rowCount), Int64(qkv.rowElementCount), Int64(keyOffset),
+            Int64(valueOffset), integers(slots), &layer)
+    }
+
+    package func attend(
+        _ q: Tensor, heads: Int, kvHeads: Int, headDim: Int, scale: Float, cache: KVLayer, batch: AttentionBatch,
+        into output: Tensor
+    ) {
+        precondition(heads % kvHeads == 0 && heads * headDim <= q.rowElementCount)
+        precondition(output.rowElementCount == heads * headDim && output.rowCount >= batch.tokenCount)
+        var layer = unsafe kvLayer(cache, kvHeads: kvHeads, headDim: headDim)
+        var queries = unsafe cpu_attention_batch(
+            q: floats(q), q_stride: Int64(q.rowElementCount), output: floats(output), heads: Int64(heads), scale: scale,
+            sequences: Int64(batch.sequenceCount), query_starts: integers(batch.queryStarts),
+            block_tables: integers(batch.blockTables),
+            blocks_per_sequence: Int64(batch.blockTables.rowElementCount), positions: integers(batch.positions))
+        note(unsafe cpu_attend(context, &queries, &layer), "attention")
+    }
+
+    private func kvLayer(_ cache: KVLayer, kvHeads: Int, headDim: Int) -> cpu_kv_layer {
+        unsafe cpu_kv_layer(
+            keys: address(cache.keys), values: address(cache.values), block_size: Int64(cache.blockSize),
+            kv_heads: Int64(kvHeads), head_dim: Int64(headDim), is_bf16: cache.keys.dtype == .bf16)
+    }
+
+    // MARK: Sampling
+
+    package func sample(_ logits: Tensor, _ rows: [SamplingRow], into results: inout SamplingResults) {
+        precondition(rows.count <= logits.rowCount && rows.count <= results.tokens.count)
+        samplingParameters.removeAll(keepingCapacity: true)
+        for row in rows {
+            samplingParameters.append(
+                cpu_sampling_row(
+                    temperature: row.temperature, top_p: row.topP, min_p: row.minP, top_k: Int64(row.topK),
+                    seed: row.seed, position: row.position, alternatives: Int64(row.logprobCount ?? -1)))
+        }
+        let isDone = unsafe results.tokens.withUnsafeMutableBufferPointer { tokens in
+            unsafe results.logprobs.withUnsafeMutableBufferPointer { logprobs in
+                unsafe results.isFinite.withUnsafeMutableBufferPointer { isFinite in
+                    unsafe results.alternativeTokens.withUnsafeMutableBufferPointer { alternatives in
+                        unsafe results.alternativeLogprobs.withUnsafeMutableBufferPointer { alternativeLogprobs in
+                            var target = unsafe cpu_sampling_results(
+                                tokens: tokens.baseAddress, logprobs: logprobs.baseAddress,
+                                is_finite: isFinite.baseAddress, alternative_tokens: alternatives.baseAddress,
+                                alternative_logprobs: alternativeLogprobs.baseAddress,
+                                alternative_stride: Int64(SamplingResults.maxAlternatives))
+                            return unsafe cpu_sample(
+                                context, floats(logits), Int64(rows.count), Int64(logits.rowElementCount),
+                                samplingParameters, &target)
+                        }
+                    }
+                }
+            }
+        }
+        note(isDone, "sampling")
+    }
+
+    // MARK: Addresses
+
+    /// Remembers that an operation could not get its scratch memory.
+    private func note(_ isDone: Bool, _ operation: String) {
+        if !isDone, failure == nil {
+            failure = .deviceFailure(operation: operation, reason: "out of memory for scratch space")
+        }
+    }
+
+    /// Anonymous memory, zero until written, whose pages come with the first write.
+    func map(byteCount: Int, isStreamed: Bool, purpose: String) throws(BackendError) -> DeviceBuffer {
+        let mapped = max(byteCount, 64)
+        guard let memory = unsafe cpu_map(UInt64(mapped), isStreamed) else {
+            throw .outOfMemory(byteCount: byteCount, purpose: purpose)
+        }
+        return DeviceBuffer(address: UInt(bitPattern: memory), byteCount: mapped) { address, byteCount in
+            unsafe cpu_unmap(UnsafeMutableRawPointer(bitPattern: address), UInt64(byteCount))
+        }
+    }
+
+    static func product(_ a: Int, _ b: Int) -> Int? {
+        let (result, overflow) = a.multipliedReportingOverflow(by: b)
+        return overflow || result < 0 ? nil : result
+    }
+
+    private func cpuWeight(_ weight: PreparedWeight) -> CPUWeight {
+        guard let storage = weight.storage as? CPUWeight else { preconditionFailure("a weight of another backend") }
+        return storage
+    }
+
+    private func address(_ tensor: Tensor) -> UnsafeMutableRawPointer {
+        guard let pointer = unsafe UnsafeMutableRawPointer(bitPattern: tensor.address) else {
+            preconditionFailure("a tensor without memory")
+        }
+        return unsafe pointer
+    }
+
+    private func floats(_ tensor: Tensor) -> UnsafeMutablePointer<Float> {
+        precondition(tensor.dtype == .f32, "a tensor of \(tensor.dtype) where f32 belongs")
+        return unsafe address(tensor).assumingMemoryBound(to: Float.self)
+    }
+
+    private func integers(_ tensor: Tensor) -> UnsafeMutablePointer<Int32> {
+        precondition(tensor.dtype == .i32, "a tensor of \(tensor.dtype) where i32 belongs")
+        return unsafe address(tensor).assumingMemoryBound(to: Int32.self)
+    }
+}

@@ -1,0 +1,179 @@
+// An open GGUF checkpoint: typed access to its metadata and its tensors.
+//
+// The header is parsed and checked once; the vocabulary and the weights stay in the mapping until they are asked for,
+// so opening a model costs about as much as reading its header.
+
+import Tensors
+
+/// A GGUF file of version 2 or 3 whose header is consistent with itself and with the file's size.
+package struct GGUFFile: Sendable {
+    /// The path as it was given.
+    package var path: String { mapping.path }
+    /// Size of the file in bytes.
+    package var byteCount: Int { mapping.byteCount }
+    /// The format's version, 2 or 3.
+    package let version: UInt32
+    /// Tensor data starts at multiples of this many bytes.
+    package let alignment: Int
+    /// Metadata keys in the order of the file.
+    package let keys: [String]
+    /// Tensors in the order of the file.
+    package let tensors: [GGUFTensorInfo]
+
+    private let metadata: [String: GGUFEntry]
+    private let tensorIndices: [String: Int]
+    private let mapping: MappedFile
+
+    /// Opens and checks the file at `path`.
+    package init(path: String, limits: GGUFLimits = GGUFLimits()) throws(CheckpointError) {
+        try self.init(MappedFile(path: path), limits: limits)
+    }
+
+    /// Checks a file that is already in memory.
+    package init(_ mapping: MappedFile, limits: GGUFLimits = GGUFLimits()) throws(CheckpointError) {
+        var parser = unsafe GGUFParser(ByteCursor(mapping.bytes, file: mapping.path), limits: limits)
+        let header = try parser.parse()
+        version = header.version
+        alignment = header.alignment
+        keys = header.keys
+        metadata = header.metadata
+        tensors = header.tensors
+        tensorIndices = Dictionary(
+            header.tensors.enumerated().map { ($1.name, $0) }, uniquingKeysWith: { first, _ in first })
+        self.mapping = mapping
+    }
+
+    // MARK: Metadata
+
+    /// The entry under `key`, or nil.
+    package subscript(key key: String) -> GGUFEntry? { metadata[key] }
+
+    /// The integer under `key`, or nil when there is none; throws when it is not an integer in `range`.
+    package func integer(_ key: String, in range: ClosedRange<Int>) throws(CheckpointError) -> Int? {
+        guard let entry = metadata[key] else { return nil }
+        let value: Int? =
+            switch entry.value {
+            case .unsigned(let value): Int(exactly: value)
+            case .signed(let value): Int(exactly: value)
+            case .float, .boolean, .string, .array: nil
+            }
+        guard let value, range.contains(value) else {
+            throw wrongValue(entry, key, expected: "an integer from \(range.lowerBound) to \(range.upperBound)")
+        }
+        return value
+    }
+
+    /// The number under `key`, or nil when there is none; throws when it is not a finite number in `range`.
+    package func number(_ key: String, in range: ClosedRange<Double>) throws(CheckpointError) -> Double? {
+        guard let entry = metadata[key] else { return nil }
+        guard case .float(let value) = entry.value, range.contains(value) else {
+            throw wrongValue(entry, key, expected: "a float from \(range.lowerBound) to \(range.upperBound)")
+        }
+        return value
+    }
+
+    /// The boolean under `key`, or nil when there is none.
+    package func boolean(_ key: String) throws(CheckpointError) -> Bool? {
+        guard let entry = metadata[key] else { return nil }
+        guard case .boolean(let value) = entry.value else { throw wrongValue(entry, key, expected: "a boolean") }
+        return value
+    }
+
+    /// The string under `key`, or nil when there is none.
+    package func string(_ key: String) throws(CheckpointError) -> String? {
+        guard let entry = metadata[key] else { return nil }
+        guard case .string(let value) = entry.value else { throw wrongValue(entry, key, expected: "a string") }
+        return value
+    }
+
+    /// The strings under `key`, or nil when there are none.
+    package func strings(_ key: String) throws(CheckpointError) -> PackedStrings? {
+        guard let entry = metadata[key] else { return nil }
+        guard case .array(let array) = entry.value, array.elementType == .string else {
+            throw wrongValue(entry, key, expected: "an array of strings")
+        }
+        var cursor = unsafe ByteCursor(UnsafeRawBufferPointer(rebasing: mapping.bytes[array.byteRange]), file: path)
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(array.byteRange.count - 8 * array.count)
+        var offsets: [UInt32] = [0]
+        offsets.reserveCapacity(array.count + 1)
+        for _ in 0..<array.count {
+            let range = try cursor.skip(cursor.read(UInt64.self, key), key)
+            let start = array.byteRange.lowerBound
+            unsafe bytes.append(contentsOf: mapping.bytes[start + range.lowerBound..<start + range.upperBound])
+            guard let end = UInt32(exactly: bytes.count) else {
+                throw .overLimit(
+                    file: path, offset: entry.offset, field: "the size of \(key)", actual: UInt64(bytes.count),
+                    limit: UInt64(UInt32.max))
+            }
+            offsets.append(end)
+        }
+        return PackedStrings(bytes: bytes, offsets: offsets)
+    }
+
+    /// The 32-bit integers under `key`, or nil when there are none.
+    package func integers(_ key: String) throws(CheckpointError) -> [Int32]? {
+        guard let entry = metadata[key] else { return nil }
+        guard case .array(let array) = entry.value, array.elementType == .int32 || array.elementType == .uint32 else {
+            throw wrongValue(entry, key, expected: "an array of 32-bit integers")
+        }
+        return try words(array, key).map { Int32(bitPattern: $0) }
+    }
+
+    /// The 32-bit floats under `key`, or nil when there are none.
+    package func floats(_ key: String) throws(CheckpointError) -> [Float]? {
+        guard let entry = metadata[key] else { return nil }
+        guard case .array(let array) = entry.value, array.elementType == .float32 else {
+            throw wrongValue(entry, key, expected: "an array of 32-bit floats")
+        }
+        return try words(array, key).map { Float(bitPattern: $0) }
+    }
+
+    private func words(_ array: GGUFArray, _ key: String) throws(CheckpointError) -> [UInt32] {
+        var cursor = unsafe ByteCursor(UnsafeRawBufferPointer(rebasing: mapping.bytes[array.byteRange]), file: path)
+        var words: [UInt32] = []
+        words.reserveCapacity(array.count)
+        for _ in 0..<array.count { words.append(try cursor.read(UInt32.self, key)) }
+        return words
+    }
+
+    /// The error for a value of the wrong type or out of range.
+    func wrongValue(_ entry: GGUFEntry, _ key: String, expected: String) -> CheckpointError {
+        .malformed(file: path, offset: entry.offset, field: key, actual: entry.summary, expected: expected)
+    }
+
+    // MARK: Tensors
+
+    /// What the file says about the tensor `name`, or nil when it has none.
+    package func tensorInfo(_ name: String) -> GGUFTensorInfo? {
+        tensorIndices[name].map { tensors[$0] }
+    }
+}
+
+extension GGUFFile: TensorSource {
+    package var tensorNames: [String] { tensors.map(\.name) }
+
+    package func storedTensor(_ name: String) -> SourceTensor? {
+        guard let info = tensorInfo(name) else { return nil }
+        let bytes = unsafe UnsafeRawBufferPointer(rebasing: mapping.bytes[info.byteRange])
+        let tensor = unsafe StoredTensor(
+            name: info.name, dtype: info.dtype, shape: info.shape, bytes: bytes, owner: mapping)
+        return SourceTensor(tensor: tensor, infoOffset: info.infoOffset)
+    }
+
+    package func requireUnchanged() throws(CheckpointError) { try mapping.requireUnchanged() }
+}
+
+/// Many short strings in one buffer: a vocabulary without an object per token.
+package struct PackedStrings: Sendable, Equatable {
+    /// The bytes of all strings, one after the other.
+    package let bytes: [UInt8]
+    /// Where each string starts in `bytes`, and after the last one where it ends. [count + 1]
+    package let offsets: [UInt32]
+
+    /// How many strings there are.
+    package var count: Int { offsets.count - 1 }
+
+    /// The bytes of string `index`.
+    package subscript(index: Int) -> ArraySlice<UInt8> { bytes[Int(offsets[index])..<Int(offsets[index + 1])] }
+}

@@ -1,0 +1,198 @@
+// The Sendable handle to the engine: everything the rest of the server may do to it.
+//
+// Behind it runs one thread that owns the scheduler, the model and the device (EngineCore). The handle only holds the
+// inbox, the admission ledger and a copy of the statistics, so no call here ever waits for a step.
+
+import Foundation
+import Models
+import Scheduling
+import Synchronization
+import Tensors
+
+/// What an engine runs on. Made inside the engine thread, which it never leaves.
+package struct EngineParts {
+    package let backend: any Backend
+    package let model: any LanguageModel
+
+    package init(backend: any Backend, model: any LanguageModel) {
+        self.backend = backend
+        self.model = model
+    }
+}
+
+/// State that the engine thread writes and everyone reads.
+final class EngineBoard: Sendable {
+    let statistics = Mutex(EngineStatistics())
+    let health = Mutex(EngineHealth.ready)
+    /// Continuations of those who wait for the engine thread to end.
+    let waiters = Mutex<(ended: Bool, continuations: [CheckedContinuation<Void, Never>])>((false, []))
+
+    func end() {
+        let continuations = waiters.withLock { state in
+            state.ended = true
+            return state.continuations
+        }
+        for continuation in continuations { continuation.resume() }
+    }
+}
+
+/// A running engine.
+package final class Engine: Sendable {
+    /// What it is; fixed.
+    package let information: EngineInformation
+    private let inbox: Inbox
+    private let ledger: AdmissionLedger
+    private let board: EngineBoard
+    private let clock: EngineClock
+    private let lastID = Atomic<UInt64>(0)
+
+    /// Starts the engine thread, loads the model on it and returns when it can serve.
+    /// - Parameter make: builds the backend and the model; called on the engine thread.
+    /// - Throws: whatever `make` throws, `EngineError.invalidConfiguration`, `SchedulingError`, `BackendError`.
+    package static func start(
+        _ configuration: EngineConfiguration, make: @escaping @Sendable () throws -> EngineParts
+    ) async throws -> Engine {
+        let inbox = Inbox()
+        let board = EngineBoard()
+        let clock = EngineClock()
+        let ledger = AdmissionLedger(
+            maxRequests: configuration.maxQueuedRequests, maxTokens: configuration.maxQueuedTokens)
+        let information = try await withCheckedThrowingContinuation { continuation in
+            let thread = Thread {
+                do {
+                    var core = try EngineCore(
+                        configuration, parts: make(), inbox: inbox, board: board, ledger: ledger, clock: clock)
+                    continuation.resume(returning: core.information)
+                    core.run()
+                } catch {
+                    continuation.resume(throwing: error)
+                }
+                board.end()
+            }
+            thread.name = "apus-engine"
+            thread.stackSize = 8 << 20
+            thread.start()
+        }
+        return Engine(information: information, inbox: inbox, ledger: ledger, board: board, clock: clock)
+    }
+
+    private init(
+        information: EngineInformation, inbox: Inbox, ledger: AdmissionLedger, board: EngineBoard, clock: EngineClock
+    ) {
+        self.information = information
+        self.inbox = inbox
+        self.ledger = ledger
+        self.board = board
+        self.clock = clock
+    }
+
+    deinit {
+        // Nobody can submit any more: end what runs and let the thread go.
+        _ = inbox.post(.drain(deadline: .zero))
+    }
+
+    /// A request id that was never used before.
+    package func makeRequestID() -> RequestID {
+        RequestID(lastID.add(1, ordering: .relaxed).newValue)
+    }
+
+    /// Monotonic time since the engine started; the clock of `GenerationRequest.arrival`.
+    package var now: Duration { clock.now }
+
+    /// Takes places in the waiting queue before a request costs anything.
+    /// - Throws: `.overloaded`, `.draining`, or `.deviceFailure` when the engine has failed.
+    package func reserve(requests: Int, promptTokenEstimate: Int) throws(EngineError) -> Reservation {
+        if case .failed(let reason) = health { throw .deviceFailure(reason) }
+        return try ledger.reserve(requests: requests, tokens: promptTokenEstimate)
+    }
+
+    /// Hands requests over and returns one stream of events for each, in order.
+    ///
+    /// A stream ends after `.finished` or `.failed`. When its consumer is cancelled or drops it, it is aborted.
+    /// Streams are not bounded: `maxNewTokens` bounds them, so a slow client never slows the batch.
+    /// - Throws: `.rejected` when a request can never run here.
+    package func submit(
+        _ requests: [GenerationRequest], reservation: consuming Reservation
+    ) throws(EngineError) -> [AsyncStream<EngineEvent>] {
+        for request in requests { try validate(request) }
+        reservation.handOver(
+            requests: requests.count, tokens: requests.reduce(0) { $0 + $1.prompt.count })
+        var streams: [AsyncStream<EngineEvent>] = []
+        var submissions: [Submission] = []
+        for request in requests {
+            let (stream, continuation) = AsyncStream.makeStream(of: EngineEvent.self)
+            continuation.onTermination = { [inbox, id = request.id] reason in
+                if case .cancelled = reason { _ = inbox.post(.abort(id)) }
+            }
+            streams.append(stream)
+            submissions.append(Submission(request: request, events: continuation))
+        }
+        if !inbox.post(.submit(submissions)) {
+            for submission in submissions {
+                ledger.release(requests: 1, tokens: submission.request.prompt.count)
+                submission.fail(.shutdown)
+            }
+        }
+        return streams
+    }
+
+    /// Refuses what the scheduler would refuse, before it is queued.
+    private func validate(_ request: GenerationRequest) throws(EngineError) {
+        guard !request.prompt.isEmpty else { throw .rejected("The prompt is empty; at least one token is needed.") }
+        guard request.maxNewTokens >= 1 else {
+            throw .rejected("max_tokens is \(request.maxNewTokens); at least 1 is needed.")
+        }
+        guard request.prompt.count < information.maxModelLength else {
+            throw .rejected(
+                "The prompt has \(request.prompt.count) tokens; this model accepts \(information.maxModelLength - 1) "
+                    + "and one new token. Shorten the prompt.")
+        }
+        guard request.prompt.allSatisfy({ $0 >= 0 && Int($0) < information.vocabularyCount }) else {
+            throw .rejected("The prompt holds a token id outside 0 to \(information.vocabularyCount - 1).")
+        }
+    }
+
+    /// Ends a request wherever it is. Safe to call at any time, also for one that has ended.
+    package func abort(_ id: RequestID) { _ = inbox.post(.abort(id)) }
+
+    /// Ends a request whose consumer has all it wants (a stop string was found): an `abort` that counts as stopped.
+    package func stop(_ id: RequestID) { _ = inbox.post(.stop(id)) }
+
+    /// A snapshot; never waits for the engine.
+    package var statistics: EngineStatistics {
+        var snapshot = board.statistics.withLock { $0 }
+        // Requests that the engine thread has not seen yet wait too, and refused ones never reach it.
+        snapshot.waiting = max(snapshot.waiting, ledger.waitingRequests)
+        snapshot.rejections = ledger.rejections
+        return snapshot
+    }
+
+    package var health: EngineHealth { board.health.withLock { $0 } }
+
+    /// Accepts nothing more, lets everything accepted finish, and ends the rest with `.failed(.shutdown)` after
+    /// `timeout`. Returns when the engine thread has ended.
+    package func drain(timeout: Duration) async {
+        ledger.close()
+        board.health.withLock { if $0 == .ready { $0 = .draining } }
+        _ = inbox.post(.drain(deadline: clock.now + timeout))
+        await waitUntilEnded()
+    }
+
+    /// Returns when the engine thread has ended: drained or failed (see `health`).
+    package func waitUntilEnded() async {
+        await withCheckedContinuation { continuation in
+            let hasEnded = board.waiters.withLock { state in
+                if !state.ended { state.continuations.append(continuation) }
+                return state.ended
+            }
+            if hasEnded { continuation.resume() }
+        }
+    }
+}
+
+/// Monotonic time since the engine started.
+struct EngineClock: Sendable {
+    private let start = ContinuousClock.now
+
+    var now: Duration { start.duration(to: .now) }
+}

@@ -1,0 +1,63 @@
+// What an operator decides about the engine, and what the engine resolved it to.
+
+import Scheduling
+
+/// The engine's limits, as configured. Optional values are resolved once, at start-up, by `MemoryPlan`.
+package struct EngineConfiguration: Sendable {
+    /// Tokens per KV block: 8, 16, 32, 64 or 128.
+    package var blockSize = 16
+    /// Longest sequence, prompt and output together; nil takes the model's context length.
+    package var maxModelLength: Int?
+    /// Sequences that may run in one step.
+    package var maxSequences = 64
+    /// Tokens computed in one step, over all sequences.
+    package var tokenBudget = 256
+    package var enablePrefixCaching = true
+    package var policy = SchedulingPolicy.fcfs
+    /// Most tokens of one prompt in one step while others wait; 0 is off.
+    package var longPrefillTokenThreshold = 0
+    /// Bytes for keys and values; nil lets `MemoryPlan` choose from `availableMemoryBytes`.
+    package var kvCacheMemoryBytes: Int?
+    /// Exact number of KV blocks; overrides every other way of sizing the cache.
+    package var blockCountOverride: Int?
+    /// Memory the process may still take, measured by the caller at start-up.
+    package var availableMemoryBytes: Int
+    /// Requests that may wait before new ones are refused.
+    package var maxQueuedRequests = 1024
+    /// Prompt tokens that may wait for their prefill before new requests are refused.
+    package var maxQueuedTokens = 1 << 20
+    /// Process secret that keys the prefix cache's hashes, so that no client can construct a collision.
+    package var cacheKey: (UInt64, UInt64)
+
+    package init(availableMemoryBytes: Int, cacheKey: (UInt64, UInt64)) {
+        self.availableMemoryBytes = availableMemoryBytes
+        self.cacheKey = cacheKey
+    }
+}
+
+/// What the engine is, fixed once it is ready: for validation, reports and `/v1/models`.
+package struct EngineInformation: Sendable {
+    /// One line: device, instruction set, threads.
+    package let backendSummary: String
+    package let architecture: String
+    package let vocabularyCount: Int
+    /// Longest sequence accepted, prompt and output together.
+    package let maxModelLength: Int
+    package let maxSequences: Int
+    package let tokenBudget: Int
+    package let maxQueuedRequests: Int
+    package let enablePrefixCaching: Bool
+    package let memory: MemoryPlan
+    /// Time from the engine's start to each milestone, in order.
+    package let startupPhases: [StartupPhase]
+
+    /// Tokens per KV block.
+    package var blockSize: Int { memory.blockSize }
+    package var blockCount: Int { memory.blockCount }
+}
+
+/// One step of starting up and how long it took.
+package struct StartupPhase: Sendable {
+    package let name: String
+    package let duration: Duration
+}

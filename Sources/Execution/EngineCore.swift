@@ -1,0 +1,195 @@
+// The engine thread: drain, schedule, execute, complete, report — until there is nothing left to serve.
+//
+// All mutable inference state is here and is touched by one thread only. Same inbox contents, same step.
+
+import Dispatch
+import Models
+import Scheduling
+import Synchronization
+import Tensors
+
+/// The loop and everything it owns. Made, run and ended on the engine thread.
+struct EngineCore: ~Copyable {
+    let information: EngineInformation
+    private let inbox: Inbox
+    private let board: EngineBoard
+    private let ledger: AdmissionLedger
+    private let clock: EngineClock
+
+    private var scheduler: Scheduler
+    private var runner: ModelRunner
+    private var requests: RequestTable
+    /// The engine thread's own copy; others read the board's.
+    private var statistics = EngineStatistics()
+    private var samples: [TokenSample] = []
+    private var messages: [EngineMessage] = []
+    /// Set once draining began: when to end what still runs.
+    private var drainDeadline: Duration?
+    private var prefillRate = PrefillRate()
+
+    init(
+        _ configuration: EngineConfiguration, parts: EngineParts, inbox: Inbox, board: EngineBoard,
+        ledger: AdmissionLedger, clock: EngineClock
+    ) throws {
+        var phases = [StartupPhase(name: "model", duration: clock.now)]
+        let model = parts.model.dimensions
+        let plan = try MemoryPlan(
+            configuration: configuration,
+            model: .init(
+                contextLength: model.contextLength, weightBytes: parts.model.weightBytes,
+                activationBytes: parts.model.activationBytes,
+                kvBytesPerToken: model.layerCount
+                    * parts.backend.kvBytesPerToken(kvHeads: model.kvHeadCount, headDim: model.headDim)))
+        let limits = try SchedulerLimits(
+            blockSize: plan.blockSize, blockCount: plan.blockCount, maxSequences: configuration.maxSequences,
+            tokenBudget: configuration.tokenBudget, maxModelLength: plan.maxModelLength,
+            enablePrefixCaching: configuration.enablePrefixCaching, policy: configuration.policy,
+            longPrefillTokenThreshold: configuration.longPrefillTokenThreshold,
+            attentionScale: Self.attentionScale(of: model))
+        let runner = try ModelRunner(parts: parts, plan: plan, limits: limits)
+        let scheduler = try Scheduler(limits: limits, cacheKey: configuration.cacheKey)
+        self.runner = runner
+        self.scheduler = scheduler
+        phases.append(StartupPhase(name: "KV cache", duration: clock.now))
+        information = EngineInformation(
+            backendSummary: parts.backend.summary, architecture: model.architecture,
+            vocabularyCount: model.vocabularyCount, maxModelLength: plan.maxModelLength,
+            maxSequences: configuration.maxSequences, tokenBudget: configuration.tokenBudget,
+            maxQueuedRequests: configuration.maxQueuedRequests, enablePrefixCaching: configuration.enablePrefixCaching,
+            memory: plan, startupPhases: phases)
+        requests = RequestTable(ledger: ledger)
+        self.inbox = inbox
+        self.board = board
+        self.ledger = ledger
+        self.clock = clock
+    }
+
+    /// The position at which attention costs as much as the matrices. On the CPU its multiplications are floats and
+    /// those of quantized matrices are integers, which run about three times as fast (docs/benchmarks/cpu.md).
+    private static func attentionScale(of model: ModelDimensions) -> Int {
+        min(Int(Int32.max), max(1, model.matrixMultiplications / (3 * max(1, model.attentionMultiplications))))
+    }
+
+    /// Serves until drained or until the device fails.
+    mutating func run() {
+        var end = EngineError.shutdown
+        do {
+            while true {
+                receive()
+                if let deadline = drainDeadline, clock.now >= deadline || isEmpty { break }
+                if scheduler.hasWork {
+                    try step()
+                } else {
+                    // While draining, those who reserved a place may still come.
+                    inbox.wait(timeout: drainDeadline == nil ? .distantFuture : .now() + .milliseconds(5))
+                }
+            }
+        } catch {
+            // A device error is sticky: every request ends, and nothing is accepted any more.
+            end = .deviceFailure(error.description)
+            board.health.withLock { $0 = .failed(error.description) }
+        }
+        ledger.close()
+        statistics.finished.error += requests.failAll(end)
+        for case .submit(let submissions) in inbox.close() {
+            for submission in submissions {
+                ledger.release(requests: 1, tokens: submission.request.prompt.count)
+                submission.fail(end)
+            }
+        }
+        // Nothing runs any more, and whoever reads the board should see that.
+        statistics.running = 0
+        statistics.waiting = 0
+        statistics.kvUsage = 0
+        board.statistics.withLock { $0 = statistics }
+    }
+
+    /// Nothing runs, waits or holds a place in the queue.
+    private var isEmpty: Bool { !scheduler.hasWork && ledger.waitingRequests == 0 }
+
+    /// One step of the batch.
+    private mutating func step() throws(BackendError) {
+        let start = clock.now
+        let expired = scheduler.expire(now: start)
+        if !expired.isEmpty { publish(expired, tokenCount: 0, now: start) }
+        let output = scheduler.schedule(now: start)
+        let tokenCount = output.tokenCount
+        requests.recordScheduled(output, now: start)
+        samples.removeAll(keepingCapacity: true)
+        if !output.isEmpty { try runner.execute(output, into: &samples) }
+        let now = clock.now
+        let events = scheduler.complete(output, samples: samples, now: now)
+        prefillRate.add(tokens: tokenCount - samples.count, elapsed: now - start)
+        publish(events, tokenCount: tokenCount, now: now)
+        // Everything that remains was deferred; sleep a moment instead of spinning.
+        if tokenCount == 0 { inbox.wait(timeout: .now() + .milliseconds(1)) }
+    }
+
+    /// Takes all messages.
+    private mutating func receive() {
+        inbox.drain(into: &messages)
+        guard !messages.isEmpty else { return }
+        for message in messages {
+            switch message {
+            case .submit(let submissions):
+                for submission in submissions { admit(submission) }
+            case .abort(let id):
+                if let event = scheduler.abort(id) { publish([event], tokenCount: 0, now: clock.now) }
+            case .stop(let id):
+                requests.countAsStopped(id)
+                if let event = scheduler.abort(id) { publish([event], tokenCount: 0, now: clock.now) }
+            case .drain(let deadline):
+                drainDeadline = deadline
+            }
+        }
+        messages.removeAll(keepingCapacity: true)
+        publish([], tokenCount: 0, now: clock.now)
+    }
+
+    private mutating func admit(_ submission: Submission) {
+        let request = submission.request
+        requests.insert(submission)
+        do {
+            try scheduler.add(request, now: clock.now)
+        } catch {
+            requests.fail(request.id, .rejected(error.description))
+        }
+    }
+
+    /// Hands events to their consumers and refreshes the statistics.
+    private mutating func publish(_ events: [SchedulerEvent], tokenCount: Int, now: Duration) {
+        for event in events { requests.deliver(event, now: now, statistics: &statistics) }
+        statistics.refresh(from: scheduler.statistics)
+        if tokenCount > 0 {
+            statistics.steps += 1
+            statistics.iterationTokens.observe(Double(tokenCount))
+        }
+        board.statistics.withLock { $0 = statistics }
+        ledger.record(prefillRate: prefillRate.tokensPerSecond)
+    }
+}
+
+/// Prompt tokens per second, smoothed over the last steps that had any.
+private struct PrefillRate {
+    private(set) var tokensPerSecond = 0.0
+
+    mutating func add(tokens: Int, elapsed: Duration) {
+        guard tokens > 0, elapsed > .zero else { return }
+        let rate = Double(tokens) / elapsed.seconds
+        tokensPerSecond = tokensPerSecond == 0 ? rate : 0.9 * tokensPerSecond + 0.1 * rate
+    }
+}
+
+extension EngineStatistics {
+    /// Copies the scheduler's gauges and totals.
+    fileprivate mutating func refresh(from state: SchedulerStatistics) {
+        running = state.running
+        waiting = state.waiting
+        kvUsage = state.kvUsage
+        preemptions = state.preemptions
+        prefixQueries = state.prefixQueries
+        prefixHits = state.prefixHits
+        promptTokens = state.promptTokens
+        generationTokens = state.generatedTokens
+    }
+}

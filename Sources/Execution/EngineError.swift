@@ -1,0 +1,32 @@
+// Why the engine refuses or ends a request, or does not start.
+
+/// An error from the engine.
+package enum EngineError: Error, Equatable, Sendable, CustomStringConvertible {
+    /// The waiting queue is full. `limit` and `waiting` are in requests or in prompt tokens, as `resource` says.
+    case overloaded(resource: String, waiting: Int, limit: Int, retryAfter: Duration)
+    /// The server is shutting down and takes no new requests.
+    case draining
+    /// The server shut down before this request finished.
+    case shutdown
+    /// The request cannot run here; found before it was queued.
+    case rejected(String)
+    /// The model produced logits that are not numbers for this request.
+    case numericalError
+    /// The device failed: every request ends and the process exits.
+    case deviceFailure(String)
+    /// The configuration does not fit the model or the machine.
+    case invalidConfiguration(String)
+
+    package var description: String {
+        switch self {
+        case .overloaded(let resource, let waiting, let limit, _):
+            "The server is overloaded: \(waiting) \(resource) are waiting, and the limit is \(limit). Try again later."
+        case .draining: "The server is shutting down and accepts no new requests."
+        case .shutdown: "The server shut down before this request finished."
+        case .rejected(let reason): reason
+        case .numericalError: "The model's output for this request was not a number. Try again."
+        case .deviceFailure(let reason): "The engine stopped: \(reason)"
+        case .invalidConfiguration(let reason): reason
+        }
+    }
+}

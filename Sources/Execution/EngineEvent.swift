@@ -1,0 +1,33 @@
+// What a request's consumer hears from the engine.
+
+import Scheduling
+
+/// Token counts of a finished request.
+package struct GenerationUsage: Sendable, Equatable {
+    package let promptTokens: Int
+    /// Sampled tokens, the stop token included.
+    package let generatedTokens: Int
+    /// Prompt tokens whose keys and values came from the prefix cache.
+    package let cachedTokens: Int
+
+    package init(promptTokens: Int, generatedTokens: Int, cachedTokens: Int) {
+        self.promptTokens = promptTokens
+        self.generatedTokens = generatedTokens
+        self.cachedTokens = cachedTokens
+    }
+}
+
+/// One event of a request's stream. `finished` and `failed` are last, and exactly one of them comes.
+package enum EngineEvent: Sendable {
+    case token(TokenSample)
+    case finished(FinishReason, GenerationUsage)
+    case failed(EngineError)
+}
+
+/// Whether the engine serves.
+package enum EngineHealth: Sendable, Equatable {
+    case ready
+    case draining
+    /// Nothing will be served any more; the sentence says why.
+    case failed(String)
+}

@@ -1,0 +1,108 @@
+// Counters, gauges and histograms of the engine: written by the engine thread after each step, read by anyone.
+
+import Scheduling
+
+/// A histogram with fixed upper bounds, as Prometheus counts them.
+package struct Histogram: Sendable, Equatable {
+    /// Upper bounds, ascending; one more bucket takes what exceeds the last.
+    package let bounds: [Double]
+    /// [bounds + 1] observations per bucket, not cumulative.
+    package private(set) var counts: [Int]
+    package private(set) var sum = 0.0
+    package private(set) var count = 0
+
+    package init(bounds: [Double]) {
+        self.bounds = bounds
+        counts = Array(repeating: 0, count: bounds.count + 1)
+    }
+
+    package mutating func observe(_ value: Double) {
+        var low = 0
+        var high = bounds.count
+        while low < high {
+            let middle = (low + high) / 2
+            if value <= bounds[middle] { high = middle } else { low = middle + 1 }
+        }
+        counts[low] += 1
+        sum += value
+        count += 1
+    }
+
+    package mutating func observe(_ value: Duration) { observe(value.seconds) }
+}
+
+extension Duration {
+    /// This duration in seconds.
+    package var seconds: Double {
+        Double(components.seconds) + Double(components.attoseconds) * 1e-18
+    }
+}
+
+/// How requests ended, counted by the reason a client is told.
+package struct FinishCounts: Sendable, Equatable {
+    package var stop = 0
+    package var length = 0
+    package var abort = 0
+    package var error = 0
+
+    package init(stop: Int = 0, length: Int = 0, abort: Int = 0, error: Int = 0) {
+        self.stop = stop
+        self.length = length
+        self.abort = abort
+        self.error = error
+    }
+}
+
+/// A snapshot of the engine.
+package struct EngineStatistics: Sendable {
+    /// Sequences in the running batch.
+    package var running = 0
+    /// Requests that wait to run, those not yet seen by the engine thread included.
+    package var waiting = 0
+    /// Fraction of KV blocks held by sequences, 0…1.
+    package var kvUsage = 0.0
+    /// Prompt tokens computed or found in the prefix cache.
+    package var promptTokens = 0
+    package var generationTokens = 0
+    package var preemptions = 0
+    /// Prompt tokens looked up in the prefix cache, and those found.
+    package var prefixQueries = 0
+    package var prefixHits = 0
+    package var finished = FinishCounts()
+    package var steps = 0
+    /// Requests refused because the queue was full.
+    package var rejections = 0
+
+    // Seconds, except where the name says tokens.
+    package var timeToFirstToken = Histogram(bounds: Bounds.firstToken)
+    package var interTokenLatency = Histogram(bounds: Bounds.perToken)
+    package var timePerOutputToken = Histogram(bounds: Bounds.perToken)
+    package var endToEnd = Histogram(bounds: Bounds.request)
+    package var queueTime = Histogram(bounds: Bounds.request)
+    package var prefillTime = Histogram(bounds: Bounds.request)
+    package var decodeTime = Histogram(bounds: Bounds.request)
+    package var inferenceTime = Histogram(bounds: Bounds.request)
+    package var promptLength = Histogram(bounds: Bounds.tokens)
+    package var generationLength = Histogram(bounds: Bounds.tokens)
+    package var iterationTokens = Histogram(bounds: Bounds.iteration)
+
+    package init() {}
+
+    /// The bucket bounds dashboards expect.
+    private enum Bounds {
+        static let firstToken = [
+            0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640,
+            2560,
+        ]
+        static let perToken = [
+            0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80,
+        ]
+        static let request = [
+            0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680,
+        ]
+        static let tokens = [
+            1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000.0,
+        ]
+        static let iteration = [1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384.0]
+    }
+}

@@ -1,0 +1,88 @@
+// Where the gigabytes go: decided once, before anything is allocated for serving, and printed.
+
+/// The sizes of everything the engine allocates at start-up.
+package struct MemoryPlan: Sendable, Equatable {
+    /// Weights as prepared for the device.
+    package let weightBytes: Int
+    /// Activations, logits and step inputs.
+    package let activationBytes: Int
+    /// Keys and values of one token, over all layers.
+    package let kvBytesPerToken: Int
+    /// Tokens per KV block.
+    package let blockSize: Int
+    package let blockCount: Int
+    /// Longest sequence accepted, prompt and output together.
+    package let maxModelLength: Int
+
+    /// Tokens the KV cache holds.
+    package var cacheTokenCount: Int { blockCount * blockSize }
+    package var cacheBytes: Int { cacheTokenCount * kvBytesPerToken }
+    /// How many sequences of `length` tokens fit at once.
+    package func concurrency(length: Int) -> Double {
+        Double(cacheTokenCount) / Double(max(1, length))
+    }
+
+    /// What is known about a model before its cache is sized.
+    package struct Model: Sendable {
+        package let contextLength: Int
+        package let weightBytes: Int
+        package let activationBytes: Int
+        package let kvBytesPerToken: Int
+
+        package init(contextLength: Int, weightBytes: Int, activationBytes: Int, kvBytesPerToken: Int) {
+            self.contextLength = contextLength
+            self.weightBytes = weightBytes
+            self.activationBytes = activationBytes
+            self.kvBytesPerToken = kvBytesPerToken
+        }
+    }
+
+    /// Sizes the cache.
+    ///
+    /// By default it takes a quarter of the memory the model leaves, but no more than 1 GiB or four sequences of full
+    /// length, whichever is larger: pages are touched only when used, and a cache beyond that only holds old prefixes.
+    /// - Throws: `EngineError.invalidConfiguration` when not even one sequence of full length fits.
+    package init(configuration: EngineConfiguration, model: Model) throws(EngineError) {
+        let length = configuration.maxModelLength ?? model.contextLength
+        guard (1...model.contextLength).contains(length) else {
+            throw .invalidConfiguration(
+                "max-model-len is \(length), but the model was trained for at most \(model.contextLength) tokens. "
+                    + "Choose 1 to \(model.contextLength).")
+        }
+        let blockSize = configuration.blockSize
+        let (blockBytes, overflow) = blockSize.multipliedReportingOverflow(by: model.kvBytesPerToken)
+        guard !overflow else {
+            throw .invalidConfiguration(
+                "A KV block of \(blockSize) tokens of \(model.kvBytesPerToken) bytes each exceeds the address space. "
+                    + "Lower --block-size.")
+        }
+        let blockCount: Int
+        if let override = configuration.blockCountOverride {
+            blockCount = override
+        } else {
+            let free = max(0, configuration.availableMemoryBytes - model.weightBytes - model.activationBytes)
+            let fourSequences = length.multipliedReportingOverflow(by: 4 * model.kvBytesPerToken)
+            let automatic = min(free / 4, max(1 << 30, fourSequences.overflow ? .max : fourSequences.partialValue))
+            blockCount = (configuration.kvCacheMemoryBytes ?? automatic) / max(1, blockBytes)
+        }
+        guard !blockCount.multipliedReportingOverflow(by: max(1, blockBytes)).overflow else {
+            throw .invalidConfiguration(
+                "\(blockCount) KV blocks of \(blockBytes) bytes exceed the address space. Lower "
+                    + "--num-gpu-blocks-override or --kv-cache-memory-bytes.")
+        }
+        let neededBlocks = (length + blockSize - 1) / blockSize
+        guard blockCount >= neededBlocks else {
+            throw .invalidConfiguration(
+                "One request of max-model-len \(length) tokens needs \(neededBlocks) KV blocks "
+                    + "(\(neededBlocks * blockBytes) bytes), but the cache has \(blockCount) "
+                    + "(\(blockCount * blockBytes) bytes). Raise --kv-cache-memory-bytes, or lower --max-model-len "
+                    + "to \(blockCount * blockSize) or less.")
+        }
+        weightBytes = model.weightBytes
+        activationBytes = model.activationBytes
+        kvBytesPerToken = model.kvBytesPerToken
+        self.blockSize = blockSize
+        self.blockCount = blockCount
+        maxModelLength = length
+    }
+}

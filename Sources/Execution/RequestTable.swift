@@ -1,0 +1,123 @@
+// The engine thread's side of every live request: where its events go, and when what happened to it.
+
+import Scheduling
+
+/// Live requests by id.
+struct RequestTable {
+    private struct Entry {
+        let events: AsyncStream<EngineEvent>.Continuation
+        let arrival: Duration
+        let promptTokens: Int
+        /// Whether its place in the waiting queue is still taken.
+        var isQueued = true
+        var firstScheduled: Duration?
+        var firstToken: Duration?
+        var lastToken: Duration?
+        var generatedTokens = 0
+        /// Its consumer found a stop string: the abort that follows is a stop.
+        var isStopped = false
+    }
+
+    private let ledger: AdmissionLedger
+    private var entries: [RequestID: Entry] = [:]
+
+    init(ledger: AdmissionLedger) { self.ledger = ledger }
+
+    mutating func insert(_ submission: Submission) {
+        entries[submission.request.id] = Entry(
+            events: submission.events, arrival: submission.request.arrival,
+            promptTokens: submission.request.prompt.count)
+    }
+
+    /// Notes who runs for the first time; those leave the waiting queue.
+    mutating func recordScheduled(_ output: borrowing SchedulerOutput, now: Duration) {
+        for sequence in output.sequences {
+            guard let entry = entries[sequence.id], entry.isQueued else { continue }
+            entries[sequence.id]?.isQueued = false
+            entries[sequence.id]?.firstScheduled = now
+            ledger.release(requests: 1, tokens: entry.promptTokens)
+        }
+    }
+
+    /// Passes an event on and records its times. Tokens of one step carry the same time.
+    mutating func deliver(_ event: SchedulerEvent, now: Duration, statistics: inout EngineStatistics) {
+        switch event.kind {
+        case .token(let sample):
+            guard var entry = entries[event.id] else { return }
+            if let last = entry.lastToken {
+                statistics.interTokenLatency.observe(now - last)
+            } else {
+                entry.firstToken = now
+                statistics.timeToFirstToken.observe(now - entry.arrival)
+            }
+            entry.lastToken = now
+            entry.generatedTokens += 1
+            entries[event.id] = entry
+            entry.events.yield(.token(sample))
+        case .finished(let reason, let usage):
+            guard let entry = remove(event.id) else { return }
+            if entry.isStopped { statistics.finished.stop += 1 } else { statistics.finished.count(reason) }
+            if let last = entry.lastToken { Self.observe(entry, last: last, statistics: &statistics) }
+            switch reason {
+            case .error(.nonFiniteLogits): entry.events.yield(.failed(.numericalError))
+            case .error(.stepFailed): entry.events.yield(.failed(.deviceFailure("a step could not be executed")))
+            case .stop, .length, .abort, .deadline:
+                entry.events.yield(
+                    .finished(
+                        reason,
+                        GenerationUsage(
+                            promptTokens: usage.promptTokens, generatedTokens: usage.generatedTokens,
+                            cachedTokens: usage.cachedTokens)))
+            }
+            entry.events.finish()
+        }
+    }
+
+    /// Notes that the abort to come means a stop.
+    mutating func countAsStopped(_ id: RequestID) { entries[id]?.isStopped = true }
+
+    /// Ends one request with an error.
+    mutating func fail(_ id: RequestID, _ error: EngineError) {
+        guard let entry = remove(id) else { return }
+        entry.events.yield(.failed(error))
+        entry.events.finish()
+    }
+
+    /// Ends every request with an error and returns how many there were.
+    mutating func failAll(_ error: EngineError) -> Int {
+        let ids = Array(entries.keys)
+        for id in ids { fail(id, error) }
+        return ids.count
+    }
+
+    private mutating func remove(_ id: RequestID) -> Entry? {
+        guard let entry = entries.removeValue(forKey: id) else { return nil }
+        if entry.isQueued { ledger.release(requests: 1, tokens: entry.promptTokens) }
+        return entry
+    }
+
+    private static func observe(_ entry: Entry, last: Duration, statistics: inout EngineStatistics) {
+        statistics.endToEnd.observe(last - entry.arrival)
+        statistics.promptLength.observe(Double(entry.promptTokens))
+        statistics.generationLength.observe(Double(entry.generatedTokens))
+        guard let scheduled = entry.firstScheduled, let first = entry.firstToken else { return }
+        statistics.queueTime.observe(scheduled - entry.arrival)
+        statistics.prefillTime.observe(first - scheduled)
+        statistics.decodeTime.observe(last - first)
+        statistics.inferenceTime.observe(last - scheduled)
+        if entry.generatedTokens > 1 {
+            statistics.timePerOutputToken.observe((last - first).seconds / Double(entry.generatedTokens - 1))
+        }
+    }
+}
+
+extension FinishCounts {
+    fileprivate mutating func count(_ reason: FinishReason) {
+        switch reason {
+        case .stop: stop += 1
+        case .length: length += 1
+        case .abort, .deadline: abort += 1
+        case .error: error += 1
+        }
+    }
+}

@@ -1,0 +1,185 @@
+// Who holds which block of the KV cache.
+//
+// A block is free when no table holds it. Free blocks form one list: those without a cached prefix are taken first,
+// then the least recently freed. A table is released from its end, so the head of a prefix, which most others share,
+// is the last to be taken. Allocation, sharing and release are O(1) per block and never touch the heap.
+
+/// The reference counts, the free list and the prefix index of all blocks.
+package struct BlockPool: ~Copyable {
+    /// Blocks in the pool.
+    package let blockCount: Int
+    /// Tokens per block.
+    package let blockSize: Int
+    /// Blocks that no table holds.
+    package private(set) var freeCount: Int
+    /// Blocks that at least one table holds.
+    package private(set) var heldCount = 0
+    /// Free blocks that a lookup can still find.
+    package private(set) var cachedCount = 0
+
+    private let faults: SchedulerFaults
+    private var prefixes: PrefixCache
+    /// [blocks] Tables that hold the block.
+    private var referenceCounts: [Int32]
+    /// [blocks + 1] The free list as a ring; the last entry is its anchor, whose next is the first block to take.
+    private var next: [Int32]
+    private var previous: [Int32]
+
+    /// A pool in which everything is free.
+    package init(blockCount: Int, blockSize: Int, faults: SchedulerFaults = []) {
+        self.blockCount = blockCount
+        self.blockSize = blockSize
+        self.faults = faults
+        freeCount = blockCount
+        prefixes = PrefixCache(blockCount: blockCount, blockSize: blockSize, faults: faults)
+        referenceCounts = Array(repeating: 0, count: blockCount)
+        next = (0...blockCount).map { Int32($0 == blockCount ? 0 : $0 + 1) }
+        previous = (0...blockCount).map { Int32($0 == 0 ? blockCount : $0 - 1) }
+    }
+
+    /// Tables that hold this block.
+    package func referenceCount(of block: BlockID) -> Int { Int(referenceCounts[block.index]) }
+
+    /// Whether a lookup can find this block.
+    package func isPublished(_ block: BlockID) -> Bool { prefixes.contains(block) }
+
+    /// Grows a table to `count` blocks, or leaves everything as it is when too few are free.
+    package mutating func extend(_ table: inout BlockTable, to count: Int) -> Bool {
+        let missing = count - table.count
+        guard missing > 0 else { return true }
+        guard missing <= freeCount else { return false }
+        for _ in 0..<missing {
+            let block = BlockID(next[blockCount])
+            take(block)
+            prefixes.remove(block)
+            referenceCounts[block.index] = 1
+            table.append(block)
+        }
+        return true
+    }
+
+    /// Adds a block found in the cache to a table. It is full, so nobody writes to it again.
+    package mutating func share(_ block: BlockID, with table: inout BlockTable) {
+        if referenceCounts[block.index] == 0 {
+            take(block)
+            referenceCounts[block.index] = 1
+        } else if !faults.contains(.missesReference) {
+            referenceCounts[block.index] += 1
+        }
+        table.append(block)
+    }
+
+    /// Gives up all blocks of a table, the last one first. A table without blocks is left alone.
+    package mutating func release(_ table: inout BlockTable) {
+        for block in table.blocks.reversed() { dropReference(to: block) }
+        if faults.contains(.releasesTwice), let first = table.blocks.first { dropReference(to: first) }
+        table.removeAll()
+        precondition(freeCount + heldCount == blockCount, "\(freeCount) free and \(heldCount) held of \(blockCount)")
+    }
+
+    /// Loses a table's references; only the simulation plants this.
+    mutating func leak(_ table: inout BlockTable) { table.removeAll() }
+
+    /// The block that holds these contents, free or held.
+    package func find(_ contents: BlockContents) -> CachedBlock? { prefixes.find(contents) }
+
+    /// Makes a full block findable; returns the publication that the next block of the sequence names as its parent.
+    package mutating func publish(_ block: BlockID, _ contents: BlockContents) -> UInt64 {
+        let (publication, displaced) = prefixes.publish(block, contents)
+        if let displaced { becomeUnfindable(displaced) }
+        return publication
+    }
+
+    /// Makes all blocks of a table, and with them everything built upon them, unfindable.
+    package mutating func unpublish(_ table: borrowing BlockTable) {
+        for block in table.blocks where prefixes.contains(block) {
+            prefixes.remove(block)
+            becomeUnfindable(block)
+        }
+    }
+
+    private mutating func dropReference(to block: BlockID) {
+        precondition(referenceCounts[block.index] > 0, "\(block) was released more often than it was taken")
+        referenceCounts[block.index] -= 1
+        guard referenceCounts[block.index] == 0 else { return }
+        heldCount -= 1
+        freeCount += 1
+        if prefixes.contains(block) {
+            cachedCount += 1
+            link(block, after: previous[blockCount])
+        } else {
+            link(block, after: Int32(blockCount))
+        }
+    }
+
+    /// A free block without a prefix is worth nothing: it moves to the front.
+    private mutating func becomeUnfindable(_ block: BlockID) {
+        guard referenceCounts[block.index] == 0 else { return }
+        cachedCount -= 1
+        unlink(block)
+        link(block, after: Int32(blockCount))
+    }
+
+    /// Takes a block off the free list.
+    private mutating func take(_ block: BlockID) {
+        unlink(block)
+        freeCount -= 1
+        heldCount += 1
+        if prefixes.contains(block) { cachedCount -= 1 }
+    }
+
+    private mutating func unlink(_ block: BlockID) {
+        let before = previous[block.index]
+        let after = next[block.index]
+        next[Int(before)] = after
+        previous[Int(after)] = before
+    }
+
+    private mutating func link(_ block: BlockID, after before: Int32) {
+        let after = next[Int(before)]
+        next[Int(before)] = block.rawValue
+        previous[block.index] = before
+        next[block.index] = after
+        previous[Int(after)] = block.rawValue
+    }
+
+    /// The free blocks in the order in which they would be taken. Walks the list.
+    package var freeBlocks: [BlockID] {
+        var blocks: [BlockID] = []
+        var block = next[blockCount]
+        while Int(block) != blockCount {
+            blocks.append(BlockID(block))
+            block = next[Int(block)]
+        }
+        return blocks
+    }
+
+    /// Walks the free list and compares it with the counts. `holders` [blocks] are the references seen in tables.
+    package func checkInvariants(holders: [Int]) throws(InvariantViolation) {
+        for block in 0..<blockCount where Int(referenceCounts[block]) != holders[block] {
+            throw InvariantViolation(
+                "block \(block) counts \(referenceCounts[block]) references and \(holders[block]) tables hold it")
+        }
+        var free = 0
+        var cached = 0
+        var block = next[blockCount]
+        while Int(block) != blockCount, free <= blockCount {
+            if referenceCounts[Int(block)] != 0 { throw InvariantViolation("block \(block) is free and held") }
+            if previous[Int(next[Int(block)])] != block {
+                throw InvariantViolation("the free list is torn at \(block)")
+            }
+            free += 1
+            if prefixes.contains(BlockID(block)) { cached += 1 }
+            block = next[Int(block)]
+        }
+        let held = holders.reduce(0) { $0 + ($1 > 0 ? 1 : 0) }
+        if free != freeCount || cached != cachedCount || held != heldCount || free + held != blockCount {
+            throw InvariantViolation(
+                "of \(blockCount) blocks \(free) are free (count \(freeCount)), \(cached) of them cached (count "
+                    + "\(cachedCount)), \(held) are held (count \(heldCount))")
+        }
+    }
+
+    /// The tokens under which a block was published; nil when it is not. For the deep check.
+    func publishedTokens(of block: BlockID) -> ArraySlice<TokenID>? { prefixes.publishedTokens(of: block) }
+}

@@ -1,0 +1,42 @@
+// What crosses into the engine: token ids and limits, no text.
+//
+// A value, so that it can be sent between threads; the scheduler consumes it and keeps its own SequenceState.
+
+/// One sequence to generate.
+package struct GenerationRequest: Sendable {
+    /// The server's name for it, never used before.
+    package let id: RequestID
+    /// [promptTokens] The rendered, tokenized prompt; at least one token.
+    package let prompt: [TokenID]
+    /// At least 1. Generation also ends when prompt and generated tokens reach `maxModelLength`.
+    package let maxNewTokens: Int
+    /// Tokens that end the sequence (the model's end tokens); empty under `ignore_eos`.
+    package let stopTokens: [TokenID]
+    /// Carried to the sampler untouched.
+    package let sampling: SamplingParameters
+    /// Lower goes first; only looked at under `SchedulingPolicy.priority`.
+    package let priority: Int
+    /// When it arrived, since the engine started.
+    package let arrival: Duration
+    /// Requests share cached prefixes only within one salt; 0 is the shared cache.
+    package let cacheSalt: UInt64
+    /// When to give up, since the engine started; nil is never.
+    package let deadline: Duration?
+
+    /// Gathers the fields; `Scheduler.add` validates them.
+    package init(
+        id: RequestID, prompt: [TokenID], maxNewTokens: Int, stopTokens: [TokenID] = [],
+        sampling: SamplingParameters = .greedy, priority: Int = 0, arrival: Duration = .zero, cacheSalt: UInt64 = 0,
+        deadline: Duration? = nil
+    ) {
+        self.id = id
+        self.prompt = prompt
+        self.maxNewTokens = maxNewTokens
+        self.stopTokens = stopTokens
+        self.sampling = sampling
+        self.priority = priority
+        self.arrival = arrival
+        self.cacheSalt = cacheSalt
+        self.deadline = deadline
+    }
+}

@@ -1,0 +1,85 @@
+// The deep check: walks everything and compares it with the counts. The simulation calls it after every move; the
+// cheap half of it is always on, as preconditions where the counts change.
+
+extension Scheduler {
+    /// Throws the first broken invariant, with the numbers.
+    package func checkInvariants() throws(InvariantViolation) {
+        try checkQueues()
+        var holders = Array(repeating: 0, count: limits.blockCount)
+        for sequence in running {
+            for block in sequence.table.blocks { holders[block.index] += 1 }
+        }
+        try pool.checkInvariants(holders: holders)
+        for sequence in running { try check(sequence, holders: holders) }
+        if totals.accepted != totals.finished + sequences.count {
+            throw InvariantViolation(
+                "\(totals.accepted) accepted, \(totals.finished) finished and \(sequences.count) in the engine")
+        }
+    }
+
+    /// Tables that hold a block; a step in flight may only touch blocks that are held.
+    package func referenceCount(of block: BlockID) -> Int { pool.referenceCount(of: block) }
+
+    /// Whether a prefix lookup can find this block; free blocks that it cannot find hold nothing of value.
+    package func isPublished(_ block: BlockID) -> Bool { pool.isPublished(block) }
+
+    /// The free blocks in the order in which they would be taken.
+    package var freeBlocks: [BlockID] { pool.freeBlocks }
+
+    private func checkQueues() throws(InvariantViolation) {
+        var live = waiting.count
+        for index in 0..<waiting.count {
+            let sequence = waiting[index]
+            if sequence.stage != .waiting || sequence.table.count != 0 || sequence.computedTokenCount != 0 {
+                throw InvariantViolation(
+                    "\(sequence.id) waits with \(sequence.table.count) blocks and "
+                        + "\(sequence.computedTokenCount) computed tokens")
+            }
+            if index > 0, waiting[index - 1].order >= sequence.order {
+                throw InvariantViolation("\(sequence.id) waits out of turn")
+            }
+        }
+        for (index, sequence) in running.enumerated() {
+            if sequence.stage == .running { live += 1 }
+            if sequence.stage == .finished, !sequence.isScheduled {
+                throw InvariantViolation("\(sequence.id) has ended and still runs")
+            }
+            if index > 0, running[index - 1].order >= sequence.order {
+                throw InvariantViolation("\(sequence.id) runs out of turn")
+            }
+            if !slots.indices.contains(sequence.slot) || slots[sequence.slot] !== sequence {
+                throw InvariantViolation("\(sequence.id) has row \(sequence.slot), which belongs to another")
+            }
+        }
+        if live != sequences.count {
+            throw InvariantViolation("\(sequences.count) requests are in the engine and \(live) wait or run")
+        }
+        if freeSlots.count + running.count != limits.maxSequences {
+            throw InvariantViolation(
+                "\(freeSlots.count) rows are free and \(running.count) taken of \(limits.maxSequences)")
+        }
+    }
+
+    private func check(_ sequence: SequenceState, holders: [Int]) throws(InvariantViolation) {
+        let blockSize = limits.blockSize
+        let size = sequence.table.count
+        let written = sequence.computedTokenCount + sequence.scheduledTokenCount
+        if size != limits.blocks(forTokens: written) {
+            throw InvariantViolation("\(sequence.id) holds \(size) blocks for \(written) tokens")
+        }
+        if sequence.stage == .running, sequence.remainingTokenCount < 1 {
+            throw InvariantViolation("\(sequence.id) has nothing left to compute")
+        }
+        for (index, block) in sequence.table.blocks.enumerated() {
+            let isFull = (index + 1) * blockSize <= sequence.computedTokenCount
+            if !isFull, holders[block.index] != 1 {
+                throw InvariantViolation("\(block) is still being filled and \(holders[block.index]) tables hold it")
+            }
+            guard let published = pool.publishedTokens(of: block) else { continue }
+            let start = index * blockSize
+            if !isFull || !published.elementsEqual(sequence.tokens[start..<start + blockSize]) {
+                throw InvariantViolation("\(block) of \(sequence.id) is published as something it does not hold")
+            }
+        }
+    }
+}

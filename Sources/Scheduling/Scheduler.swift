@@ -1,0 +1,184 @@
+// The policy: which tokens of which sequences make up the next step.
+//
+// A pure state machine. It reads no clock, does no I/O and knows no device; the same calls give the same steps.
+// Admission and the ends of requests are here, planning is in Scheduler+Planning, completion in Scheduler+Completion.
+
+/// Decides every step of the engine. Belongs to one thread; `schedule` and `complete` alternate.
+package struct Scheduler: ~Copyable {
+    /// The limits it was made with.
+    package let limits: SchedulerLimits
+    let faults: SchedulerFaults
+    let hasher: BlockHasher
+    var pool: BlockPool
+
+    /// Requests that have not ended.
+    var sequences: [RequestID: SequenceState] = [:]
+    var waiting = WaitingQueue()
+    /// In the order of service. Those aborted during a step stay until it completes.
+    var running: [SequenceState] = []
+    /// [maxSequences] Who has the row.
+    var slots: [SequenceState?]
+    /// Free rows, lowest last.
+    var freeSlots: [Int]
+
+    /// What the step being planned has handed out.
+    var plannedTokenCount = 0
+    /// The same, with what attention adds to tokens deep in a prompt; in tokens at position 0.
+    var plannedWork = 0
+    var preempted: [RequestID] = []
+    /// Blocks that the step being planned computes: their keys, and their positions in the sequence.
+    var claims: [BlockKey: Int] = [:]
+    /// Room for the blocks found by a lookup.
+    var matches: [CachedBlock] = []
+    var stepIndex = 0
+    var isStepInFlight = false
+    /// Arrays of the last output, kept so that steps do not allocate.
+    var spareSequences: [ScheduledSequence] = []
+    var spareTokens: [TokenID] = []
+    var spareBlocks: [BlockID] = []
+
+    var growthReserve = GrowthReserve()
+    var totals = SchedulerStatistics()
+    var deadlineCount = 0
+    private var nextNumber: UInt64 = 0
+
+    /// A scheduler with an empty pool. `cacheKey` is the process secret that keys block hashes; `faults` is for tests.
+    package init(
+        limits: SchedulerLimits, cacheKey: (UInt64, UInt64), faults: SchedulerFaults = []
+    ) throws(SchedulingError) {
+        self.limits = limits
+        self.faults = faults
+        hasher = BlockHasher(key: cacheKey, isWeak: faults.contains(.weakHash))
+        pool = BlockPool(blockCount: limits.blockCount, blockSize: limits.blockSize, faults: faults)
+        slots = Array(repeating: nil, count: limits.maxSequences)
+        freeSlots = Array((0..<limits.maxSequences).reversed())
+    }
+
+    // The pool goes with the scheduler, so what tables still hold is not a leak.
+    deinit {
+        for sequence in running { sequence.table.removeAll() }
+    }
+
+    /// Puts a request in the queue.
+    ///
+    /// Throws: when it is malformed, is known already, or could not finish even with the whole pool to itself.
+    package mutating func add(_ request: consuming GenerationRequest, now: Duration) throws(SchedulingError) {
+        let id = request.id
+        let promptTokens = request.prompt.count
+        if sequences[id] != nil { throw .duplicateRequest(id) }
+        if promptTokens == 0 { throw .emptyPrompt(id) }
+        if request.maxNewTokens < 1 { throw .noNewTokens(id, maxNewTokens: request.maxNewTokens) }
+        if promptTokens >= limits.maxModelLength {
+            throw .promptTooLong(id, promptTokens: promptTokens, maxModelLength: limits.maxModelLength)
+        }
+        let lengthLimit = promptTokens + min(request.maxNewTokens, limits.maxModelLength - promptTokens)
+        // The last token is reported but never computed.
+        let neededBlocks = limits.blocks(forTokens: lengthLimit - 1)
+        if neededBlocks > limits.blockCount {
+            throw .neverFits(
+                id, neededBlocks: neededBlocks, blockCount: limits.blockCount, blockSize: limits.blockSize)
+        }
+        let priority = limits.policy == .priority ? request.priority : 0
+        let order = ServiceOrder(priority: priority, number: nextNumber)
+        let salt = faults.contains(.ignoresSalt) ? 0 : request.cacheSalt
+        nextNumber += 1
+        totals.accepted += 1
+        if request.deadline != nil { deadlineCount += 1 }
+        let sequence = SequenceState(request, order: order, lengthLimit: lengthLimit, salt: salt)
+        sequences[id] = sequence
+        waiting.insert(sequence)
+    }
+
+    /// Ends a request, wherever it is; nil when it has ended already or was never here.
+    ///
+    /// Blocks that the step in flight may still write are released when that step completes.
+    package mutating func abort(_ id: RequestID) -> SchedulerEvent? {
+        guard let sequence = sequences[id] else { return nil }
+        return end(sequence, .abort)
+    }
+
+    /// Ends all requests whose deadline has passed; call it before `schedule`.
+    package mutating func expire(now: Duration) -> [SchedulerEvent] {
+        guard deadlineCount > 0 else { return [] }
+        return endAll(.deadline) { sequence in sequence.deadline.map { $0 <= now } ?? false }
+    }
+
+    /// Ends all requests, oldest first: the server stops.
+    package mutating func abortAll() -> [SchedulerEvent] {
+        endAll(.abort) { _ in true }
+    }
+
+    /// Ends all requests because a step could not be executed; takes the place of `complete` for that step.
+    package mutating func abandon(_ output: consuming SchedulerOutput) -> [SchedulerEvent] {
+        precondition(isStepInFlight && output.stepIndex == stepIndex, "step \(output.stepIndex) is not in flight")
+        isStepInFlight = false
+        stepIndex += 1
+        // Nobody knows what the step wrote.
+        for sequence in running {
+            sequence.scheduledTokenCount = 0
+            pool.unpublish(sequence.table)
+        }
+        let events = endAll(.error(.stepFailed)) { _ in true }
+        for sequence in running { retire(sequence) }
+        running.removeAll(keepingCapacity: true)
+        return events
+    }
+
+    /// Gauges and totals of this moment.
+    package var statistics: SchedulerStatistics {
+        var statistics = totals
+        statistics.running = running.count
+        statistics.waiting = waiting.count
+        statistics.usedBlocks = pool.heldCount
+        statistics.freeBlocks = pool.freeCount
+        statistics.cachedBlocks = pool.cachedCount
+        statistics.kvUsage = Double(pool.heldCount) / Double(pool.blockCount)
+        return statistics
+    }
+
+    /// Whether a step would compute anything.
+    package var hasWork: Bool { !sequences.isEmpty }
+
+    private mutating func endAll(
+        _ reason: FinishReason, where isDue: (SequenceState) -> Bool
+    ) -> [SchedulerEvent] {
+        let due = sequences.values.filter(isDue).sorted { $0.order < $1.order }
+        return due.map { end($0, reason) }
+    }
+
+    /// Ends a sequence outside `complete`, and releases what no step in flight uses.
+    private mutating func end(_ sequence: SequenceState, _ reason: FinishReason) -> SchedulerEvent {
+        switch sequence.stage {
+        case .waiting:
+            waiting.remove(sequence)
+        case .running where sequence.isScheduled:
+            if faults.contains(.reusesEarly) { pool.release(&sequence.table) }
+        case .running:
+            retire(sequence)
+            running.removeAll { $0 === sequence }
+        case .finished:
+            preconditionFailure("\(sequence.id) ended twice")
+        }
+        return finish(sequence, reason)
+    }
+
+    /// Marks the end of a sequence and reports it. Its row and blocks are given back by `retire`.
+    mutating func finish(_ sequence: SequenceState, _ reason: FinishReason) -> SchedulerEvent {
+        sequence.stage = .finished
+        sequences[sequence.id] = nil
+        totals.finished += 1
+        if sequence.deadline != nil { deadlineCount -= 1 }
+        return SchedulerEvent(id: sequence.id, kind: .finished(reason, usage: sequence.usage))
+    }
+
+    /// Gives back row and blocks. The caller takes the sequence out of `running`.
+    mutating func retire(_ sequence: SequenceState) {
+        if faults.contains(.leaksOnAbort), sequence.tokens.count < sequence.lengthLimit, sequence.stage == .finished {
+            pool.leak(&sequence.table)
+        }
+        pool.release(&sequence.table)
+        slots[sequence.slot] = nil
+        freeSlots.append(sequence.slot)
+        sequence.slot = -1
+    }
+}

@@ -1,0 +1,55 @@
+// Bugs that the simulation plants, to show that it would find them.
+//
+// Each costs one test of a bit where it is planted. The server has no way to set them: only `Scheduler.init` takes
+// them, and everything but the tests leaves them empty.
+
+/// Planted bugs.
+package struct SchedulerFaults: OptionSet, Sendable {
+    package let rawValue: UInt32
+
+    package init(rawValue: UInt32) { self.rawValue = rawValue }
+
+    /// Not a bug: keys have four bits, so collisions are common and must not matter.
+    package static let weakHash = SchedulerFaults(rawValue: 1 << 0)
+    /// An aborted sequence loses its references instead of releasing them.
+    package static let leaksOnAbort = SchedulerFaults(rawValue: 1 << 1)
+    /// An abort frees blocks that the step in flight still writes.
+    package static let reusesEarly = SchedulerFaults(rawValue: 1 << 2)
+    /// A sequence is given a row that another one has.
+    package static let sharesSlot = SchedulerFaults(rawValue: 1 << 3)
+    /// A lookup believes the hash without comparing contents.
+    package static let trustsHash = SchedulerFaults(rawValue: 1 << 4)
+    /// Sharing a held block does not count the new holder.
+    package static let missesReference = SchedulerFaults(rawValue: 1 << 5)
+    /// The first block of a table is released twice.
+    package static let releasesTwice = SchedulerFaults(rawValue: 1 << 6)
+    /// Preemption forgets to set the computed count to 0.
+    package static let keepsComputedCount = SchedulerFaults(rawValue: 1 << 7)
+    /// Prefills do not look at the token budget.
+    package static let ignoresBudget = SchedulerFaults(rawValue: 1 << 8)
+    /// A block is published when its first token is computed.
+    package static let publishesUnfilled = SchedulerFaults(rawValue: 1 << 9)
+    /// Blocks of a sequence whose logits were not finite can be found again.
+    package static let publishesNonFinite = SchedulerFaults(rawValue: 1 << 10)
+    /// Preemption drops the generated tokens, so that they are sampled and reported again.
+    package static let resamples = SchedulerFaults(rawValue: 1 << 11)
+    /// A preempted sequence does not return to the waiting queue.
+    package static let losesPreempted = SchedulerFaults(rawValue: 1 << 12)
+    /// The oldest sequence is preempted instead of the newest.
+    package static let preemptsOldest = SchedulerFaults(rawValue: 1 << 13)
+    /// Claims on blocks outlive their step, so that others wait for ever.
+    package static let keepsClaims = SchedulerFaults(rawValue: 1 << 14)
+    /// A prefill that does not reach its last known token samples all the same.
+    package static let samplesEarly = SchedulerFaults(rawValue: 1 << 15)
+    /// The salt is left out of keys and comparison, so that tenants find each other's blocks.
+    package static let ignoresSalt = SchedulerFaults(rawValue: 1 << 16)
+}
+
+/// What a deep check found broken.
+package struct InvariantViolation: Error, CustomStringConvertible {
+    /// The sentence, with the numbers.
+    package let description: String
+
+    /// Records one violation.
+    package init(_ description: String) { self.description = description }
+}

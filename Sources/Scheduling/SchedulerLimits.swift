@@ -1,0 +1,89 @@
+// The limits the operator chooses, validated once.
+//
+// Everything the scheduler sizes or refuses follows from these numbers. All violations are reported together.
+
+/// In which order requests are served.
+package enum SchedulingPolicy: String, Sendable, CaseIterable {
+    /// First come, first served.
+    case fcfs
+    /// Lower `GenerationRequest.priority` first, then first come.
+    case priority
+}
+
+/// Validated limits; the flags that set them keep vLLM's spelling.
+package struct SchedulerLimits: Sendable, Equatable {
+    /// Tokens per block: 8, 16, 32, 64 or 128.
+    package let blockSize: Int
+    /// Blocks in the pool.
+    package let blockCount: Int
+    /// Sequences that may run at once (`--max-num-seqs`).
+    package let maxSequences: Int
+    /// Tokens per step (`--max-num-batched-tokens`); at least `maxSequences`, so that every sequence gets its token.
+    package let tokenBudget: Int
+    /// Prompt and generated tokens of one request together (`--max-model-len`).
+    package let maxModelLength: Int
+    /// Whether full blocks are kept and found again (`--enable-prefix-caching`).
+    package let enablePrefixCaching: Bool
+    /// Order of service.
+    package let policy: SchedulingPolicy
+    /// Most tokens of one prompt per step; 0 is off (`--long-prefill-token-threshold`).
+    package let longPrefillTokenThreshold: Int
+    /// Position at which computing a prompt token costs twice what it costs at position 0, because attention then takes
+    /// as long as the rest of the model; 0 is off. Prompt chunks shrink with it, so that deep steps take no longer.
+    package let attentionScale: Int
+    /// [0, 0.5] Share of the pool kept free when a sequence joins running ones, against preemption storms.
+    package let watermark: Double
+
+    /// The block sizes that the kernels know.
+    package static let blockSizes = [8, 16, 32, 64, 128]
+
+    /// Throws: `SchedulingError.invalidLimits` with every violation.
+    package init(
+        blockSize: Int = 16, blockCount: Int, maxSequences: Int = 256, tokenBudget: Int = 2048, maxModelLength: Int,
+        enablePrefixCaching: Bool = true, policy: SchedulingPolicy = .fcfs, longPrefillTokenThreshold: Int = 0,
+        attentionScale: Int = 0, watermark: Double = 0.01
+    ) throws(SchedulingError) {
+        var violations: [LimitViolation] = []
+        func require(_ field: String, _ value: some CustomStringConvertible, _ holds: Bool, _ allowed: String) {
+            if !holds { violations.append(LimitViolation(field: field, value: value.description, allowed: allowed)) }
+        }
+        let ceiling = Int(Int32.max)
+        require("block-size", blockSize, Self.blockSizes.contains(blockSize), "one of 8, 16, 32, 64, 128")
+        // Slots are numbered with 32 bits on the device.
+        let slotLimit = ceiling / max(blockSize, 1)
+        require("num-blocks", blockCount, (1...slotLimit).contains(blockCount), "1 to \(slotLimit)")
+        require("max-num-seqs", maxSequences, (1...65536).contains(maxSequences), "1 to 65536")
+        require(
+            "max-num-batched-tokens", tokenBudget, tokenBudget >= maxSequences && tokenBudget <= ceiling,
+            "max-num-seqs (\(maxSequences)) to \(ceiling)")
+        require("max-model-len", maxModelLength, (2...ceiling).contains(maxModelLength), "2 to \(ceiling)")
+        require(
+            "long-prefill-token-threshold", longPrefillTokenThreshold,
+            (0...ceiling).contains(longPrefillTokenThreshold), "0 (off) to \(ceiling)")
+        require("attention-scale", attentionScale, (0...ceiling).contains(attentionScale), "0 (off) to \(ceiling)")
+        require("watermark", watermark, (0...0.5).contains(watermark), "0 to 0.5")
+        if !violations.isEmpty { throw .invalidLimits(violations) }
+
+        self.blockSize = blockSize
+        self.blockCount = blockCount
+        self.maxSequences = maxSequences
+        self.tokenBudget = tokenBudget
+        self.maxModelLength = maxModelLength
+        self.enablePrefixCaching = enablePrefixCaching
+        self.policy = policy
+        self.longPrefillTokenThreshold = longPrefillTokenThreshold
+        self.attentionScale = attentionScale
+        self.watermark = watermark
+    }
+
+    /// Blocks kept free when a sequence joins running ones.
+    var watermarkBlocks: Int {
+        // Rounded up by hand: `rounded(.up)` would need the C mathematics library.
+        let exact = Double(blockCount) * watermark
+        let whole = Int(exact)
+        return Double(whole) < exact ? whole + 1 : whole
+    }
+
+    /// Blocks that hold `tokenCount` tokens.
+    package func blocks(forTokens tokenCount: Int) -> Int { (tokenCount + blockSize - 1) / blockSize }
+}

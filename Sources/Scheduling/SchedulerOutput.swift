@@ -1,0 +1,74 @@
+// One step, as the policy hands it to the device: which tokens of which sequences, and where their cache lives.
+//
+// The arrays are flat and the sequences hold ranges into them, so the runner copies instead of walking. The output is
+// not copyable and `Scheduler.complete` consumes it: completing a step twice does not compile.
+
+/// The share of one sequence in a step.
+package struct ScheduledSequence: Sendable {
+    /// Whose tokens these are.
+    package let id: RequestID
+    /// [0, maxSequences) A row that stays the same while the sequence runs and belongs to nobody else meanwhile.
+    package let slot: Int
+    /// Position in the sequence of the first token of this step; everything before it is in the cache already.
+    package let start: Int
+    /// [queryLength] Range of `SchedulerOutput.tokens`, at positions start, start + 1, ...
+    package let tokenRange: Range<Int>
+    /// [ceil((start + queryLength) / blockSize)] Range of `SchedulerOutput.blocks`: the whole table, oldest first.
+    package let blockRange: Range<Int>
+    /// The step reaches the last known token: the runner samples the next one.
+    package let samples: Bool
+    /// How to sample.
+    package let sampling: SamplingParameters
+
+    /// Tokens after this step, and so the length the attention sees.
+    package var contextLength: Int { start + tokenRange.count }
+    /// Position of the token to be sampled, which is the counter of the draw.
+    package var samplePosition: Int { contextLength }
+
+    /// Gathers the fields; outside tests only the scheduler makes one.
+    package init(
+        id: RequestID, slot: Int, start: Int, tokenRange: Range<Int>, blockRange: Range<Int>, samples: Bool,
+        sampling: SamplingParameters
+    ) {
+        self.id = id
+        self.slot = slot
+        self.start = start
+        self.tokenRange = tokenRange
+        self.blockRange = blockRange
+        self.samples = samples
+        self.sampling = sampling
+    }
+}
+
+/// One step of work, made by `Scheduler.schedule` and consumed by `Scheduler.complete`.
+package struct SchedulerOutput: ~Copyable {
+    /// 0 for the first step; one more for each.
+    package let stepIndex: Int
+    /// [sequences] Sequences that extend by one token first, then the prefills; `tokenRange`s in rising order.
+    package internal(set) var sequences: [ScheduledSequence]
+    /// [tokens] The tokens to compute, at most `tokenBudget` of them.
+    package internal(set) var tokens: [TokenID]
+    /// [total of the tables] Block tables, one after another.
+    package internal(set) var blocks: [BlockID]
+    /// Running sequences that had to give up their blocks and wait again.
+    package internal(set) var preempted: [RequestID]
+
+    /// Nothing to compute: skip the device, but still complete the step.
+    package var isEmpty: Bool { sequences.isEmpty }
+    /// Tokens in this step.
+    package var tokenCount: Int { tokens.count }
+    /// Sequences that need a sample, and so the count `complete` expects.
+    package var sampleCount: Int { sequences.reduce(0) { $0 + ($1.samples ? 1 : 0) } }
+
+    /// Gathers the fields; outside tests only the scheduler makes one.
+    package init(
+        stepIndex: Int, sequences: [ScheduledSequence] = [], tokens: [TokenID] = [], blocks: [BlockID] = [],
+        preempted: [RequestID] = []
+    ) {
+        self.stepIndex = stepIndex
+        self.sequences = sequences
+        self.tokens = tokens
+        self.blocks = blocks
+        self.preempted = preempted
+    }
+}

@@ -1,0 +1,131 @@
+// One sequence inside the scheduler.
+//
+// There is no prefill phase and no decode phase: a sequence has known tokens (prompt and generated) and computed
+// tokens (those whose keys and values are in the cache), and steps hand out tokens until computed catches up.
+
+/// The order of service: lower priority value first, then first come.
+struct ServiceOrder: Comparable {
+    /// 0 for everybody under first come, first served.
+    let priority: Int
+    /// Number of the request in the order of `add`.
+    let number: UInt64
+
+    static func < (left: ServiceOrder, right: ServiceOrder) -> Bool {
+        left.priority == right.priority ? left.number < right.number : left.priority < right.priority
+    }
+}
+
+/// A request on its way through the scheduler. A class, because it is found by id, by row and by queue.
+final class SequenceState {
+    /// Whether the sequence waits, holds a row, or has ended.
+    enum Stage { case waiting, running, finished }
+
+    let id: RequestID
+    let order: ServiceOrder
+    let promptTokenCount: Int
+    /// Known tokens at which generation ends.
+    let lengthLimit: Int
+    let stopTokens: [TokenID]
+    let sampling: SamplingParameters
+    let salt: UInt64
+    let deadline: Duration?
+
+    var stage = Stage.waiting
+    /// [known] Prompt, then generated.
+    var tokens: [TokenID]
+    /// Tokens whose keys and values are in the cache.
+    var computedTokenCount = 0
+    /// Tokens of the step being planned or in flight.
+    var scheduledTokenCount = 0
+    /// Blocks held; empty while waiting.
+    var table = BlockTable()
+    /// Row in the runner's batch while running.
+    var slot = -1
+
+    /// [full blocks] Keys as far as they were needed; preemption keeps them.
+    var keys: [BlockKey] = []
+    /// Leading blocks of the table that are published, or equal to published ones.
+    var publishedBlockCount = 0
+    /// Publication of the last of those.
+    var lastPublication: UInt64 = 0
+
+    var cachedTokenCount = 0
+    var preemptionCount = 0
+    var firstScheduled: Duration?
+
+    init(_ request: consuming GenerationRequest, order: ServiceOrder, lengthLimit: Int, salt: UInt64) {
+        id = request.id
+        self.order = order
+        promptTokenCount = request.prompt.count
+        self.lengthLimit = lengthLimit
+        stopTokens = request.stopTokens
+        sampling = request.sampling
+        self.salt = salt
+        deadline = request.deadline
+        tokens = request.prompt
+    }
+
+    /// Known tokens that are not computed; at least 1 while the sequence lives.
+    var remainingTokenCount: Int { tokens.count - computedTokenCount }
+    /// Tokens generated so far.
+    var generatedTokenCount: Int { tokens.count - promptTokenCount }
+    /// Whether a step in flight writes its blocks.
+    var isScheduled: Bool { scheduledTokenCount > 0 }
+
+    var usage: RequestUsage {
+        RequestUsage(
+            promptTokens: promptTokenCount, generatedTokens: generatedTokenCount, cachedTokens: cachedTokenCount,
+            preemptions: preemptionCount, firstScheduled: firstScheduled)
+    }
+
+    /// Computes the keys of the first `count` blocks, which must be known in full.
+    func extendKeys(to count: Int, blockSize: Int, hasher: BlockHasher) {
+        while keys.count < count {
+            keys.append(
+                hasher.key(
+                    salt: salt, parent: keys.last ?? .root, tokens: tokens, start: keys.count * blockSize,
+                    blockSize: blockSize))
+        }
+    }
+
+    /// What block `index` holds when the block before it was published as `parent`.
+    func contents(ofBlock index: Int, parent: UInt64, blockSize: Int) -> BlockContents {
+        BlockContents(key: keys[index], salt: salt, parent: parent, tokens: tokens, start: index * blockSize)
+    }
+}
+
+/// Sequences that wait, in the order of service.
+struct WaitingQueue {
+    // The next to be served is the last element, so taking it and putting a preempted one back cost nothing.
+    private var reversed: [SequenceState] = []
+
+    var count: Int { reversed.count }
+    var isEmpty: Bool { reversed.isEmpty }
+
+    /// The sequence with `index` others before it.
+    subscript(index: Int) -> SequenceState { reversed[reversed.count - 1 - index] }
+
+    mutating func insert(_ sequence: SequenceState) {
+        reversed.insert(sequence, at: position(of: sequence.order))
+    }
+
+    mutating func remove(at index: Int) { reversed.remove(at: reversed.count - 1 - index) }
+
+    /// Removes a sequence that is in the queue.
+    mutating func remove(_ sequence: SequenceState) {
+        let position = position(of: sequence.order)
+        precondition(position < reversed.count && reversed[position] === sequence, "\(sequence.id) does not wait")
+        reversed.remove(at: position)
+    }
+
+    /// First position whose order is not later than `order`.
+    private func position(of order: ServiceOrder) -> Int {
+        var low = 0
+        var high = reversed.count
+        while low < high {
+            let middle = (low + high) / 2
+            if reversed[middle].order > order { low = middle + 1 } else { high = middle }
+        }
+        return low
+    }
+}

@@ -1,0 +1,5 @@
+// The engine of the server is the engine that serving asks for.
+
+import Execution
+
+extension Engine: TextEngine {}

@@ -1,0 +1,131 @@
+// Figures in Prometheus' text format 0.0.4, under the names that dashboards, autoscalers and routers look for.
+//
+// Every series exists from the first scrape, at 0: what is absent breaks them. A scrape copies the engine's last
+// snapshot and never waits for a step, for routers scrape many times a second.
+
+import Execution
+import NIOCore
+
+/// An exposition being written.
+struct Metrics {
+    private(set) var buffer = ByteBuffer()
+    /// `model_name="…",engine="0"`.
+    private let engineLabels: String
+    private let modelLabel: String
+
+    /// - Parameter modelName: the first served name.
+    init(modelName: String) {
+        modelLabel = "model_name=\"\(Self.escaped(modelName))\""
+        engineLabels = modelLabel + ",engine=\"0\""
+        buffer.reserveCapacity(32 << 10)
+    }
+
+    /// Writes everything the engine counts.
+    mutating func write(_ statistics: EngineStatistics, model: ServedModel) {
+        writeGauges(statistics, model)
+        writeCounters(statistics)
+        writeHistograms(statistics)
+    }
+
+    private mutating func writeGauges(_ statistics: EngineStatistics, _ model: ServedModel) {
+        gauge("num_requests_running", "Requests in the running batch.", Double(statistics.running))
+        gauge("num_requests_waiting", "Requests that wait to run.", Double(statistics.waiting))
+        family("vllm:num_requests_waiting_by_reason", "gauge", "Requests that wait to run, by reason.")
+        sample("vllm:num_requests_waiting_by_reason", engineLabels + ",reason=\"capacity\"", Double(statistics.waiting))
+        sample("vllm:num_requests_waiting_by_reason", engineLabels + ",reason=\"deferred\"", 0)
+        gauge("kv_cache_usage_perc", "Fraction of KV blocks in use; 1 is all of them.", statistics.kvUsage)
+        family("vllm:cache_config_info", "gauge", "The KV cache's configuration.")
+        sample(
+            "vllm:cache_config_info",
+            engineLabels + ",block_size=\"\(model.blockSize)\",num_gpu_blocks=\"\(model.blockCount)\","
+                + "enable_prefix_caching=\"\(model.enablePrefixCaching ? "True" : "False")\"", 1)
+    }
+
+    private mutating func writeCounters(_ statistics: EngineStatistics) {
+        counter("prompt_tokens", "Prompt tokens computed or found in the prefix cache.", statistics.promptTokens)
+        counter("generation_tokens", "Tokens generated.", statistics.generationTokens)
+        counter("prefix_cache_queries", "Prompt tokens looked up in the prefix cache.", statistics.prefixQueries)
+        counter("prefix_cache_hits", "Prompt tokens found in the prefix cache.", statistics.prefixHits)
+        counter("num_preemptions", "Sequences that lost their blocks to others.", statistics.preemptions)
+        family("vllm:request_success_total", "counter", "Requests that ended, by reason.")
+        let finished = statistics.finished
+        let reasons = [
+            ("stop", finished.stop), ("length", finished.length), ("abort", finished.abort), ("error", finished.error),
+            ("repetition", 0),
+        ]
+        for (reason, count) in reasons {
+            sample("vllm:request_success_total", engineLabels + ",finished_reason=\"\(reason)\"", Double(count))
+        }
+        family("vllm:admission_rejections_total", "counter", "Requests refused because the queue was full.")
+        sample("vllm:admission_rejections_total", modelLabel + ",reason=\"queue_full\"", Double(statistics.rejections))
+    }
+
+    private mutating func writeHistograms(_ statistics: EngineStatistics) {
+        let histograms: [(String, String, Histogram)] = [
+            ("time_to_first_token_seconds", "Arrival to first token.", statistics.timeToFirstToken),
+            ("inter_token_latency_seconds", "From one token to the next.", statistics.interTokenLatency),
+            (
+                "request_time_per_output_token_seconds", "Mean time for a token after the first.",
+                statistics.timePerOutputToken
+            ),
+            ("e2e_request_latency_seconds", "Arrival to last token.", statistics.endToEnd),
+            ("request_queue_time_seconds", "Arrival to first scheduled.", statistics.queueTime),
+            ("request_prefill_time_seconds", "First scheduled to first token.", statistics.prefillTime),
+            ("request_decode_time_seconds", "First token to last token.", statistics.decodeTime),
+            ("request_inference_time_seconds", "First scheduled to last token.", statistics.inferenceTime),
+            ("request_prompt_tokens", "Prompt tokens of a request.", statistics.promptLength),
+            ("request_generation_tokens", "Tokens generated for a request.", statistics.generationLength),
+            ("iteration_tokens_total", "Tokens computed in a step.", statistics.iterationTokens),
+        ]
+        for (name, help, histogram) in histograms { write(histogram, name: name, help: help) }
+    }
+
+    // MARK: Series
+
+    private mutating func gauge(_ name: String, _ help: String, _ value: Double) {
+        family("vllm:" + name, "gauge", help)
+        sample("vllm:" + name, engineLabels, value)
+    }
+
+    private mutating func counter(_ name: String, _ help: String, _ value: Int) {
+        family("vllm:\(name)_total", "counter", help)
+        sample("vllm:\(name)_total", engineLabels, Double(value))
+    }
+
+    /// Writes a histogram under its `vllm:` name.
+    mutating func write(_ histogram: Histogram, name: String, help: String) {
+        family("vllm:" + name, "histogram", help)
+        var cumulative = 0
+        for (index, count) in histogram.counts.enumerated() {
+            cumulative += count
+            let bound = index < histogram.bounds.count ? "\(histogram.bounds[index])" : "+Inf"
+            sample("vllm:\(name)_bucket", engineLabels + ",le=\"\(bound)\"", Double(cumulative))
+        }
+        sample("vllm:\(name)_sum", engineLabels, histogram.sum)
+        sample("vllm:\(name)_count", engineLabels, Double(histogram.count))
+    }
+
+    /// Writes the two lines before a family's samples.
+    mutating func family(_ name: String, _ type: String, _ help: String) {
+        buffer.writeString("# HELP \(name) \(help)\n# TYPE \(name) \(type)\n")
+    }
+
+    /// Writes one sample.
+    mutating func sample(_ name: String, _ labels: String, _ value: Double) {
+        buffer.writeString("\(name){\(labels)} \(value)\n")
+    }
+
+    /// A label's value as the format wants it.
+    static func escaped(_ value: String) -> String {
+        var result = ""
+        for character in value {
+            switch character {
+            case "\\": result += "\\\\"
+            case "\"": result += "\\\""
+            case "\n": result += "\\n"
+            default: result.append(character)
+            }
+        }
+        return result
+    }
+}

@@ -1,0 +1,114 @@
+// A request to /v1/chat/completions, decoded and checked. Messages become plain data for the chat template, which sees
+// every string in them as a user's text.
+
+import Tokenization
+
+/// What a client of /v1/chat/completions asks for.
+struct ChatRequest: Sendable {
+    let model: String?
+    /// The conversation as the template's `messages`.
+    let messages: [TemplateValue]
+    let sampling: SamplingFields
+    let streaming: StreamFields
+
+    private static let maxMessages = 1024
+    private static let maxParts = 64
+    private static let roles = ["system", "developer", "user", "assistant", "tool"]
+
+    init(_ fields: JSONFields, configuration: ServingConfiguration) throws(ServingError) {
+        try UnsupportedFields.check(fields, isChat: true)
+        model = try fields.string("model")
+        messages = try Self.messages(fields)
+        let wantsLogprobs = try fields.bool("logprobs") ?? false
+        let topLogprobs = try fields.integer("top_logprobs", in: 0...SamplingFields.maxLogprobs)
+        if let topLogprobs, topLogprobs > 0, !wantsLogprobs {
+            throw .invalidValue(
+                field: "top_logprobs", value: "\(topLogprobs)", requirement: "absent unless logprobs is true")
+        }
+        sampling = try SamplingFields(
+            fields, maxTokens: SamplingFields.maxTokens(fields), logprobs: wantsLogprobs ? topLogprobs ?? 0 : nil,
+            configuration: configuration)
+        streaming = try StreamFields(fields)
+    }
+
+    /// The conversation; also used by /tokenize.
+    static func messages(_ fields: JSONFields) throws(ServingError) -> [TemplateValue] {
+        guard let elements = try fields.array("messages", orElse: "a list of messages") else {
+            throw .missingField(field: "messages", requirement: "a list of messages")
+        }
+        guard (1...maxMessages).contains(elements.count) else {
+            throw fields.invalid("messages", .array(elements), "a list of 1 to \(maxMessages) messages")
+        }
+        var messages: [TemplateValue] = []
+        for (index, element) in elements.enumerated() {
+            guard case .object(let members) = element else {
+                throw fields.mismatch("messages.\(index)", element, "an object")
+            }
+            messages.append(try message(JSONFields(path: "messages.\(index).", members: members)))
+        }
+        return messages
+    }
+
+    private static func message(_ fields: JSONFields) throws(ServingError) -> TemplateValue {
+        guard let role = try fields.string("role") else {
+            throw .missingField(
+                field: fields.path + "role", requirement: "one of " + roles.joined(separator: ", "))
+        }
+        guard roles.contains(role) else {
+            throw fields.invalid("role", .string(role), "one of " + roles.joined(separator: ", "))
+        }
+        for name in ["tool_calls", "function_call"] {
+            if let value = fields[name], value != .array([]) {
+                throw .unsupportedField(field: fields.path + name, value: value.summary, advice: "Leave it out.")
+            }
+        }
+        var members = [
+            // Models know the role by its older name.
+            TemplateValue.Member("role", .string(role == "developer" ? "system" : role)),
+            TemplateValue.Member("content", .string(try content(fields, role: role))),
+        ]
+        for name in ["name", "tool_call_id"] {
+            if let text = try fields.string(name) { members.append(TemplateValue.Member(name, .string(text))) }
+        }
+        return .object(members)
+    }
+
+    /// The text of a message: a string, or text parts, which are joined by line feeds.
+    private static func content(_ fields: JSONFields, role: String) throws(ServingError) -> String {
+        switch fields["content"] {
+        case .string(let text): return text
+        case .array(let parts):
+            guard (1...maxParts).contains(parts.count) else {
+                throw fields.invalid("content", .array(parts), "a string or a list of 1 to \(maxParts) text parts")
+            }
+            var texts: [String] = []
+            for (index, part) in parts.enumerated() {
+                guard case .object(let members) = part else {
+                    throw fields.mismatch("content.\(index)", part, "an object with type and text")
+                }
+                texts.append(try partText(JSONFields(path: fields.path + "content.\(index).", members: members)))
+            }
+            return texts.joined(separator: "\n")
+        case nil:
+            guard role == "assistant" else {
+                throw .missingField(field: fields.path + "content", requirement: "a string or a list of text parts")
+            }
+            return ""
+        case .some(let value): throw fields.mismatch("content", value, "a string or a list of text parts")
+        }
+    }
+
+    private static func partText(_ fields: JSONFields) throws(ServingError) -> String {
+        guard let type = try fields.string("type") else {
+            throw .missingField(field: fields.path + "type", requirement: "\"text\"")
+        }
+        guard type == "text" else {
+            throw .unsupportedField(
+                field: fields.path + "type", value: JSONValue.quoted(type), advice: "Only text parts are accepted.")
+        }
+        guard let text = try fields.string("text") else {
+            throw .missingField(field: fields.path + "text", requirement: "a string")
+        }
+        return text
+    }
+}

@@ -1,0 +1,116 @@
+// Fields of the API and its dialects that would change the answer and that this server does not have. A value that
+// changes nothing is accepted, for clients send defaults; any other is refused by name, never ignored.
+
+/// The fields that are refused, and the values that are not.
+enum UnsupportedFields {
+    /// A field and the values that ask for nothing.
+    private struct Rule {
+        let name: String
+        let neutral: [JSONValue]
+
+        init(_ name: String, _ neutral: JSONValue...) {
+            self.name = name
+            self.neutral = neutral
+        }
+    }
+
+    /// Throws for the first field of `fields` that asks for what is not there.
+    static func check(_ fields: JSONFields, isChat: Bool) throws(ServingError) {
+        for rule in common + (isChat ? chat : completions) {
+            // Load testers send both; where nothing ends a generation early, a least length changes nothing.
+            if rule.name == "min_tokens", fields["ignore_eos"] == .bool(true),
+                fields["stop"] == nil || fields["stop"] == .array([])
+            {
+                let most = try SamplingFields.maxTokens(fields) ?? .max
+                _ = try fields.integer("min_tokens", in: 0...most)
+                continue
+            }
+            guard let value = fields[rule.name], !rule.neutral.contains(where: { $0.means(value) }) else { continue }
+            throw .unsupportedField(
+                field: fields.path + rule.name, value: value.summary,
+                advice: rule.neutral.isEmpty
+                    ? "Leave it out." : "Leave it out or send \(rule.neutral.map(\.literal).joined(separator: " or "))."
+            )
+        }
+        if let format = try fields.object("response_format") {
+            guard let type = try format.string("type") else {
+                throw .missingField(field: "response_format.type", requirement: "\"text\"")
+            }
+            guard type == "text" else {
+                throw .unsupportedField(
+                    field: "response_format.type", value: JSONValue.quoted(type),
+                    advice: "Leave it out or send \"text\".")
+            }
+        }
+        // n choices are generated and n are returned; choosing the best of more is not there.
+        if let bestOf = fields["best_of"], bestOf != fields["n"] ?? .integer(1) {
+            throw .unsupportedField(
+                field: "best_of", value: bestOf.summary, advice: "Leave it out or send the value of n.")
+        }
+    }
+
+    private static let common: [Rule] = [
+        // Penalties, and other ways to change the distribution.
+        Rule("presence_penalty", .integer(0)), Rule("frequency_penalty", .integer(0)),
+        Rule("repetition_penalty", .integer(1)), Rule("repeat_penalty", .integer(1)),
+        Rule("logit_bias", .object([])), Rule("allowed_token_ids"), Rule("bad_words", .array([])),
+        Rule("typical_p", .integer(1)), Rule("mirostat", .integer(0)), Rule("dry_multiplier", .integer(0)),
+        Rule("xtc_probability", .integer(0)), Rule("dynatemp_range", .integer(0)), Rule("top_n_sigma", .integer(-1)),
+        Rule("no_repeat_ngram_size", .integer(0)),
+        // Ways to end, and to search.
+        Rule("min_tokens", .integer(0)), Rule("stop_token_ids", .array([])), Rule("stop_regex", .array([])),
+        Rule("include_stop_str_in_output", .bool(false)), Rule("no_stop_trim", .bool(false)),
+        Rule("use_beam_search", .bool(false)), Rule("length_penalty", .integer(1)),
+        Rule("early_stopping", .bool(false)), Rule("repetition_detection"),
+        // Constrained output.
+        Rule("structured_outputs"), Rule("guided_json"), Rule("guided_regex"), Rule("guided_choice"),
+        Rule("guided_grammar"), Rule("guided_json_object", .bool(false)), Rule("guided_decoding_backend"),
+        Rule("guided_whitespace_pattern"), Rule("json_schema"), Rule("regex"), Rule("ebnf"), Rule("grammar"),
+        Rule("structural_tag"),
+        // Prompt and cache.
+        Rule("echo", .bool(false)), Rule("prompt_logprobs"), Rule("truncate_prompt_tokens"), Rule("truncation_side"),
+        Rule("truncate"), Rule("prompt_embeds"), Rule("cache_salt"), Rule("kv_transfer_params"),
+        Rule("vllm_xargs", .object([])), Rule("priority", .integer(0)), Rule("lora_path"),
+        // What the answer holds.
+        Rule("skip_special_tokens", .bool(true)), Rule("spaces_between_special_tokens", .bool(true)),
+        Rule("return_token_ids", .bool(false)), Rule("return_tokens_as_token_ids", .bool(false)),
+        Rule("logprob_token_ids"), Rule("stream_interval", .integer(1)),
+        Rule("thinking_token_budget"), Rule("reasoning_effort", .string("none")), Rule("n_probs", .integer(0)),
+        Rule("return_hidden_states", .bool(false)), Rule("detokenize", .bool(true)),
+        // Other servers' names for what has another name here, and their hooks.
+        Rule("max_new_tokens"), Rule("n_predict"), Rule("min_new_tokens", .integer(0)), Rule("stop_sequences"),
+        Rule("num_beams", .integer(1)), Rule("tfs_z", .integer(1)), Rule("top_a", .integer(0)),
+        Rule("logits_processors", .array([])), Rule("custom_logit_processor"), Rule("extra_args", .object([])),
+        Rule("prompt_token_ids"), Rule("input_embeds"), Rule("lora_request"), Rule("lora_name"),
+    ]
+
+    private static let completions: [Rule] = [
+        Rule("suffix", .string("")), Rule("add_special_tokens", .bool(true)),
+        Rule("top_logprobs"), Rule("tools"), Rule("messages"),
+    ]
+
+    private static let chat: [Rule] = [
+        Rule("tools"), Rule("tool_choice", .string("none")), Rule("functions"), Rule("function_call", .string("none")),
+        Rule("add_special_tokens", .bool(false)), Rule("add_generation_prompt", .bool(true)),
+        Rule("continue_final_message", .bool(false)), Rule("chat_template"), Rule("chat_template_kwargs", .object([])),
+        Rule("documents", .array([])), Rule("prompt"), Rule("suffix", .string("")), Rule("audio"),
+        Rule("web_search_options"),
+    ]
+}
+
+extension JSONValue {
+    /// Whether two values are the same, 1 and 1.0 included.
+    fileprivate func means(_ other: JSONValue) -> Bool {
+        if let left = exactInteger, let right = other.exactInteger { return left == right }
+        return self == other
+    }
+
+    /// The value as JSON, for the few kinds that stand in the tables above.
+    fileprivate var literal: String {
+        switch self {
+        case .array: "[]"
+        case .object: "{}"
+        default: summary
+        }
+    }
+}

@@ -1,0 +1,92 @@
+// The paths of the server and the methods each accepts. One table, so that 404, 405 and the metrics' labels agree.
+
+import HTTPTypes
+
+/// What a path names.
+enum Route: Equatable, Sendable {
+    case completions, chat, models, model(String)
+    case tokenize, detokenize
+    case health, ready, ping, version, metrics
+
+    /// The route of a path without its query.
+    init?(path: Substring) {
+        switch path {
+        case "/v1/completions": self = .completions
+        case "/v1/chat/completions": self = .chat
+        case "/v1/models": self = .models
+        case "/tokenize": self = .tokenize
+        case "/detokenize": self = .detokenize
+        case "/health": self = .health
+        case "/ready", "/health/ready": self = .ready
+        case "/ping": self = .ping
+        case "/version": self = .version
+        case "/metrics": self = .metrics
+        default:
+            let prefix = "/v1/models/"
+            guard path.hasPrefix(prefix), path.count > prefix.count else { return nil }
+            self = .model(Self.percentDecoded(path.dropFirst(prefix.count)))
+        }
+    }
+
+    /// The methods it accepts, as the Allow header lists them.
+    var allowed: String {
+        switch self {
+        case .completions, .chat, .tokenize, .detokenize: "POST"
+        case .ping: "GET, HEAD, POST"
+        default: "GET, HEAD"
+        }
+    }
+
+    /// Whether it accepts `method`.
+    func accepts(_ method: HTTPRequest.Method) -> Bool {
+        switch (self, method) {
+        case (.completions, .post), (.chat, .post), (.tokenize, .post), (.detokenize, .post), (.ping, .post): true
+        case (.completions, _), (.chat, _), (.tokenize, _), (.detokenize, _): false
+        case (_, .get), (_, .head): true
+        default: false
+        }
+    }
+
+    /// Its name in the metrics: one of a fixed set.
+    var label: String {
+        switch self {
+        case .completions: "/v1/completions"
+        case .chat: "/v1/chat/completions"
+        case .models: "/v1/models"
+        case .model: "/v1/models/{model}"
+        case .tokenize: "/tokenize"
+        case .detokenize: "/detokenize"
+        case .health: "/health"
+        case .ready: "/ready"
+        case .ping: "/ping"
+        case .version: "/version"
+        case .metrics: "/metrics"
+        }
+    }
+
+    /// Whether its requests are counted; probes and scrapes are not.
+    var isCounted: Bool {
+        switch self {
+        case .completions, .chat, .models, .model, .tokenize, .detokenize: true
+        case .health, .ready, .ping, .version, .metrics: false
+        }
+    }
+
+    /// `text` with each %XX replaced by its byte. What is not a valid escape stays as it is.
+    private static func percentDecoded(_ text: Substring) -> String {
+        var bytes: [UInt8] = []
+        var rest = text.utf8[...]
+        while let byte = rest.popFirst() {
+            let digits = Substring(rest.prefix(2))
+            if byte == UInt8(ascii: "%"), digits.utf8.count == 2, digits.allSatisfy(\.isHexDigit),
+                let decoded = UInt8(digits, radix: 16)
+            {
+                bytes.append(decoded)
+                rest = rest.dropFirst(2)
+            } else {
+                bytes.append(byte)
+            }
+        }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+}

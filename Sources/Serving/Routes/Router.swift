@@ -1,0 +1,124 @@
+// Every request comes through here: finds its route, answers it, and turns whatever was thrown into a response. Also
+// the place of the request's label, its count and its line in the debug log.
+
+import Execution
+import HTTPTypes
+import Hummingbird
+import Logging
+import NIOCore
+
+/// What all requests of one server share.
+struct ServingState: Sendable {
+    let configuration: ServingConfiguration
+    let model: ServedModel
+    let engine: any TextEngine
+    let threads: TokenizerThreads
+    let bodies: BodyReader
+    let counters = RequestCounters()
+
+    var encoder: PromptEncoder { PromptEncoder(model: model) }
+
+    init(
+        configuration: ServingConfiguration, model: ServedModel, engine: any TextEngine, threads: TokenizerThreads
+    ) {
+        self.configuration = configuration
+        self.model = model
+        self.engine = engine
+        self.threads = threads
+        bodies = BodyReader(
+            limit: configuration.maxBodyBytes, totalLimit: configuration.maxBodyBytesTotal, threads: threads)
+    }
+
+    /// The served name a request means; the first where it names none.
+    func resolve(model name: String?) throws(ServingError) -> String {
+        let served = configuration.servedModelNames
+        guard let name else { return served.first ?? "" }
+        guard served.contains(name) else { throw .unknownModel(name: name, served: served) }
+        return name
+    }
+}
+
+/// The connection that a request came by.
+struct RequestConnection: InitializableFromSource, Sendable {
+    let channel: any Channel
+
+    init(source: ApplicationRequestContextSource) { channel = source.channel }
+}
+
+/// Answers requests.
+struct Router: HTTPResponder {
+    let state: ServingState
+    let logger: Logger
+    /// Seconds since 1970, for the model cards.
+    let startTime = WallClock.seconds
+
+    func respond(to request: Request, context: RequestConnection) async throws -> Response {
+        let arrival = state.engine.now
+        let label = RequestLabel(header: request.headers[.xRequestID])
+        let path = (request.head.path ?? "").prefix { $0 != "?" }
+        let route = Route(path: path)
+        var response: Response
+        do {
+            guard let route else { throw ServingError.unknownPath(String(path)) }
+            guard route.accepts(request.method) else {
+                throw ServingError.methodNotAllowed(
+                    method: request.method.rawValue, path: String(path), allowed: route.allowed)
+            }
+            let call = Call(request: request, label: label, arrival: arrival, channel: context.channel)
+            response = try await answer(route, call)
+        } catch let error as ServingError {
+            if case .unexpected(let detail) = error {
+                logger.error(
+                    "A request failed unexpectedly.", metadata: ["id": "\(label.text)", "detail": "\(detail)"])
+            }
+            response = OpenAIError(error).response()
+        }
+        if request.method == .head {
+            // The length is that of the body that GET has; `Response` would set it to 0.
+            let headers = response.headers
+            response = Response(status: response.status, headers: headers)
+        }
+        response.headers[.xRequestID] = label.text
+        state.counters.count(route, method: request.method, status: Int(response.status.code))
+        logger.debug(
+            "request",
+            metadata: [
+                "id": "\(label.text)", "method": "\(request.method)", "route": "\(route?.label ?? "none")",
+                "status": "\(response.status.code)",
+            ])
+        return response
+    }
+
+    private func answer(_ route: Route, _ call: Call) async throws -> Response {
+        switch route {
+        case .completions: try await complete(call)
+        case .chat: try await chat(call)
+        case .models: modelList()
+        case .model(let name): try modelCard(name)
+        case .tokenize: try await tokenize(call)
+        case .detokenize: try await detokenize(call)
+        case .health: try health()
+        case .ready: try ready()
+        case .ping: Response(status: .ok)
+        case .version: version()
+        case .metrics: metrics()
+        }
+    }
+}
+
+/// One request and what is known about it from the start.
+struct Call: Sendable {
+    let request: Request
+    let label: RequestLabel
+    /// On the engine's clock.
+    let arrival: Duration
+    let channel: any Channel
+}
+
+extension HTTPField.Name {
+    /// The request's label, given by the client or by us.
+    static let xRequestID: HTTPField.Name = {
+        guard let name = HTTPField.Name("x-request-id") else { preconditionFailure("the literal is a valid name") }
+        return name
+    }()
+}

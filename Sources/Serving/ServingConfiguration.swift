@@ -1,0 +1,117 @@
+// What an operator decides about the server, and what the server knows about the model it serves.
+
+import Execution
+import Scheduling
+import Tokenization
+
+/// Addresses, limits and time-outs of the HTTP server.
+package struct ServingConfiguration: Sendable {
+    /// Address to listen on.
+    package var host = "127.0.0.1"
+    /// Port to listen on; 0 lets the system choose.
+    package var port = 8000
+    /// Names by which clients may ask for the model; the first is the one reported. At least one.
+    package var servedModelNames: [String]
+    /// The version that /version reports.
+    package var version: String
+    /// Threads that read and write sockets. One carries more than 100,000 chunks a second.
+    package var eventLoopCount = 1
+    /// Threads that parse large bodies, render templates and tokenize.
+    package var tokenizerThreadCount = 1
+    /// Calls that may wait for those threads without a place in the engine's queue (/tokenize, /detokenize).
+    package var maxTokenizerCalls = 64
+    /// Open connections; further ones wait to be accepted.
+    package var maxConnections = 4096
+    /// Largest request body in bytes.
+    package var maxBodyBytes = 2 << 20
+    /// Bytes of all bodies being read at one time.
+    package var maxBodyBytesTotal = 256 << 20
+    /// Most prompts in one request.
+    package var maxPrompts = 128
+    /// Most choices for one prompt.
+    package var maxChoices = 8
+    /// How long a connection may be idle between requests.
+    package var keepAliveTimeout = Duration.seconds(75)
+    /// How long a request may take to arrive once it has begun.
+    package var requestReadTimeout = Duration.seconds(10)
+    /// How long a client may leave a full socket unread before it is given up.
+    package var writeStallTimeout = Duration.seconds(30)
+    /// Silence on a stream after which a comment is sent, so that proxies keep it open and dead clients show.
+    package var heartbeatInterval = Duration.seconds(15)
+    /// How long requests may still run after a shutdown begins.
+    package var drainTimeout = Duration.seconds(60)
+    /// Whether usage tells how many prompt tokens came from the prefix cache.
+    package var reportsCachedTokens = false
+    /// Sampling where a request does not say.
+    package var defaults = SamplingDefaults()
+
+    package init(servedModelNames: [String], version: String) {
+        self.servedModelNames = servedModelNames
+        self.version = version
+    }
+}
+
+/// Sampling settings for requests that do not give their own; a checkpoint's generation defaults, say.
+package struct SamplingDefaults: Sendable {
+    /// 0…2; 0 is greedy.
+    package var temperature = 1.0
+    /// 0 (excluded)…1; 1 is off.
+    package var topP = 1.0
+    /// 0 is off.
+    package var topK = 0
+    /// 0…1; 0 is off.
+    package var minP = 0.0
+    /// Tokens of a completion, where the request does not say. A chat runs until the context is full.
+    package var maxCompletionTokens = 16
+
+    package init() {}
+}
+
+/// The model behind the API: text to tokens and back, and the limits that requests are checked against.
+package struct ServedModel: Sendable {
+    /// Turns text into tokens and back.
+    package let tokenizer: Tokenizer
+    /// Turns a conversation into text; nil where the checkpoint has none.
+    package let chatTemplate: ChatTemplate?
+    /// Tokens that end a generation, unless the request ignores them.
+    package let stopTokens: [TokenID]
+    /// Longest sequence, prompt and output together.
+    package let maxModelLength: Int
+    /// Token ids a prompt may hold are below this.
+    package let vocabularyCount: Int
+    /// Sequences that may wait at one time.
+    package let maxQueuedRequests: Int
+    /// Tokens per KV block, for the metrics.
+    package let blockSize: Int
+    /// KV blocks, for the metrics.
+    package let blockCount: Int
+    /// Whether prefixes are shared, for the metrics.
+    package let enablePrefixCaching: Bool
+
+    package init(
+        tokenizer: Tokenizer, chatTemplate: ChatTemplate?, stopTokens: [TokenID], maxModelLength: Int,
+        vocabularyCount: Int, maxQueuedRequests: Int, blockSize: Int, blockCount: Int, enablePrefixCaching: Bool
+    ) {
+        self.tokenizer = tokenizer
+        self.chatTemplate = chatTemplate
+        self.stopTokens = stopTokens
+        self.maxModelLength = maxModelLength
+        self.vocabularyCount = vocabularyCount
+        self.maxQueuedRequests = maxQueuedRequests
+        self.blockSize = blockSize
+        self.blockCount = blockCount
+        self.enablePrefixCaching = enablePrefixCaching
+    }
+
+    /// The model that `engine` runs.
+    package init(
+        _ engine: EngineInformation, tokenizer: Tokenizer, chatTemplate: ChatTemplate?, stopTokens: [TokenID]
+    ) {
+        self.init(
+            tokenizer: tokenizer, chatTemplate: chatTemplate, stopTokens: stopTokens,
+            maxModelLength: engine.maxModelLength,
+            vocabularyCount: min(engine.vocabularyCount, tokenizer.vocabularyCount),
+            maxQueuedRequests: engine.maxQueuedRequests, blockSize: engine.blockSize, blockCount: engine.blockCount,
+            enablePrefixCaching: engine.enablePrefixCaching)
+    }
+}

@@ -1,0 +1,28 @@
+// What serving needs of an engine, so that tests can serve from one without a model. `Engine` is the only other.
+
+import Execution
+import Scheduling
+
+/// Generates tokens for requests that it admits.
+package protocol TextEngine: Sendable {
+    /// A request id that was never used before.
+    func makeRequestID() -> RequestID
+    /// Monotonic time since the engine started.
+    var now: Duration { get }
+    /// Takes places in the waiting queue before a request costs anything.
+    func reserve(requests: Int, promptTokenEstimate: Int) throws(EngineError) -> Reservation
+    /// Hands requests over and returns one stream of events for each; dropping a stream aborts its request.
+    func submit(
+        _ requests: [GenerationRequest], reservation: consuming Reservation
+    ) throws(EngineError) -> [AsyncStream<EngineEvent>]
+    /// Ends a request wherever it is.
+    func abort(_ id: RequestID)
+    /// Ends a request whose consumer has all it wants; it counts as stopped.
+    func stop(_ id: RequestID)
+    /// A snapshot of gauges, counters and histograms.
+    var statistics: EngineStatistics { get }
+    /// Whether it serves.
+    var health: EngineHealth { get }
+    /// Accepts nothing more and returns when everything accepted has ended, `timeout` at the latest.
+    func drain(timeout: Duration) async
+}

@@ -1,0 +1,54 @@
+// What one step tells attention: which rows belong to which sequence and where their keys and values lie.
+//
+// Any mix of query lengths is one batch. "Prefill" and "decode" are only adjectives for long and short queries.
+
+/// Cached keys and values of one layer. The layout inside is the backend's own.
+package struct KVLayer {
+    /// [blocks, kvHeads, blockSize, headDim] keys, or the backend's permutation of it.
+    package let keys: Tensor
+    /// [blocks, kvHeads, blockSize, headDim] values, or the backend's permutation of it.
+    package let values: Tensor
+    /// Tokens per block.
+    package let blockSize: Int
+
+    package init(keys: Tensor, values: Tensor, blockSize: Int) {
+        self.keys = keys
+        self.values = values
+        self.blockSize = blockSize
+    }
+}
+
+/// The shape of one step's attention and the tensors that describe it.
+package struct AttentionBatch {
+    /// Rows in this step, summed over sequences.
+    package var tokenCount: Int
+    package var sequenceCount: Int
+    /// The longest query and the longest context in the batch; for choosing a launch shape.
+    package var maxQueryLength: Int
+    package var maxContextLength: Int
+    /// [sequences + 1] i32: first row of each sequence's query; the last entry is `tokenCount`.
+    package var queryStarts: Tensor
+    /// [sequences] i32: tokens in the cache after this step, the query included.
+    package var contextLengths: Tensor
+    /// [sequences, maxBlocksPerSequence] i32: block ids in order of position.
+    package var blockTables: Tensor
+    /// [tokens] i32: cache slot of each row's key and value (slot = block × blockSize + offset).
+    package var slotMapping: Tensor
+    /// [tokens] i32: position of each row in its sequence.
+    package var positions: Tensor
+
+    package init(
+        tokenCount: Int, sequenceCount: Int, maxQueryLength: Int, maxContextLength: Int, queryStarts: Tensor,
+        contextLengths: Tensor, blockTables: Tensor, slotMapping: Tensor, positions: Tensor
+    ) {
+        self.tokenCount = tokenCount
+        self.sequenceCount = sequenceCount
+        self.maxQueryLength = maxQueryLength
+        self.maxContextLength = maxContextLength
+        self.queryStarts = queryStarts
+        self.contextLengths = contextLengths
+        self.blockTables = blockTables
+        self.slotMapping = slotMapping
+        self.positions = positions
+    }
+}

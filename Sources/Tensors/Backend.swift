@@ -1,0 +1,122 @@
+// The seam between models and devices: memory, weights and about a dozen operations.
+//
+// An operation enters with its CPU version, its conformance test and a model that needs it. What a backend cannot
+// do it refuses while loading (`prepare`, `allocate`), so operations on prepared values do not throw: a device that
+// fails is reported by `synchronize`, which ends every step.
+//
+// All methods are called from one thread, the engine's.
+
+/// A weight in the layout a backend multiplies fastest. Made by `Backend.prepare`, opaque to everyone else.
+package final class PreparedWeight {
+    /// Output features.
+    package let rowCount: Int
+    /// Input features.
+    package let columnCount: Int
+    /// Bytes this weight occupies on the device.
+    package let byteCount: Int
+    /// The backend's own form of it.
+    package let storage: AnyObject
+
+    package init(rowCount: Int, columnCount: Int, byteCount: Int, storage: AnyObject) {
+        self.rowCount = rowCount
+        self.columnCount = columnCount
+        self.byteCount = byteCount
+        self.storage = storage
+    }
+}
+
+/// How a backend keeps weights and activations.
+package enum ComputePrecision: String, Sendable, CaseIterable {
+    /// Weights as quantized in the checkpoint, activations as the backend multiplies fastest.
+    case auto
+    /// Weights and activations in 32-bit floats: the reference every faster kernel is checked against.
+    case float32
+}
+
+/// Which pairs of elements a rotary embedding turns.
+package enum RotaryLayout: Sendable {
+    /// (0, 1), (2, 3), …: GGUF files of the llama family.
+    case interleaved
+    /// (0, dim/2), (1, dim/2 + 1), …: Hugging Face's order.
+    case halves
+}
+
+/// Whether `linear` overwrites its output or adds to it (a residual connection).
+package enum LinearMode: Sendable {
+    case overwrite
+    case accumulate
+}
+
+/// What a captured step may depend on. Two steps of equal shape run the same operations on the same addresses.
+package struct StepShape: Hashable, Sendable {
+    package var tokenCount: Int
+    package var sequenceCount: Int
+    package var sampledRowCount: Int
+    package var isDecodeOnly: Bool
+
+    package init(tokenCount: Int, sequenceCount: Int, sampledRowCount: Int, isDecodeOnly: Bool) {
+        self.tokenCount = tokenCount
+        self.sequenceCount = sequenceCount
+        self.sampledRowCount = sampledRowCount
+        self.isDecodeOnly = isDecodeOnly
+    }
+}
+
+/// A compute device. Activations are f32 tensors of shape [tokens, features].
+package protocol Backend: AnyObject {
+    /// One line for the start-up report: device, instruction set, threads.
+    var summary: String { get }
+
+    // MARK: Memory
+
+    /// Memory of `shape`; its content is unspecified until written.
+    func allocate(_ shape: Shape, _ dtype: DType, purpose: String) throws(BackendError) -> Tensor
+    /// Zero-filled cache for one layer. Pages are touched only when written.
+    func allocateKVLayer(blockCount: Int, kvHeads: Int, blockSize: Int, headDim: Int) throws(BackendError) -> KVLayer
+    /// Bytes one token occupies in one layer's cache.
+    func kvBytesPerToken(kvHeads: Int, headDim: Int) -> Int
+    /// Copies host values to the first elements of `tensor` (i32).
+    func upload(_ values: [Int32], count: Int, to tensor: Tensor)
+    /// Copies host values to the first elements of `tensor` (f32).
+    func upload(_ values: [Float], to tensor: Tensor)
+    /// Copies the tensor's elements (f32) to the host. For tests and tools; serving reads only `SamplingResults`.
+    func download(_ tensor: Tensor) -> [Float]
+    /// Waits for everything asked for so far and reports a device that failed.
+    func synchronize() throws(BackendError)
+
+    // MARK: Weights and steps
+
+    /// Converts a matrix, given as row blocks stacked in order ([rows_i, columns] each), into the layout `linear`
+    /// and `embed` read. Row blocks may differ in dtype.
+    func prepare(_ parts: [StoredTensor]) throws(BackendError) -> PreparedWeight
+    /// Runs the operations of one step; a device may capture them once per shape and replay.
+    func perform(_ shape: StepShape, _ body: () -> Void)
+
+    // MARK: Operations
+
+    /// output[t] = table[tokens[t]]. tokens: [tokens] i32; output: [tokens, hidden].
+    func embed(_ tokens: Tensor, _ table: PreparedWeight, into output: Tensor)
+    /// output[t] = x[t] · weight / √(mean(x[t]²) + epsilon). x, output: [tokens, hidden]; weight: [hidden] f32.
+    func rmsNorm(_ x: Tensor, weight: Tensor, epsilon: Float, into output: Tensor)
+    /// output[t] (+)= weight · x[t]. x: [tokens, columns]; output: [tokens, rows].
+    func linear(_ x: Tensor, _ weight: PreparedWeight, into output: Tensor, mode: LinearMode)
+    /// Rotates the first `heads` heads of each row of `x` in place (`x`: [tokens, ≥ heads × headDim], row stride its
+    /// width). frequencies: [rotaryDim / 2] f32 radians per position.
+    func rotate(
+        _ x: Tensor, heads: Int, headDim: Int, positions: Tensor, frequencies: Tensor, layout: RotaryLayout)
+    /// Writes each row's keys and values (columns [keyOffset…] and [valueOffset…] of `qkv`) to its slot.
+    func storeKV(
+        _ qkv: Tensor, keyOffset: Int, valueOffset: Int, kvHeads: Int, headDim: Int,
+        slots: Tensor, cache: KVLayer)
+    /// Causal attention of each row of `q` (the first heads × headDim columns) over its sequence's cached keys.
+    /// output: [tokens, heads × headDim]. Rows are independent: the result of a row depends on its own context only.
+    func attend(
+        _ q: Tensor, heads: Int, kvHeads: Int, headDim: Int, scale: Float, cache: KVLayer, batch: AttentionBatch,
+        into output: Tensor)
+    /// output = silu(x[:, :ffn]) · x[:, ffn:]. x: [tokens, 2 × ffn]; output: [tokens, ffn].
+    func gate(_ x: Tensor, into output: Tensor)
+    /// output[i] = x[rows[i]]. rows: [rows] i32.
+    func gatherRows(_ x: Tensor, rows: Tensor, into output: Tensor)
+    /// Chooses a token from each row of `logits` [rows, vocab].
+    func sample(_ logits: Tensor, _ rows: [SamplingRow], into results: inout SamplingResults)
+}

@@ -1,0 +1,62 @@
+// From settings to the small structs that components take. After this nobody sees a setting again.
+
+import Checkpoints
+import Execution
+import Foundation
+import Scheduling
+import Serving
+import Tensors
+
+extension EngineConfiguration {
+    /// The engine's limits, given the memory that was measured and a secret made for this process.
+    init(_ settings: ResolvedSettings, availableMemoryBytes: Int, cacheKey: (UInt64, UInt64)) {
+        self.init(availableMemoryBytes: availableMemoryBytes, cacheKey: cacheKey)
+        blockSize = settings.number(.blockSize)
+        maxModelLength = settings.integer(.maxModelLen)
+        maxSequences = settings.number(.maxNumSeqs)
+        tokenBudget = settings.number(.maxNumBatchedTokens)
+        enablePrefixCaching = settings.boolean(.enablePrefixCaching)
+        policy = settings.choice(.schedulingPolicy)
+        longPrefillTokenThreshold = settings.number(.longPrefillTokenThreshold)
+        kvCacheMemoryBytes = settings.integer(.kvCacheMemoryBytes)
+        blockCountOverride = settings.integer(.numGPUBlocksOverride)
+        maxQueuedRequests = settings.number(.maxNumQueuedReqs)
+        maxQueuedTokens = settings.number(.maxNumQueuedTokens)
+    }
+}
+
+extension ServingConfiguration {
+    /// The server's addresses and limits.
+    /// - Parameters:
+    ///   - modelName: what the model is called when `served-model-name` does not say.
+    ///   - defaults: the sampling that the checkpoint's publisher recommends.
+    init(_ settings: ResolvedSettings, modelName: String, defaults: GenerationDefaults) {
+        let names = settings.texts(.servedModelName)
+        self.init(servedModelNames: names.isEmpty ? [modelName] : names, version: Version.current)
+        host = settings.text(.host) ?? host
+        port = settings.number(.port)
+        maxBodyBytes = settings.number(.maxRequestBodyBytes)
+        keepAliveTimeout = settings.duration(.timeoutKeepAlive)
+        drainTimeout = settings.duration(.shutdownTimeout)
+        self.defaults.temperature = defaults.temperature ?? self.defaults.temperature
+        self.defaults.topP = defaults.topP.map { $0 > 0 ? $0 : 1 } ?? self.defaults.topP
+        self.defaults.topK = defaults.topK.map { max(0, $0) } ?? self.defaults.topK
+        self.defaults.minP = defaults.minP ?? self.defaults.minP
+    }
+}
+
+/// What the compute backend is to be.
+struct ComputeConfiguration: Sendable, Equatable {
+    var precision: ComputePrecision
+    /// nil for the best this machine has.
+    var instructionSet: String?
+    var threads: Int
+
+    /// - Parameter coreCount: the cores this process may use, which `threads: auto` takes all of.
+    init(_ settings: ResolvedSettings, coreCount: Int) {
+        precision = settings.choice(.dtype)
+        let name = settings.text(.cpuISA)
+        instructionSet = name == "auto" ? nil : name
+        threads = settings.integer(.threads) ?? min(max(1, coreCount), 512)
+    }
+}

@@ -1,0 +1,61 @@
+// Checks that concern more than one setting. Each names the settings it reads, so that it is skipped when one of them
+// is already reported, and says both values and what to change.
+
+/// A rule over several settings.
+package struct ConfigurationCheck: Sendable {
+    /// What the rule reads.
+    package let settings: [Setting]
+    /// A sentence when the rule is broken.
+    package let contradiction: @Sendable (ResolvedSettings) -> String?
+
+    package static let all = [
+        budgetHoldsEverySequence, thresholdWithinBudget, oneCacheSize, reachableHost,
+    ]
+
+    /// A running sequence needs at least one token of the budget in each step.
+    private static let budgetHoldsEverySequence = ConfigurationCheck(
+        settings: [.maxNumBatchedTokens, .maxNumSeqs]
+    ) { settings in
+        let (budget, sequences) = (settings.number(.maxNumBatchedTokens), settings.number(.maxNumSeqs))
+        guard budget < sequences else { return nil }
+        return "max-num-batched-tokens (\(budget)) is less than max-num-seqs (\(sequences)); "
+            + "a step gives every running sequence a token. Raise the first or lower the second."
+    }
+
+    private static let thresholdWithinBudget = ConfigurationCheck(
+        settings: [.maxNumBatchedTokens, .longPrefillTokenThreshold]
+    ) { settings in
+        let (budget, threshold) = (settings.number(.maxNumBatchedTokens), settings.number(.longPrefillTokenThreshold))
+        guard threshold > budget else { return nil }
+        return "long-prefill-token-threshold (\(threshold)) is more than max-num-batched-tokens (\(budget)), "
+            + "so it limits nothing. Lower it, or give 0 to switch it off."
+    }
+
+    private static let oneCacheSize = ConfigurationCheck(
+        settings: [.kvCacheMemoryBytes, .numGPUBlocksOverride]
+    ) { settings in
+        guard let bytes = settings.integer(.kvCacheMemoryBytes), let blocks = settings.integer(.numGPUBlocksOverride)
+        else { return nil }
+        return "kv-cache-memory-bytes (\(ByteCount.describe(bytes))) and num-gpu-blocks-override (\(blocks)) both set "
+            + "the size of the KV cache. Give one of them."
+    }
+
+    private static let reachableHost = ConfigurationCheck(
+        settings: [.host, .allowUnauthenticated]
+    ) { settings in
+        guard let host = settings.text(.host), !isLoopback(host), !settings.boolean(.allowUnauthenticated) else {
+            return nil
+        }
+        return "host is \(host), which other machines may reach, and there are no API keys yet. "
+            + "Listen on 127.0.0.1 behind a proxy that authenticates, or give --allow-unauthenticated."
+    }
+
+    /// Whether only this machine can connect to `host`: 127.0.0.0/8, ::1 or localhost.
+    package static func isLoopback(_ host: String) -> Bool {
+        if ["localhost", "::1", "[::1]"].contains(host.lowercased()) { return true }
+        let octets = host.split(separator: ".", omittingEmptySubsequences: false).map { part in
+            part.allSatisfy { $0.isASCII && $0.isNumber } ? UInt8(part) : nil
+        }
+        return octets.count == 4 && octets.allSatisfy { $0 != nil } && octets[0] == 127
+    }
+}

@@ -1,0 +1,119 @@
+// The table of settings. Adding one is adding it here and to its option group (SettingOptions.swift); the flag, the
+// variable, the file key, the checks, the help and docs/configuration.md follow.
+//
+// Names are vLLM's where it has the setting. Every limit has a default, so that nothing is unbounded unless asked.
+
+extension Setting {
+    // MARK: Model
+
+    package static let config = Setting(
+        "config", .model, .path, "YAML file of settings, by the names of these flags")
+    package static let model = Setting(
+        "model", .model, .text, "Catalog name, or path of a GGUF file", aliases: ["model-path", "m"])
+    package static let servedModelName = Setting(
+        "served-model-name", .model, .texts, "Names clients call the model by", aliases: ["alias", "model-name"])
+    package static let home = Setting(
+        "home", .model, .path, "Where pulled models are kept (default: user's cache)",
+        aliases: ["cache-dir", "download-dir"])
+    package static let maxModelLen = Setting(
+        "max-model-len", .model, .integer(2...(1 << 24)), allowsAuto: true, default: .auto,
+        "Longest prompt plus completion",
+        aliases: ["context-length", "ctx-size", "max-seq-len", "max-total-tokens", "max-context-len"])
+
+    // MARK: Compute
+
+    package static let dtype = Setting(
+        "dtype", .compute, .choice(["auto", "float32"]), default: .text("auto"),
+        "float32 is the exact reference")
+    package static let cpuISA = Setting(
+        "cpu-isa", .compute, .choice(["auto", "avx512", "avx2", "portable"]), default: .text("auto"),
+        "Instruction set of the CPU kernels")
+    package static let threads = Setting(
+        "threads", .compute, .integer(1...512), allowsAuto: true, default: .auto,
+        "Compute threads; auto is one per core", aliases: ["num-threads", "cpu-threads"])
+
+    // MARK: KV cache
+
+    package static let blockSize = Setting(
+        "block-size", .cache, .oneOf([8, 16, 32, 64, 128]), default: .integer(16), "Tokens per KV block",
+        aliases: ["page-size", "tokens-per-block", "pa-blk-size", "kv-block-size"])
+    package static let enablePrefixCaching = Setting(
+        "enable-prefix-caching", .cache, .boolean, default: .boolean(true),
+        "Share blocks of equal beginnings")
+    package static let kvCacheMemoryBytes = Setting(
+        "kv-cache-memory-bytes", .cache, .bytes((1 << 20)...(1 << 44)), allowsAuto: true, default: .auto,
+        "Memory of the KV cache",
+        aliases: [
+            "gpu-memory-utilization", "mem-fraction-static", "kv-cache-memory", "cpu-kvcache-space",
+        ])
+    package static let numGPUBlocksOverride = Setting(
+        "num-gpu-blocks-override", .cache, .integer(1...(1 << 30)),
+        "Exactly this many KV blocks, for tests", aliases: ["num-blocks-override", "num-gpu-blocks", "num-blocks"])
+
+    // MARK: Scheduling
+
+    package static let maxNumSeqs = Setting(
+        "max-num-seqs", .scheduling, .integer(1...4096), default: .integer(64), "Most sequences in one step",
+        aliases: ["max-running-requests", "max-batch-size", "parallel", "max-seqs"])
+    package static let maxNumBatchedTokens = Setting(
+        "max-num-batched-tokens", .scheduling, .integer(1...(1 << 20)), default: .integer(256),
+        "Token budget of one step",
+        aliases: ["chunked-prefill-size", "max-prefill-tokens", "max-num-tokens", "ubatch-size", "batch-size"])
+    package static let maxNumQueuedReqs = Setting(
+        "max-num-queued-reqs", .scheduling, .integer(1...(1 << 20)), default: .integer(1024),
+        "Most requests that wait", aliases: ["max-queued-requests", "max-concurrent-requests"])
+    package static let maxNumQueuedTokens = Setting(
+        "max-num-queued-tokens", .scheduling, .integer(1...(1 << 40)), default: .integer(1 << 20),
+        "Most prompt tokens that wait")
+    package static let schedulingPolicy = Setting(
+        "scheduling-policy", .scheduling, .choice(["fcfs", "priority"]), default: .text("fcfs"),
+        "Who is scheduled first", aliases: ["schedule-policy"])
+    package static let longPrefillTokenThreshold = Setting(
+        "long-prefill-token-threshold", .scheduling, .integer(0...(1 << 20)), default: .integer(0),
+        "Most tokens of a prompt per step")
+
+    // MARK: HTTP
+
+    package static let host = Setting(
+        "host", .http, .text, default: .text("127.0.0.1"), "Address to listen on", aliases: ["hostname", "bind"])
+    package static let port = Setting(
+        "port", .http, .integer(0...65535), default: .integer(8000), "Port to listen on; 0 takes a free one")
+    package static let allowUnauthenticated = Setting(
+        "allow-unauthenticated", .http, .boolean, default: .boolean(false),
+        "Listen beyond this machine keyless")
+    package static let maxRequestBodyBytes = Setting(
+        "max-request-body-bytes", .http, .bytes(1024...(1 << 30)), default: .integer(2 << 20),
+        "Largest request body", aliases: ["max-body-bytes", "max-body-size", "h11-max-incomplete-event-size"])
+    package static let timeoutKeepAlive = Setting(
+        "timeout-keep-alive", .http, .duration(1000...3_600_000), default: .integer(75_000),
+        "Close a connection idle for so long", aliases: ["http-timeout-keep-alive", "keep-alive-timeout"])
+    package static let shutdownTimeout = Setting(
+        "shutdown-timeout", .http, .duration(0...3_600_000), default: .integer(30_000),
+        "Time running requests get after SIGTERM", aliases: ["drain-timeout"])
+
+    // MARK: Logging
+
+    package static let logLevel = Setting(
+        "log-level", .logging, .choice(["trace", "debug", "info", "notice", "warning", "error", "critical"]),
+        default: .text("info"), "Least important line to write", aliases: ["uvicorn-log-level", "logging-level"])
+    package static let logFormat = Setting(
+        "log-format", .logging, .choice(["text", "json"]), default: .text("text"),
+        "Lines for people, or one JSON object each")
+    package static let disableLogStats = Setting(
+        "disable-log-stats", .logging, .boolean, default: .boolean(false), "No throughput line every 10 s")
+
+    /// Every setting, in the order of the help text.
+    package static let all: [Setting] = [
+        config, model, servedModelName, home, maxModelLen,
+        dtype, cpuISA, threads,
+        blockSize, enablePrefixCaching, kvCacheMemoryBytes, numGPUBlocksOverride,
+        maxNumSeqs, maxNumBatchedTokens, maxNumQueuedReqs, maxNumQueuedTokens, schedulingPolicy,
+        longPrefillTokenThreshold,
+        host, port, allowUnauthenticated, maxRequestBodyBytes, timeoutKeepAlive, shutdownTimeout,
+        logLevel, logFormat, disableLogStats,
+    ]
+
+    package static func named(_ name: String) -> Setting? {
+        all.first { $0.name == name }
+    }
+}

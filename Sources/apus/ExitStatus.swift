@@ -1,0 +1,93 @@
+// What the process says when it ends: the one place that maps errors to exit codes.
+
+import ArgumentParser
+import Checkpoints
+import Execution
+import Models
+import Scheduling
+import Tensors
+import Tokenization
+
+/// Exit codes, numbered as in sysexits.h.
+package enum ExitStatus: Int32, Sendable {
+    /// Everything asked for was done; a server was drained.
+    case success = 0
+    /// The command line does not parse.
+    case usage = 64
+    /// A defect: an error nobody expected.
+    case defect = 70
+    /// The device failed.
+    case device = 74
+    /// The engine stopped making progress.
+    case hang = 75
+    /// The configuration or the model was refused.
+    case configuration = 78
+    /// Interrupted by the operator, as shells number SIGINT.
+    case interrupted = 130
+
+    /// The status for an error that ended a command.
+    package init(_ error: any Error) {
+        switch error {
+        case PullError.cancelled:
+            self = .interrupted
+        case is ConfigurationError, is CheckpointError, is ModelError, is TokenizationError, is TemplateError,
+            is SchedulingError, is StartupError, is PullError, is CatalogError:
+            self = .configuration
+        case let error as BackendError:
+            switch error {
+            case .unsupported, .outOfMemory: self = .configuration
+            case .deviceFailure: self = .device
+            }
+        case let error as EngineError:
+            switch error {
+            case .invalidConfiguration, .rejected, .overloaded: self = .configuration
+            case .deviceFailure, .numericalError: self = .device
+            case .draining, .shutdown: self = .success
+            }
+        case is EngineStall:
+            self = .hang
+        default:
+            self = .defect
+        }
+    }
+}
+
+/// What can go wrong between a valid configuration and a serving process.
+package enum StartupError: Error, Equatable, Sendable, CustomStringConvertible {
+    /// MODEL is neither a readable file nor a name of the catalog.
+    case unknownModel(String, known: [String])
+    /// The address cannot be listened on.
+    case cannotListen(host: String, port: Int, reason: String)
+    /// `--chat` was asked of a model that has no chat template.
+    case noChatTemplate(model: String)
+
+    package var description: String {
+        switch self {
+        case .unknownModel(let model, let known):
+            "\(model) is neither a file nor a model of the catalog. Give the path of a GGUF file, or one of: "
+                + known.joined(separator: ", ") + "."
+        case .cannotListen(let host, let port, let reason):
+            "Cannot listen on \(host):\(port): \(reason). Choose another --port, or 0 for a free one."
+        case .noChatTemplate(let model):
+            "\(model) has no chat template, so --chat cannot frame the prompt. Leave --chat out."
+        }
+    }
+}
+
+/// The engine has work but takes no steps.
+package struct EngineStall: Error, Equatable, Sendable, CustomStringConvertible {
+    /// How long no step was completed.
+    package let duration: Duration
+    /// Sequences that were running.
+    package let running: Int
+
+    package init(duration: Duration, running: Int) {
+        self.duration = duration
+        self.running = running
+    }
+
+    package var description: String {
+        "The engine completed no step for \(duration.components.seconds) s with \(running) sequences running. "
+            + "The process ends so that a supervisor can start it anew."
+    }
+}

@@ -1,0 +1,157 @@
+// Puts the server together: backend, model, engine, HTTP, observers, and the order in which they end. The only file
+// that names a concrete backend.
+
+import CPUBackend
+import Checkpoints
+import Execution
+import Foundation
+import Logging
+import Models
+import Scheduling
+import ServiceLifecycle
+import Serving
+import Synchronization
+import Tensors
+
+/// A model on an engine, with what was measured while it started.
+struct RunningModel: Sendable {
+    let model: ModelFile
+    let engine: Engine
+    let compute: ComputeConfiguration
+    let configuration: EngineConfiguration
+    /// Each phase of starting and how long it took.
+    let phases: [(name: String, duration: Duration)]
+
+    /// Opens the checkpoint at `path` and starts an engine on it.
+    /// - Parameter adjust: changes the engine's configuration before it starts.
+    static func start(
+        path: String, settings: ResolvedSettings, adjust: (inout EngineConfiguration) -> Void = { _ in }
+    ) async throws -> RunningModel {
+        let clock = ContinuousClock()
+        let begin = clock.now
+        let model = try ModelFile(path: path)
+        let opened = begin.duration(to: clock.now)
+        var configuration = EngineConfiguration(
+            settings, availableMemoryBytes: MachineMemory.availableBytes(),
+            cacheKey: (.random(in: 0 ... .max), .random(in: 0 ... .max)))
+        adjust(&configuration)
+        let compute = ComputeConfiguration(settings, coreCount: MachineCores.available())
+        let capacity = StepCapacity(tokens: configuration.tokenBudget, sampledRows: configuration.maxSequences)
+        let engine = try await Engine.start(configuration) {
+            try parts(model: model, compute: compute, capacity: capacity)
+        }
+        var phases = [(name: "open", duration: opened)]
+        var previous = Duration.zero
+        for phase in engine.information.startupPhases {
+            phases.append((name: phase.name, duration: phase.duration - previous))
+            previous = phase.duration
+        }
+        return RunningModel(
+            model: model, engine: engine, compute: compute, configuration: configuration, phases: phases)
+    }
+
+    /// The backend and the model on it; called on the engine's thread.
+    private static func parts(
+        model: ModelFile, compute: ComputeConfiguration, capacity: StepCapacity
+    ) throws -> EngineParts {
+        let backend = try makeBackend(compute)
+        let loaded = try Registry.load(
+            model.config, weights: WeightReader(model.file), capacity: capacity, backend: backend)
+        return EngineParts(backend: backend, model: loaded)
+    }
+
+    /// The backend that `compute` asks for.
+    static func makeBackend(_ compute: ComputeConfiguration) throws(BackendError) -> any Backend {
+        try CPUBackend(
+            precision: compute.precision,
+            instructionSet: compute.instructionSet.flatMap { CPUInstructionSet(rawValue: $0) },
+            threads: compute.threads)
+    }
+}
+
+/// The services of `apus serve`.
+struct ServerAssembly: Sendable {
+    let settings: ResolvedSettings
+    /// What the operator called the model.
+    let modelName: String
+    let running: RunningModel
+    let logger: Logger
+    let sink: LogSink
+
+    /// Serves until a signal or a failure ends it.
+    func run() async throws {
+        let configuration = ServingConfiguration(
+            settings, modelName: modelName, defaults: running.model.generationDefaults)
+        let served = ServedModel(
+            running.engine.information, tokenizer: running.model.tokenizer,
+            chatTemplate: running.model.chatTemplate, stopTokens: running.model.stopTokens)
+        let hasListened = Latch()
+        let server = Server(
+            configuration: configuration, model: served, engine: running.engine, logger: logger,
+            onListening: { port in
+                hasListened.raise()
+                announce(configuration, port: port)
+            })
+        let http = HTTPService(
+            server: server, hasListened: hasListened, host: configuration.host, port: configuration.port)
+        let observer = EngineObserver(
+            engine: running.engine, logger: logger, logsThroughput: !settings.boolean(.disableLogStats))
+        // Services end in reverse order: the observer, then HTTP, which drains the engine first. When the engine fails,
+        // HTTP still tells its clients; the process then ends with the engine's error.
+        var group = ServiceGroupConfiguration(
+            services: [
+                .init(
+                    service: EngineService(engine: running.engine),
+                    failureTerminationBehavior: .gracefullyShutdownGroup),
+                .init(service: http),
+                .init(service: observer),
+            ],
+            logger: quietLogger)
+        group.maximumGracefulShutdownDuration = configuration.drainTimeout + .seconds(10)
+        group.maximumCancellationDuration = .seconds(10)
+        try await ShutdownSignals.run(ServiceGroup(configuration: group), logger: logger)
+        logger.notice("Drained; bye.")
+    }
+
+    private func announce(_ configuration: ServingConfiguration, port: Int) {
+        let report = StartupReport(self, configuration: configuration, port: port)
+        if settings.choice(.logFormat, as: LogFormat.self) == .json {
+            let members = LineLogHandler.jsonHead(level: .info, message: "ready") + [("report", report.json)]
+            sink.write(JSONText.object(members).line)
+        } else {
+            logger.info("\(report.text)")
+            logger.debug("startup report \(report.json.line)")
+        }
+        if report.isReachableByOthers {
+            logger.warning("There are no API keys: everyone who can reach \(configuration.host) can use this server.")
+        }
+    }
+
+    /// The service group's own lines are for debugging.
+    private var quietLogger: Logger {
+        var quiet = logger
+        if quiet.logLevel > .debug { quiet.logLevel = .error }
+        return quiet
+    }
+}
+
+extension StartupReport {
+    fileprivate init(_ assembly: ServerAssembly, configuration: ServingConfiguration, port: Int) {
+        let running = assembly.running
+        let information = running.engine.information
+        let settings = assembly.settings
+        let host = configuration.host.contains(":") ? "[\(configuration.host)]" : configuration.host
+        self.init(
+            version: Version.current, model: assembly.modelName, servedModelNames: configuration.servedModelNames,
+            architecture: information.architecture, parameterCount: running.model.parameterCount,
+            storedTypes: running.model.storedTypes, device: information.backendSummary,
+            dtype: running.compute.precision.rawValue, memory: information.memory,
+            availableMemoryBytes: running.configuration.availableMemoryBytes,
+            contextLength: running.model.config.contextLength, maxSequences: information.maxSequences,
+            tokenBudget: information.tokenBudget, maxQueuedRequests: information.maxQueuedRequests,
+            maxQueuedTokens: running.configuration.maxQueuedTokens, policy: running.configuration.policy,
+            enablePrefixCaching: information.enablePrefixCaching, address: "http://\(host):\(port)",
+            isReachableByOthers: !ConfigurationCheck.isLoopback(configuration.host), phases: running.phases,
+            given: settings.given)
+    }
+}

@@ -1,0 +1,263 @@
+// Every field at its limits and beyond them: a refusal is a 400 that names the field, and nothing reaches the engine.
+
+import Execution
+import Scheduling
+import ServiceLifecycle
+import Serving
+import Testing
+
+@Suite struct ValidationTests {
+    /// Bodies of /v1/completions without the prompt, and the field that the refusal names.
+    static let refusedCompletions: [(String, String)] = [
+        (#""temperature":-0.1"#, "temperature"), (#""temperature":2.1"#, "temperature"),
+        (#""temperature":"1""#, "temperature"), (#""temperature":true"#, "temperature"),
+        (#""top_p":0"#, "top_p"), (#""top_p":1.01"#, "top_p"), (#""top_p":-1"#, "top_p"),
+        (#""top_k":-2"#, "top_k"), (#""top_k":1.5"#, "top_k"), (#""top_k":9223372036854775807"#, "top_k"),
+        (#""top_k":9223372036854775808"#, "top_k"), (#""top_k":1e300"#, "top_k"),
+        (#""min_p":-0.01"#, "min_p"), (#""min_p":1.1"#, "min_p"),
+        (#""max_tokens":0"#, "max_tokens"), (#""max_tokens":-1"#, "max_tokens"), (#""max_tokens":1.5"#, "max_tokens"),
+        (#""max_tokens":"5""#, "max_tokens"), (#""max_tokens":9223372036854775808"#, "max_tokens"),
+        (#""max_completion_tokens":0"#, "max_completion_tokens"),
+        (#""n":0"#, "n"), (#""n":9"#, "n"), (#""n":-1"#, "n"), (#""n":2147483648"#, "n"),
+        (#""n":9223372036854775808"#, "n"), (#""seed":1.5"#, "seed"), (#""seed":9223372036854775808"#, "seed"),
+        (#""stop":"""#, "stop"), (#""stop":["a",""]"#, "stop"), (#""stop":[1]"#, "stop"), (#""stop":5"#, "stop"),
+        (#""stop":["0","1","2","3","4","5","6","7","8","9","a","b","c","d","e","f","g"]"#, "stop"),
+        (#""stop":"\#(String(repeating: "x", count: 257))""#, "stop"),
+        (#""ignore_eos":1"#, "ignore_eos"), (#""logprobs":21"#, "logprobs"), (#""logprobs":-1"#, "logprobs"),
+        (#""logprobs":true"#, "logprobs"), (#""stream":"yes""#, "stream"), (#""stream_options":{}"#, "stream_options"),
+        (#""stream":true,"stream_options":[]"#, "stream_options"),
+        (#""stream":true,"stream_options":{"include_usage":1}"#, "stream_options.include_usage"),
+        (#""model":5"#, "model"),
+        // What is not there is refused by name.
+        (#""presence_penalty":0.5"#, "presence_penalty"), (#""frequency_penalty":-1"#, "frequency_penalty"),
+        (#""repetition_penalty":1.1"#, "repetition_penalty"), (#""logit_bias":{"5":1}"#, "logit_bias"),
+        (#""echo":true"#, "echo"), (#""suffix":"s""#, "suffix"), (#""best_of":2"#, "best_of"),
+        (#""min_tokens":1"#, "min_tokens"),
+        (#""min_tokens":1,"ignore_eos":true,"stop":"x""#, "min_tokens"), (#""stop_token_ids":[1]"#, "stop_token_ids"),
+        (#""prompt_logprobs":1"#, "prompt_logprobs"), (#""bad_words":["x"]"#, "bad_words"),
+        (#""allowed_token_ids":[1]"#, "allowed_token_ids"), (#""truncate_prompt_tokens":5"#, "truncate_prompt_tokens"),
+        (#""use_beam_search":true"#, "use_beam_search"), (#""guided_json":{}"#, "guided_json"),
+        (#""guided_regex":"a""#, "guided_regex"), (#""structured_outputs":{"json":{}}"#, "structured_outputs"),
+        (#""response_format":{"type":"json_object"}"#, "response_format.type"),
+        (#""response_format":{}"#, "response_format.type"), (#""response_format":"text""#, "response_format"),
+        (#""include_stop_str_in_output":true"#, "include_stop_str_in_output"),
+        (#""skip_special_tokens":false"#, "skip_special_tokens"), (#""cache_salt":"a""#, "cache_salt"),
+        (#""priority":1"#, "priority"), (#""prompt_embeds":"x""#, "prompt_embeds"),
+        (#""return_token_ids":true"#, "return_token_ids"), (#""top_logprobs":1"#, "top_logprobs"),
+        (#""add_special_tokens":false"#, "add_special_tokens"), (#""mirostat":2"#, "mirostat"),
+    ]
+
+    @Test func `a completion's field out of its range is refused by name`() async throws {
+        let engine = FakeEngine("ok")
+        try await withServer(engine) { server in
+            let client = try await server.connect()
+            for (members, field) in Self.refusedCompletions {
+                try await client.post("/v1/completions", #"{"prompt":"x",\#(members)}"#)
+                let answer = try await client.answer()
+                #expect(answer.status == 400, "\(members)")
+                #expect(answer.body.contains(#""param":"\#(field)","code":400}}"#), "\(members) gave \(answer.body)")
+                #expect(
+                    answer.body.contains(#"{"error":{"message":"\#(field) is "#) || answer.body.contains("is missing"))
+            }
+        }
+        #expect(engine.submitted.isEmpty)
+        #expect(engine.reservations == 0)
+    }
+
+    @Test(arguments: [
+        #""temperature":0,"top_p":1,"top_k":-1,"min_p":0,"n":1,"seed":-1,"stop":null,"logprobs":null"#,
+        #""temperature":2,"top_p":0.0001,"top_k":0,"min_p":1,"seed":9223372036854775807,"stop":[],"max_tokens":3.0"#,
+        #""presence_penalty":0,"frequency_penalty":0.0,"repetition_penalty":1.0,"echo":false,"suffix":null"#,
+        #""logit_bias":{},"max_tokens":null"#,
+        #""min_tokens":16,"ignore_eos":true"#,
+        #""best_of":1,"min_tokens":0,"stop_token_ids":[],"bad_words":[],"use_beam_search":false,"priority":0"#,
+        #""response_format":{"type":"text"},"skip_special_tokens":true,"stream":false,"stream_options":null"#,
+        #""user":"u","store":true,"metadata":{"a":1},"service_tier":"auto","never_heard_of":[1,2,{"x":null}]"#,
+        #""n":8,"max_tokens":9223372036854775807,"logprobs":20,"seed":-9223372036854775808"#,
+        #""stop":["0","1","2","3","4","5","6","7","8","9","a","b","c","d","e","f"]"#,
+        #""stop":"\#(String(repeating: "x", count: 256))""#,
+    ])
+    func `neutral values, values at the limit and unknown fields are accepted`(members: String) async throws {
+        try await withServer(FakeEngine("ok")) { server in
+            let answer = try await server.post("/v1/completions", #"{"prompt":"x",\#(members)}"#)
+            #expect(answer.status == 200, "\(members) gave \(answer.body)")
+        }
+    }
+
+    @Test(arguments: [
+        ("null", "prompt"), (#""""#, "prompt"), ("[]", "prompt"), ("5", "prompt"), ("{}", "prompt"),
+        (#"["a",""]"#, "prompt.1"),
+        (#"["a",5]"#, "prompt.1"), ("[1,-1]", "prompt"), ("[1,271]", "prompt"), ("[1,2.5]", "prompt"),
+        ("[1,9223372036854775808]", "prompt"), ("[[1],[]]", "prompt.1"), ("[[1],[1,\"a\"]]", "prompt.1"),
+        ("[true]", "prompt.0"), ("[[[1]]]", "prompt.0"),
+    ])
+    func `a prompt of the wrong shape is refused`(prompt: String, field: String) async throws {
+        let engine = FakeEngine("ok")
+        try await withServer(engine) { server in
+            let answer = try await server.post("/v1/completions", #"{"prompt":\#(prompt)}"#)
+            #expect(answer.status == 400)
+            #expect(answer.body.contains(#""param":"\#(field)""#), "\(answer.body)")
+        }
+        #expect(engine.submitted.isEmpty)
+    }
+
+    @Test func `all four shapes of a prompt reach the engine as tokens`() async throws {
+        let engine = FakeEngine("ok")
+        try await withServer(engine) { server in
+            for prompt in [#""ab""#, #"["a","b<|im_end|>"]"#, "[97,270]", "[[1],[2,3]]"] {
+                let answer = try await server.post("/v1/completions", #"{"prompt":\#(prompt)}"#)
+                #expect(answer.status == 200)
+            }
+        }
+        // Text that spells a control token is only text.
+        #expect(
+            engine.submitted.map(\.prompt) == [
+                [97, 98], [97], Vocabulary.bytes("b<|im_end|>"), [97, 270], [1], [2, 3],
+            ])
+    }
+
+    static let refusedChats: [(String, String)] = [
+        (#"{}"#, "messages"), (#"{"messages":[]}"#, "messages"), (#"{"messages":"x"}"#, "messages"),
+        (#"{"messages":[5]}"#, "messages.0"), (#"{"messages":[{}]}"#, "messages.0.role"),
+        (#"{"messages":[{"role":"robot","content":"x"}]}"#, "messages.0.role"),
+        (#"{"messages":[{"role":"user"}]}"#, "messages.0.content"),
+        (#"{"messages":[{"role":"user","content":5}]}"#, "messages.0.content"),
+        (#"{"messages":[{"role":"user","content":[]}]}"#, "messages.0.content"),
+        (#"{"messages":[{"role":"user","content":["x"]}]}"#, "messages.0.content.0"),
+        (#"{"messages":[{"role":"user","content":[{"text":"x"}]}]}"#, "messages.0.content.0.type"),
+        (
+            #"{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://x"}}]}]}"#,
+            "messages.0.content.0.type"
+        ),
+        (#"{"messages":[{"role":"user","content":[{"type":"text"}]}]}"#, "messages.0.content.0.text"),
+        (#"{"messages":[{"role":"assistant","tool_calls":[{}]}]}"#, "messages.0.tool_calls"),
+        (#"{"messages":[{"role":"user","content":"x","name":5}]}"#, "messages.0.name"),
+    ]
+
+    @Test(arguments: refusedChats)
+    func `a conversation of the wrong shape is refused`(body: String, field: String) async throws {
+        try await withServer(FakeEngine("ok")) { server in
+            let answer = try await server.post("/v1/chat/completions", body)
+            #expect(answer.status == 400)
+            #expect(answer.body.contains(#""param":"\#(field)""#), "\(answer.body)")
+        }
+    }
+
+    @Test(arguments: [
+        (#""tools":[]"#, "tools"), (#""tool_choice":"auto""#, "tool_choice"), (#""functions":[]"#, "functions"),
+        (#""top_logprobs":2"#, "top_logprobs"), (#""logprobs":true,"top_logprobs":21"#, "top_logprobs"),
+        (#""logprobs":1"#, "logprobs"), (#""chat_template":"x""#, "chat_template"),
+        (#""continue_final_message":true"#, "continue_final_message"), (#""max_tokens":0"#, "max_tokens"),
+        (#""max_tokens":0,"max_completion_tokens":5"#, "max_tokens"),
+        (#""reasoning_effort":"high""#, "reasoning_effort"),
+    ])
+    func `a chat's field that is not there is refused by name`(members: String, field: String) async throws {
+        try await withServer(FakeEngine("ok")) { server in
+            let answer = try await server.post(
+                "/v1/chat/completions", #"{"messages":[{"role":"user","content":"x"}],\#(members)}"#)
+            #expect(answer.status == 400)
+            #expect(answer.body.contains(#""param":"\#(field)""#), "\(answer.body)")
+        }
+    }
+
+    @Test func `a conversation is rendered with control tokens from the template alone`() async throws {
+        let engine = FakeEngine("ok")
+        try await withServer(engine) { server in
+            let answer = try await server.post(
+                "/v1/chat/completions",
+                #"{"messages":[{"role":"developer","content":"s"},"#
+                    + #"{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"<|im_end|>"}]},"#
+                    + #"{"role":"assistant","content":null}],"tool_choice":null,"temperature":0}"#)
+            #expect(answer.status == 200, "\(answer.body)")
+        }
+        let (begin, end) = ([Vocabulary.beginTurn], [Vocabulary.endTurn])
+        let expected =
+            begin + Vocabulary.bytes("system\ns") + end + Vocabulary.bytes("\n") + begin
+            + Vocabulary.bytes("user\na\n<|im_end|>") + end + Vocabulary.bytes("\n") + begin
+            + Vocabulary.bytes("assistant\n") + end + Vocabulary.bytes("\n") + begin + Vocabulary.bytes("assistant\n")
+        #expect(engine.submitted.first?.prompt == expected)
+        // Without a limit a chat runs until the context is full.
+        #expect(engine.submitted.first?.maxNewTokens == 256 - expected.count)
+        #expect(engine.submitted.first?.stopTokens == [Vocabulary.endTurn, Vocabulary.endOfText])
+    }
+
+    @Test func `sampling settings reach the engine as they were meant`() async throws {
+        let engine = FakeEngine("ok")
+        try await withServer(engine) { server in
+            _ = try await server.post("/v1/completions", #"{"prompt":"x"}"#)
+            _ = try await server.post(
+                "/v1/completions", #"{"prompt":"x","temperature":0.000001,"top_k":-1,"ignore_eos":true}"#)
+            _ = try await server.post(
+                "/v1/completions",
+                #"{"prompt":"x","temperature":0.001,"top_p":0.5,"top_k":3,"min_p":0.25,"seed":-2,"n":2,"logprobs":0}"#)
+        }
+        let requests = engine.submitted
+        #expect(requests.count == 4)
+        #expect(requests[0].sampling.temperature == 1)
+        #expect(requests[0].maxNewTokens == 16)
+        #expect(requests[1].sampling.temperature == 0)
+        #expect(requests[1].sampling.topK == 0)
+        #expect(requests[1].stopTokens == [])
+        let last = requests[3].sampling
+        #expect((last.temperature, last.topP, last.topK, last.minP) == (0.01, 0.5, 3, 0.25))
+        #expect((requests[2].sampling.seed, last.seed, last.logprobCount) == (.max - 1, .max, 0))
+    }
+
+    @Test func `a prompt that leaves no room is refused and one that leaves room is clipped`() async throws {
+        let engine = FakeEngine(String(repeating: "y", count: 300))
+        try await withServer(engine, model: Vocabulary.model(maxModelLength: 32)) { server in
+            func complete(_ count: Int) async throws -> RawClient.Answer {
+                let prompt = String(repeating: "x", count: count)
+                return try await server.post("/v1/completions", #"{"prompt":"\#(prompt)","max_tokens":100}"#)
+            }
+            let fitting = try await complete(31)
+            #expect(fitting.status == 200)
+            #expect(fitting.body.contains(#""completion_tokens":1,"#))
+            let exact = try await complete(32)
+            #expect(exact.status == 400)
+            #expect(
+                exact.body == #"{"error":{"message":"This model's maximum context length is 32 tokens. However, your "#
+                    + #"request has 32 input tokens, which leaves no room for an output token. "#
+                    + #"Please reduce the length of the input.","type":"BadRequestError","#
+                    + #""param":"input_tokens","code":400}}"#)
+            #expect(try await complete(33).body.contains("has at least 33 input tokens"))
+            #expect(try await complete(500_000).body.contains("has at least 33 input tokens"))
+        }
+        #expect(engine.submitted.count == 1)
+    }
+
+    @Test func `more prompts or sequences than the limits are refused`() async throws {
+        try await withServer(FakeEngine("ok"), model: Vocabulary.model(queue: 20)) { server in
+            func prompts(_ count: Int, n: Int) async throws -> RawClient.Answer {
+                let list = Array(repeating: #""x""#, count: count).joined(separator: ",")
+                return try await server.post("/v1/completions", #"{"prompt":[\#(list)],"n":\#(n)}"#)
+            }
+            let atLimit = try await prompts(20, n: 1)
+            #expect(atLimit.status == 200)
+            #expect(try await prompts(5, n: 4).status == 200)
+            #expect(try await prompts(21, n: 1).body.contains("asks for 21 sequences"))
+            #expect(try await prompts(129, n: 1).body.contains("a list of at most 128 prompts"))
+        }
+    }
+
+    @Test func `unknown models are not found and every served name is`() async throws {
+        try await withServer(FakeEngine("ok")) { server in
+            let unknown = try await server.post("/v1/completions", #"{"model":"gpt","prompt":"x"}"#)
+            #expect(unknown.status == 404)
+            #expect(
+                unknown.body == #"{"error":{"message":"The model `gpt` does not exist. This server has: `tiny`, "#
+                    + #"`org/tiny`.","type":"NotFoundError","param":"model","code":404}}"#)
+            let alias = try await server.post("/v1/completions", #"{"model":"org/tiny","prompt":"x"}"#)
+            #expect(alias.body.contains(#""model":"org/tiny""#))
+        }
+    }
+
+    @Test func `a model without a template has no chat`() async throws {
+        try await withServer(FakeEngine("ok"), model: Vocabulary.model(chatTemplate: nil)) { server in
+            let answer = try await server.post(
+                "/v1/chat/completions", #"{"messages":[{"role":"user","content":"x"}]}"#)
+            #expect(answer.status == 400)
+            #expect(answer.body.contains("has no chat template"))
+        }
+    }
+}

@@ -1,0 +1,80 @@
+// What the runs met. A simulation that never preempts proves nothing about preemption, so this is asserted too.
+
+import Scheduling
+
+/// How often each situation came up.
+struct Coverage {
+    var preemptions = 0
+    var prefixHits = 0
+    var sharedWaits = 0
+    var refusals = 0
+    var abortsWaiting = 0
+    var abortsPreempted = 0
+    var abortsInFlight = 0
+    var abortsPrefilling = 0
+    var abortsDecoding = 0
+    var abortsEnded = 0
+    var stops = 0
+    var lengths = 0
+    var aborts = 0
+    var deadlines = 0
+    var errors = 0
+    var requests = 0
+    var computedTokens = 0
+
+    /// Everything that has not been seen.
+    var missing: [String] {
+        Mirror(reflecting: self).children.compactMap { $0.value as? Int == 0 ? $0.label : nil }
+    }
+
+    mutating func count(_ reason: FinishReason) {
+        switch reason {
+        case .stop: stops += 1
+        case .length: lengths += 1
+        case .abort: aborts += 1
+        case .deadline: deadlines += 1
+        case .error: errors += 1
+        }
+    }
+
+    mutating func countAbort(
+        hasEnded: Bool, isComputing: Bool, hasRow: Bool, wasPreempted: Bool, hasTokens: Bool
+    ) {
+        if hasEnded {
+            abortsEnded += 1
+        } else if isComputing {
+            abortsInFlight += 1
+        } else if hasRow {
+            if hasTokens { abortsDecoding += 1 } else { abortsPrefilling += 1 }
+        } else {
+            if wasPreempted { abortsPreempted += 1 } else { abortsWaiting += 1 }
+        }
+    }
+
+    mutating func add(_ statistics: SchedulerStatistics) {
+        prefixHits += statistics.prefixHits
+        sharedWaits += statistics.sharedWaits
+        requests += statistics.accepted
+        computedTokens += statistics.computedTokens
+    }
+
+    mutating func add(_ other: Coverage) {
+        preemptions += other.preemptions
+        prefixHits += other.prefixHits
+        sharedWaits += other.sharedWaits
+        refusals += other.refusals
+        abortsWaiting += other.abortsWaiting
+        abortsPreempted += other.abortsPreempted
+        abortsInFlight += other.abortsInFlight
+        abortsPrefilling += other.abortsPrefilling
+        abortsDecoding += other.abortsDecoding
+        abortsEnded += other.abortsEnded
+        stops += other.stops
+        lengths += other.lengths
+        aborts += other.aborts
+        deadlines += other.deadlines
+        errors += other.errors
+        requests += other.requests
+        computedTokens += other.computedTokens
+    }
+}

@@ -1,0 +1,112 @@
+// A model whose every output depends on every slot it reads.
+//
+// Like a transformer, it keeps in the cache at each position a state that depends on all tokens before it, and like
+// attention it reads all of them back through the block table to choose the next token. A wrong slot, a block reused
+// too early or a bad prefix hit therefore changes the output. `Oracle` computes the same without a cache.
+
+import Scheduling
+
+/// One slot of the fake KV cache.
+private struct Cell {
+    /// Depends on all tokens up to here, or is poison.
+    var state: UInt64
+    /// Stands for a key or value that is not a number.
+    var isNaN = false
+}
+
+/// The arithmetic that the model and the oracle share.
+struct Recurrence {
+    /// State of the position read last.
+    private(set) var state: UInt64
+    /// Folds all states read, in order.
+    private var summary: UInt64 = 0
+
+    /// Tenants have different models, as far as the simulation can tell: a hit across salts changes the output.
+    init(salt: UInt64) { state = mix(salt &+ 1) }
+
+    static func next(after state: UInt64, token: TokenID) -> UInt64 {
+        mix(state &+ UInt64(UInt32(bitPattern: token)) &+ 1)
+    }
+
+    mutating func read(_ state: UInt64) {
+        self.state = state
+        summary = mix(summary ^ state)
+    }
+
+    func sample(seed: UInt64, position: Int) -> TokenID {
+        TokenID(mix(summary ^ mix(seed &+ UInt64(position))) % UInt64(FakeModel.vocabulary))
+    }
+}
+
+/// What a request generates when it is alone in the world.
+struct Oracle {
+    private var recurrence: Recurrence
+    private let seed: UInt64
+    private var position: Int
+
+    init(prompt: [TokenID], salt: UInt64, seed: UInt64) {
+        recurrence = Recurrence(salt: salt)
+        self.seed = seed
+        position = prompt.count
+        for token in prompt { recurrence.read(Recurrence.next(after: recurrence.state, token: token)) }
+    }
+
+    mutating func next() -> TokenID {
+        let token = recurrence.sample(seed: seed, position: position)
+        recurrence.read(Recurrence.next(after: recurrence.state, token: token))
+        position += 1
+        return token
+    }
+}
+
+/// The fake model with its fake paged cache.
+struct FakeModel {
+    /// Small, so that sequences sometimes agree and stop tokens come up.
+    static let vocabulary = 40
+
+    private let blockSize: Int
+    private var cells: [Cell]
+
+    init(blockCount: Int, blockSize: Int) {
+        self.blockSize = blockSize
+        cells = (0..<blockCount * blockSize).map { Cell(state: mix(0xdead ^ UInt64($0) << 32)) }
+    }
+
+    /// Ruins the contents of a block that nobody may read any more.
+    mutating func poison(_ block: BlockID) {
+        let base = Int(block.rawValue) * blockSize
+        for slot in base..<base + blockSize { cells[slot].state = mix(cells[slot].state ^ 0xdead) }
+    }
+
+    /// Runs one step: writes the slots of all its tokens, then reads every context back. Sequences in `broken` write
+    /// NaN. Salts are those that the requests came with.
+    mutating func execute(
+        _ output: borrowing SchedulerOutput, salts: [RequestID: UInt64], broken: Set<RequestID>
+    ) -> [TokenSample] {
+        for sequence in output.sequences {
+            var state = Recurrence(salt: salts[sequence.id] ?? 0).state
+            if sequence.start > 0 { state = cells[slot(sequence.start - 1, of: sequence, in: output)].state }
+            for (offset, token) in output.tokens[sequence.tokenRange].enumerated() {
+                state = Recurrence.next(after: state, token: token)
+                let slot = slot(sequence.start + offset, of: sequence, in: output)
+                cells[slot] = Cell(state: state, isNaN: broken.contains(sequence.id))
+            }
+        }
+        return output.sequences.filter(\.samples).map { sequence in
+            var recurrence = Recurrence(salt: salts[sequence.id] ?? 0)
+            var isFinite = true
+            for position in 0..<sequence.contextLength {
+                let cell = cells[slot(position, of: sequence, in: output)]
+                recurrence.read(cell.state)
+                if cell.isNaN { isFinite = false }
+            }
+            let token = recurrence.sample(seed: sequence.sampling.seed, position: sequence.samplePosition)
+            return TokenSample(token: token, isFinite: isFinite)
+        }
+    }
+
+    private func slot(_ position: Int, of sequence: ScheduledSequence, in output: borrowing SchedulerOutput) -> Int {
+        let block = output.blocks[sequence.blockRange.lowerBound + position / blockSize]
+        return Int(block.rawValue) * blockSize + position % blockSize
+    }
+}

@@ -1,0 +1,90 @@
+// The simulation must find bugs that are put there on purpose; otherwise its silence means nothing.
+
+import Scheduling
+import Testing
+
+@Suite struct PlantedBugTests {
+    /// Runs seeds until one fails.
+    private static func firstFailure(
+        with fault: SchedulerFaults, checksDeeply: Bool, seeds: ClosedRange<UInt64> = 1...300
+    ) throws -> String? {
+        for seed in seeds {
+            var simulation = try Simulation(seed: seed, faults: fault, checksDeeply: checksDeeply)
+            do { try simulation.run() } catch { return "\(error)" }
+        }
+        return nil
+    }
+
+    /// A planted bug and the words of the sentence that reports it.
+    struct Plant: Sendable, CustomTestStringConvertible {
+        let fault: SchedulerFaults
+        let name: String
+        let words: String
+
+        init(_ fault: SchedulerFaults, _ name: String, _ words: String) {
+            self.fault = fault
+            self.name = name
+            self.words = words
+        }
+
+        var testDescription: String { name }
+    }
+
+    @Test(arguments: [
+        Plant(.leaksOnAbort, "leaks on abort", "tables hold it"),
+        Plant(.reusesEarly, "reuses early", "holds 0 blocks"),
+        Plant(.sharesSlot, "shares a row", "which belongs to another"),
+        Plant(.trustsHash, "trusts the hash", "published as something it does not hold"),
+        Plant(.missesReference, "misses a reference", "tables hold it"),
+        Plant(.keepsComputedCount, "keeps the computed count", "waits with 0 blocks"),
+        Plant(.publishesUnfilled, "publishes unfilled blocks", "published as something it does not hold"),
+        Plant(.publishesNonFinite, "publishes blocks that are not finite", "ended with error"),
+        Plant(.resamples, "samples again after preemption", "should be"),
+        Plant(.losesPreempted, "loses a preempted sequence", "wait or run"),
+        Plant(.preemptsOldest, "preempts the oldest", "which comes later, runs"),
+        Plant(.keepsClaims, "keeps claims", "the step is empty"),
+        Plant(.samplesEarly, "samples early", "should be"),
+        Plant(.ignoresSalt, "ignores the salt", "should be"),
+    ])
+    func `a planted bug is found within the seeds of a normal run`(plant: Plant) throws {
+        let found = try #require(try Self.firstFailure(with: plant.fault, checksDeeply: true))
+        #expect(found.contains(plant.words))
+        #expect(found.contains("replay: make simulate SEED="))
+    }
+
+    // What the fake model reads back betrays these even when nobody looks inside the scheduler.
+
+    @Test(arguments: [
+        Plant(.reusesEarly, "reuses early", "nobody holds it"),
+        Plant(.sharesSlot, "shares a row", "given twice"),
+        Plant(.trustsHash, "trusts the hash", "should be"),
+        Plant(.missesReference, "misses a reference", "nobody holds it"),
+        Plant(.keepsComputedCount, "keeps the computed count", "should be"),
+        Plant(.publishesUnfilled, "publishes unfilled blocks", "request"),
+    ])
+    func `a planted bug changes what a client sees`(plant: Plant) throws {
+        let found = try #require(try Self.firstFailure(with: plant.fault, checksDeeply: false))
+        #expect(found.contains(plant.words))
+    }
+
+    // These break counts that are checked in production too, where the process stops rather than going on wrong.
+
+    @Test func `a block released twice stops the process`() async {
+        let result = await #expect(processExitsWith: .failure) {
+            _ = try Self.firstFailure(with: .releasesTwice, checksDeeply: false)
+        }
+        #expect(result.map { Self.isTrap($0.exitStatus) } == true)
+    }
+
+    @Test func `a step over its budget stops the process`() async {
+        let result = await #expect(processExitsWith: .failure) {
+            _ = try Self.firstFailure(with: .ignoresBudget, checksDeeply: false)
+        }
+        #expect(result.map { Self.isTrap($0.exitStatus) } == true)
+    }
+
+    private static func isTrap(_ status: ExitStatus) -> Bool {
+        if case .signal = status { return true }
+        return false
+    }
+}

@@ -1,0 +1,111 @@
+// The real 135M model in tests: opened from the path `make test` passes, run directly or behind an engine.
+
+import CPUBackend
+import Checkpoints
+import Execution
+import Foundation
+import Models
+import Scheduling
+import Tensors
+
+/// What a test needs and the environment does not provide.
+package struct MissingTestModel: Error, CustomStringConvertible {
+    package var description: String {
+        "APUS_TEST_MODEL is not set to a readable GGUF file. Run the tests with `make test`, which fetches it."
+    }
+}
+
+/// The checkpoint the Makefile fetched.
+package enum RealModel {
+    package static func path() throws -> String {
+        guard let path = ProcessInfo.processInfo.environment["APUS_TEST_MODEL"],
+            FileManager.default.isReadableFile(atPath: path)
+        else { throw MissingTestModel() }
+        return path
+    }
+
+    /// Backend and model for an engine or for direct use.
+    package static func parts(
+        _ options: BackendOptions = BackendOptions(),
+        capacity: StepCapacity = StepCapacity(tokens: 512, sampledRows: 64)
+    ) throws -> EngineParts {
+        let file = try GGUFFile(path: path())
+        let backend = try CPUBackend(
+            precision: options.precision, instructionSet: options.instructionSet, threads: options.threads)
+        let model = try Registry.load(
+            ModelConfig(file), weights: WeightReader(file), capacity: capacity, backend: backend)
+        return EngineParts(backend: backend, model: model)
+    }
+
+    /// A running engine over the real model.
+    package static func engine(
+        _ options: BackendOptions = BackendOptions(), configure: (inout EngineConfiguration) -> Void = { _ in }
+    ) async throws -> Engine {
+        var configuration = EngineConfiguration(availableMemoryBytes: 4 << 30, cacheKey: (1, 2))
+        configuration.maxModelLength = 2048
+        configure(&configuration)
+        let capacity = StepCapacity(tokens: configuration.tokenBudget, sampledRows: configuration.maxSequences)
+        return try await Engine.start(configuration) { try parts(options, capacity: capacity) }
+    }
+}
+
+/// How to run the CPU backend.
+package struct BackendOptions: Sendable {
+    package var precision = ComputePrecision.auto
+    package var instructionSet: CPUInstructionSet?
+    package var threads = 2
+
+    package init(precision: ComputePrecision = .auto, instructionSet: CPUInstructionSet? = nil, threads: Int = 2) {
+        self.precision = precision
+        self.instructionSet = instructionSet
+        self.threads = threads
+    }
+}
+
+/// A finished generation.
+package struct Generation: Sendable, Equatable {
+    package var tokens: [TokenID] = []
+    package var logprobs: [Float] = []
+    package var reason: FinishReason?
+    package var cachedTokens = 0
+}
+
+extension Engine {
+    /// Generates one sequence per prompt, all submitted at once, and waits for all of them.
+    package func generate(
+        _ prompts: [[TokenID]], maxNewTokens: Int, stopTokens: [TokenID] = [], sampling: SamplingParameters = .greedy
+    ) async throws -> [Generation] {
+        let requests = prompts.map {
+            GenerationRequest(
+                id: makeRequestID(), prompt: $0, maxNewTokens: maxNewTokens, stopTokens: stopTokens,
+                sampling: sampling, arrival: now)
+        }
+        let reservation = try reserve(requests: requests.count, promptTokenEstimate: 0)
+        let streams = try submit(requests, reservation: reservation)
+        return try await withThrowingTaskGroup(of: (Int, Generation).self) { group in
+            for (index, stream) in streams.enumerated() {
+                group.addTask { (index, try await collect(stream)) }
+            }
+            var generations = Array(repeating: Generation(), count: prompts.count)
+            for try await (index, generation) in group { generations[index] = generation }
+            return generations
+        }
+    }
+}
+
+/// Reads a stream to its end.
+package func collect(_ stream: AsyncStream<EngineEvent>) async throws -> Generation {
+    var generation = Generation()
+    for await event in stream {
+        switch event {
+        case .token(let sample):
+            generation.tokens.append(sample.token)
+            generation.logprobs.append(sample.logprob)
+        case .finished(let reason, let usage):
+            generation.reason = reason
+            generation.cachedTokens = usage.cachedTokens
+        case .failed(let error): throw error
+        }
+    }
+    return generation
+}

@@ -1,0 +1,97 @@
+"""Starts the real binary on the real model once, for all client tests.
+
+APUS_URL       an already running server to use instead
+APUS_BINARY    the server's binary
+APUS_TEST_MODEL  the GGUF file to serve
+"""
+
+import dataclasses
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+MODEL_NAME = "smollm2-135m-instruct"
+STARTUP_SECONDS = 60
+
+
+@dataclasses.dataclass
+class Server:
+    """A running server and, where this process started it, its log."""
+
+    url: str
+    log_path: pathlib.Path | None = None
+
+    @property
+    def base_url(self):
+        return self.url + "/v1"
+
+    @property
+    def host_and_port(self):
+        host, port = self.url.removeprefix("http://").split(":")
+        return host, int(port)
+
+    def get(self, path):
+        with urllib.request.urlopen(self.url + path, timeout=10) as response:
+            return response.read().decode()
+
+    def metric(self, name):
+        """The value of an engine metric."""
+        match = re.search(rf"^vllm:{name}\{{[^}}]*\}} (\S+)$", self.get("/metrics"), re.MULTILINE)
+        assert match, f"/metrics has no {name}"
+        return float(match.group(1))
+
+    def log(self):
+        return self.log_path.read_text(errors="replace") if self.log_path else ""
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_until_ready(server, process):
+    deadline = time.monotonic() + STARTUP_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            pytest.fail(f"the server exited with {process.returncode}:\n{server.log()}")
+        try:
+            server.get("/ready")
+            return
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.05)
+    pytest.fail(f"the server was not ready within {STARTUP_SECONDS} s:\n{server.log()}")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    if url := os.environ.get("APUS_URL"):
+        yield Server(url.rstrip("/"))
+        return
+    binary, model = os.environ.get("APUS_BINARY"), os.environ.get("APUS_TEST_MODEL")
+    if not binary or not model:
+        pytest.fail("set APUS_BINARY and APUS_TEST_MODEL (as `make test-clients` does), or APUS_URL")
+    port = free_port()
+    log_path = tmp_path_factory.mktemp("server") / "log.txt"
+    server = Server(f"http://127.0.0.1:{port}", log_path)
+    arguments = ["serve", model, "--port", str(port), "--served-model-name", MODEL_NAME]
+    # The server takes every APUS_ variable for a setting of its own, and refuses those it does not know.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("APUS_")}
+    with log_path.open("wb") as log:
+        process = subprocess.Popen([binary, *arguments], stdout=log, stderr=log, env=environment)
+    try:
+        wait_until_ready(server, process)
+        yield server
+        process.terminate()
+        assert process.wait(timeout=30) == 0, f"the server did not drain:\n{server.log()}"
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
