@@ -36,7 +36,10 @@ test: lint test-swift test-clients ## everything CI runs: style, unit, simulatio
 test-swift: model
 	$(SWIFT) build $(FLAGS) --build-tests
 	# One after another: several engines at once would measure each other.
-	$(TEST_ENV) $(SWIFT) test $(FLAGS) --skip-build --no-parallel
+	# What failed is said again at the end, where a reader of a long log looks first.
+	@mkdir -p .build
+	@bash -o pipefail -c '$(TEST_ENV) $(SWIFT) test $(FLAGS) --skip-build --no-parallel 2>&1 | tee .build/test.log' \
+	    || { grep -A 3 -E "recorded an issue|[Ff]atal error|Crash" .build/test.log; exit 1; }
 
 $(CLIENT_STAMP): Tests/clients/requirements.txt
 	$(PYTHON) -m venv $(CLIENTS)
