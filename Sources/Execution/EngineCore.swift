@@ -156,15 +156,16 @@ struct EngineCore: ~Copyable {
         }
     }
 
-    /// Hands events to their consumers and refreshes the statistics.
+    /// Refreshes the statistics, then hands events to their consumers.
     private mutating func publish(_ events: [SchedulerEvent], tokenCount: Int, now: Duration) {
-        for event in events { requests.deliver(event, now: now, statistics: &statistics) }
+        for event in events { requests.record(event, now: now, statistics: &statistics) }
         statistics.refresh(from: scheduler.statistics)
         if tokenCount > 0 {
             statistics.steps += 1
             statistics.iterationTokens.observe(Double(tokenCount))
         }
         board.statistics.withLock { $0 = statistics }
+        requests.flush()
         ledger.record(prefillRate: prefillRate.tokensPerSecond)
     }
 }

@@ -20,6 +20,8 @@ struct RequestTable {
 
     private let ledger: AdmissionLedger
     private var entries: [RequestID: Entry] = [:]
+    /// What the streams get next, in order.
+    private var outbox: [(events: AsyncStream<EngineEvent>.Continuation, event: EngineEvent)] = []
 
     init(ledger: AdmissionLedger) { self.ledger = ledger }
 
@@ -39,8 +41,8 @@ struct RequestTable {
         }
     }
 
-    /// Passes an event on and records its times. Tokens of one step carry the same time.
-    mutating func deliver(_ event: SchedulerEvent, now: Duration, statistics: inout EngineStatistics) {
+    /// Records an event and its times; `flush` passes it on. Tokens of one step carry the same time.
+    mutating func record(_ event: SchedulerEvent, now: Duration, statistics: inout EngineStatistics) {
         switch event.kind {
         case .token(let sample):
             guard var entry = entries[event.id] else { return }
@@ -53,24 +55,33 @@ struct RequestTable {
             entry.lastToken = now
             entry.generatedTokens += 1
             entries[event.id] = entry
-            entry.events.yield(.token(sample))
+            outbox.append((entry.events, .token(sample)))
         case .finished(let reason, let usage):
             guard let entry = remove(event.id) else { return }
             if entry.isStopped { statistics.finished.stop += 1 } else { statistics.finished.count(reason) }
             if let last = entry.lastToken { Self.observe(entry, last: last, statistics: &statistics) }
             switch reason {
-            case .error(.nonFiniteLogits): entry.events.yield(.failed(.numericalError))
-            case .error(.stepFailed): entry.events.yield(.failed(.deviceFailure("a step could not be executed")))
+            case .error(.nonFiniteLogits): outbox.append((entry.events, .failed(.numericalError)))
+            case .error(.stepFailed):
+                outbox.append((entry.events, .failed(.deviceFailure("a step could not be executed"))))
             case .stop, .length, .abort, .deadline:
-                entry.events.yield(
-                    .finished(
-                        reason,
-                        GenerationUsage(
-                            promptTokens: usage.promptTokens, generatedTokens: usage.generatedTokens,
-                            cachedTokens: usage.cachedTokens)))
+                let usage = GenerationUsage(
+                    promptTokens: usage.promptTokens, generatedTokens: usage.generatedTokens,
+                    cachedTokens: usage.cachedTokens)
+                outbox.append((entry.events, .finished(reason, usage)))
             }
-            entry.events.finish()
         }
+    }
+
+    /// Passes on what was recorded. Called once the statistics that tell of it can be read, so that a client that
+    /// reads the metrics after its last token finds itself counted.
+    mutating func flush() {
+        for (events, event) in outbox {
+            events.yield(event)
+            if case .token = event { continue }
+            events.finish()
+        }
+        outbox.removeAll(keepingCapacity: true)
     }
 
     /// Notes that the abort to come means a stop.
