@@ -3,41 +3,42 @@
 import Checkpoints
 import Tensors
 
-/// Views of the activation buffers; `prefix` narrows them to one step.
+/// Views of the activation buffers, f32 but for the inputs of matrices; `prefix` narrows them to one step.
 struct Activations {
     /// [tokens, hidden] the residual stream
     let hidden: Tensor
-    /// [tokens, hidden] input of attention and MLP
+    /// [tokens, hidden] input of attention and MLP, `linearInputType`
     let normed: Tensor
     /// [tokens, (heads + 2 × kvHeads) × headDim]
     let qkv: Tensor
-    /// [tokens, heads × headDim]
+    /// [tokens, heads × headDim] `linearInputType`
     let attended: Tensor
     /// [tokens, 2 × ffn]
     let gateUp: Tensor
-    /// [tokens, ffn]
+    /// [tokens, ffn] `linearInputType`
     let gated: Tensor
     /// [sampled rows, hidden]
     let sampledHidden: Tensor
-    /// [sampled rows, hidden]
+    /// [sampled rows, hidden] `linearInputType`
     let sampledNormed: Tensor
     /// [sampled rows, vocab]
     let logits: Tensor
 
     init(_ config: ModelConfig, capacity: StepCapacity, backend: any Backend) throws(BackendError) {
-        func buffer(_ rows: Int, _ columns: Int) throws(BackendError) -> Tensor {
-            try backend.allocate([rows, columns], .f32, purpose: "activations")
+        func buffer(_ rows: Int, _ columns: Int, _ dtype: DType = .f32) throws(BackendError) -> Tensor {
+            try backend.allocate([rows, columns], dtype, purpose: "activations")
         }
+        let input = backend.linearInputType
         let heads = config.headCount
         let kvHeads = config.kvHeadCount
         hidden = try buffer(capacity.tokens, config.hiddenSize)
-        normed = try buffer(capacity.tokens, config.hiddenSize)
+        normed = try buffer(capacity.tokens, config.hiddenSize, input)
         qkv = try buffer(capacity.tokens, (heads + 2 * kvHeads) * config.headDim)
-        attended = try buffer(capacity.tokens, heads * config.headDim)
+        attended = try buffer(capacity.tokens, heads * config.headDim, input)
         gateUp = try buffer(capacity.tokens, 2 * config.ffnSize)
-        gated = try buffer(capacity.tokens, config.ffnSize)
+        gated = try buffer(capacity.tokens, config.ffnSize, input)
         sampledHidden = try buffer(capacity.sampledRows, config.hiddenSize)
-        sampledNormed = try buffer(capacity.sampledRows, config.hiddenSize)
+        sampledNormed = try buffer(capacity.sampledRows, config.hiddenSize, input)
         logits = try buffer(capacity.sampledRows, config.vocabSize)
     }
 
@@ -58,10 +59,9 @@ struct Activations {
         Activations(self, tokens: tokens, sampledRows: sampledRows)
     }
 
-    /// Bytes of all buffers (each element is an f32).
+    /// Bytes of all buffers.
     var byteCount: Int {
-        4
-            * [hidden, normed, qkv, attended, gateUp, gated, sampledHidden, sampledNormed, logits]
-            .reduce(0) { $0 + $1.elementCount }
+        [hidden, normed, qkv, attended, gateUp, gated, sampledHidden, sampledNormed, logits]
+            .reduce(0) { $0 + $1.elementCount * $1.dtype.blockByteCount }
     }
 }

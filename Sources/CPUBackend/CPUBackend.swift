@@ -19,7 +19,9 @@ package final class CPUBackend: Backend {
     let context: OpaquePointer
     /// The first failure of a step, kept until `synchronize` reports it; sticky.
     private var failure: BackendError?
-    /// `SamplingRow`s as the kernels read them; kept so that a step allocates nothing.
+    /// What `collect` will sample from.
+    private var sampledLogits: Tensor?
+    /// The rows to sample as the kernels read them; kept so that a step allocates nothing.
     private var samplingParameters: [cpu_sampling_row] = []
 
     /// The most threads that can be asked for.
@@ -55,6 +57,12 @@ package final class CPUBackend: Backend {
     package var summary: String {
         "CPU, \(instructionSet.rawValue), \(threadCount) thread\(threadCount == 1 ? "" : "s")"
     }
+
+    // A step is computed while it is asked for, in the shape it has.
+    package var isAsynchronous: Bool { false }
+    package var padsSteps: Bool { false }
+    package var linearInputType: DType { .f32 }
+    package func padded(_ shape: StepShape) -> StepShape { shape }
 
     // MARK: Memory
 
@@ -206,8 +214,9 @@ package final class CPUBackend: Backend {
 
     // MARK: Sampling
 
-    package func sample(_ logits: Tensor, _ rows: [SamplingRow], into results: inout SamplingResults) {
-        precondition(rows.count <= logits.rowCount && rows.count <= results.tokens.count)
+    package func sample(_ logits: Tensor, _ rows: [SamplingRow]) {
+        precondition(rows.count <= logits.rowCount && sampledLogits == nil)
+        sampledLogits = logits
         samplingParameters.removeAll(keepingCapacity: true)
         for row in rows {
             samplingParameters.append(
@@ -215,6 +224,13 @@ package final class CPUBackend: Backend {
                     temperature: row.temperature, top_p: row.topP, min_p: row.minP, top_k: Int64(row.topK),
                     seed: row.seed, position: row.position, alternatives: Int64(row.logprobCount ?? -1)))
         }
+    }
+
+    package func collect(into results: inout SamplingResults) throws(BackendError) {
+        guard let logits = sampledLogits else { preconditionFailure("nothing was sampled") }
+        let rowCount = samplingParameters.count
+        precondition(rowCount <= results.tokens.count)
+        sampledLogits = nil
         let isDone = unsafe results.tokens.withUnsafeMutableBufferPointer { tokens in
             unsafe results.logprobs.withUnsafeMutableBufferPointer { logprobs in
                 unsafe results.isFinite.withUnsafeMutableBufferPointer { isFinite in
@@ -226,7 +242,7 @@ package final class CPUBackend: Backend {
                                 alternative_logprobs: alternativeLogprobs.baseAddress,
                                 alternative_stride: Int64(SamplingResults.maxAlternatives))
                             return unsafe cpu_sample(
-                                context, floats(logits), Int64(rows.count), Int64(logits.rowElementCount),
+                                context, floats(logits), Int64(rowCount), Int64(logits.rowElementCount),
                                 samplingParameters, &target)
                         }
                     }
@@ -234,6 +250,7 @@ package final class CPUBackend: Backend {
             }
         }
         note(isDone, "sampling")
+        try synchronize()
     }
 
     // MARK: Addresses

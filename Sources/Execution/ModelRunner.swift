@@ -42,9 +42,11 @@ struct ModelRunner {
         }
         if sampledRowCount > 0 {
             let logits = model.logits.prefix(rows: sampledRowCount)
-            backend.sample(logits, batch.samplingRows, into: &results)
+            backend.sample(logits, batch.samplingRows)
+            try backend.collect(into: &results)
+        } else {
+            try backend.synchronize()
         }
-        try backend.synchronize()
         samples.removeAll(keepingCapacity: true)
         for (row, parameters) in batch.samplingRows.enumerated() {
             samples.append(sample(row: row, logprobCount: parameters.logprobCount))

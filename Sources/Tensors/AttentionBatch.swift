@@ -19,14 +19,20 @@ package struct KVLayer {
 }
 
 /// The shape of one step's attention and the tensors that describe it.
+///
+/// A step filled up to a `padded` shape ends with sequences of one token, at position 0 of a block that nobody reads.
+/// Where the counts differ, the last of them have no rows (query and context length 0), or the last rows belong to no
+/// sequence (the last of `queryStarts` lies before them) and what attention leaves in them does not matter.
 package struct AttentionBatch {
-    /// Rows in this step, summed over sequences.
+    /// Rows in this step, those it is filled up with included.
     package var tokenCount: Int
+    /// Sequences in this step, those it is filled up with included.
     package var sequenceCount: Int
-    /// The longest query and the longest context in the batch; for choosing a launch shape.
+    /// The longest query and the longest context in the batch; for choosing a launch shape. A captured step must not
+    /// depend on them beyond `isDecodeOnly`.
     package var maxQueryLength: Int
     package var maxContextLength: Int
-    /// [sequences + 1] i32: first row of each sequence's query; the last entry is `tokenCount`.
+    /// [sequences + 1] i32: first row of each sequence's query; the last entry is where the last one ends.
     package var queryStarts: Tensor
     /// [sequences] i32: tokens in the cache after this step, the query included.
     package var contextLengths: Tensor

@@ -2,9 +2,9 @@
 //
 // An operation enters with its CPU version, its conformance test and a model that needs it. What a backend cannot
 // do it refuses while loading (`prepare`, `allocate`), so operations on prepared values do not throw: a device that
-// fails is reported by `synchronize`, which ends every step.
+// fails is reported by `collect` or `synchronize`, one of which ends every step.
 //
-// All methods are called from one thread, the engine's.
+// All methods are called from one thread, the engine's, and take effect in the order of the calls.
 
 /// A weight in the layout a backend multiplies fastest. Made by `Backend.prepare`, opaque to everyone else.
 package final class PreparedWeight {
@@ -51,7 +51,9 @@ package enum LinearMode: Sendable {
 package struct StepShape: Hashable, Sendable {
     package var tokenCount: Int
     package var sequenceCount: Int
+    /// Rows whose logits are computed.
     package var sampledRowCount: Int
+    /// Whether each sequence has one token.
     package var isDecodeOnly: Bool
 
     package init(tokenCount: Int, sequenceCount: Int, sampledRowCount: Int, isDecodeOnly: Bool) {
@@ -62,10 +64,16 @@ package struct StepShape: Hashable, Sendable {
     }
 }
 
-/// A compute device. Activations are f32 tensors of shape [tokens, features].
+/// A compute device. Activations are f32 tensors of shape [tokens, features] unless said otherwise.
 package protocol Backend: AnyObject {
     /// One line for the start-up report: device, instruction set, threads.
     var summary: String { get }
+    /// Whether `sample` returns before its results are known; the engine plans the next step meanwhile.
+    var isAsynchronous: Bool { get }
+    /// Whether `padded` ever enlarges a shape; the cache then has one more block, which filled-up rows write to.
+    var padsSteps: Bool { get }
+    /// The type in which `linear` reads its input, and so the type of what `rmsNorm`, `attend` and `gate` write.
+    var linearInputType: DType { get }
 
     // MARK: Memory
 
@@ -75,13 +83,14 @@ package protocol Backend: AnyObject {
     func allocateKVLayer(blockCount: Int, kvHeads: Int, blockSize: Int, headDim: Int) throws(BackendError) -> KVLayer
     /// Bytes one token occupies in one layer's cache.
     func kvBytesPerToken(kvHeads: Int, headDim: Int) -> Int
-    /// Copies host values to the first elements of `tensor` (i32).
+    /// Copies host values to the first elements of `tensor` (i32). The caller may change them when this returns;
+    /// operations asked for earlier still see what the tensor held.
     func upload(_ values: [Int32], count: Int, to tensor: Tensor)
     /// Copies host values to the first elements of `tensor` (f32).
     func upload(_ values: [Float], to tensor: Tensor)
     /// Copies the tensor's elements (f32) to the host. For tests and tools; serving reads only `SamplingResults`.
     func download(_ tensor: Tensor) -> [Float]
-    /// Waits for everything asked for so far and reports a device that failed.
+    /// Waits for everything asked for so far and reports a device that failed. Ends steps that sample nothing.
     func synchronize() throws(BackendError)
 
     // MARK: Weights and steps
@@ -89,12 +98,16 @@ package protocol Backend: AnyObject {
     /// Converts a matrix, given as row blocks stacked in order ([rows_i, columns] each), into the layout `linear`
     /// and `embed` read. Row blocks may differ in dtype.
     func prepare(_ parts: [StoredTensor]) throws(BackendError) -> PreparedWeight
-    /// Runs the operations of one step; a device may capture them once per shape and replay.
+    /// The shape that a step is filled up to, so that few shapes are captured. No count shrinks, none ever falls when
+    /// the step grows, and a decode-only step keeps one token for each sequence.
+    func padded(_ shape: StepShape) -> StepShape
+    /// Runs the operations of one step of a `padded` shape; a device may capture them once per shape and replay.
     func perform(_ shape: StepShape, _ body: () -> Void)
 
     // MARK: Operations
 
-    /// output[t] = table[tokens[t]]. tokens: [tokens] i32; output: [tokens, hidden].
+    /// output[t] = table[tokens[t]]. tokens: [tokens] i32; output: [tokens, hidden]. Token −1 − r stands for the token
+    /// that row r of the latest `sample` chose; only asynchronous backends are asked for it.
     func embed(_ tokens: Tensor, _ table: PreparedWeight, into output: Tensor)
     /// output[t] = x[t] · weight / √(mean(x[t]²) + epsilon). x, output: [tokens, hidden]; weight: [hidden] f32.
     func rmsNorm(_ x: Tensor, weight: Tensor, epsilon: Float, into output: Tensor)
@@ -117,6 +130,10 @@ package protocol Backend: AnyObject {
     func gate(_ x: Tensor, into output: Tensor)
     /// output[i] = x[rows[i]]. rows: [rows] i32.
     func gatherRows(_ x: Tensor, rows: Tensor, into output: Tensor)
-    /// Chooses a token from each row of `logits` [rows, vocab].
-    func sample(_ logits: Tensor, _ rows: [SamplingRow], into results: inout SamplingResults)
+    /// Begins to choose a token from each row of `logits` [rows, vocab]. At most two are not collected at a time, one
+    /// where the backend is not asynchronous.
+    func sample(_ logits: Tensor, _ rows: [SamplingRow])
+    /// Waits for the oldest `sample` that was not collected, copies what it chose to the first rows of `results`, and
+    /// reports a device that failed.
+    func collect(into results: inout SamplingResults) throws(BackendError)
 }

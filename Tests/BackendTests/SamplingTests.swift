@@ -31,8 +31,8 @@ struct SamplingTests {
         _ backend: CPUBackend, _ logits: [Float], vocab: Int, _ rows: [SamplingRow]
     ) throws -> SamplingResults {
         var results = SamplingResults(rowCapacity: rows.count)
-        backend.sample(try backend.tensor(logits, [rows.count, vocab]), rows, into: &results)
-        try backend.synchronize()
+        backend.sample(try backend.tensor(logits, [rows.count, vocab]), rows)
+        try backend.collect(into: &results)
         return results
     }
 
