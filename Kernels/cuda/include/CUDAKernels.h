@@ -1,0 +1,368 @@
+// The C interface of the CUDA kernels: the one argument each kernel takes, how it is launched, and how weights are laid
+// out for it. Shared by the kernels (`Kernels/*.cu`), the backend that launches them, and the emulator.
+//
+// Every kernel takes exactly one argument, a struct of this file, by value. Addresses are device addresses, strides are
+// in elements, activations are row-major. bf16 and f16 values are passed as their 16 bits.
+
+#ifndef CUDA_KERNELS_H
+#define CUDA_KERNELS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/// An address in the device's memory.
+typedef uint64_t cuda_address;
+
+// MARK: Launches
+
+/// All kernels, by family: the one list from which ids and names follow. X(name)
+#define CUDA_KERNEL_LIST(X) \
+    X(stamp) \
+    X(embed) \
+    X(gather_rows) \
+    X(rms_norm) \
+    X(gate) \
+    X(rotate) \
+    X(store_kv) \
+    X(attention_plan) \
+    X(attend_decode_64) \
+    X(attend_decode_80) \
+    X(attend_decode_96) \
+    X(attend_decode_128) \
+    X(attend_decode_256) \
+    X(attend_prefill_64) \
+    X(attend_prefill_80) \
+    X(attend_prefill_96) \
+    X(attend_prefill_128) \
+    X(attend_prefill_256) \
+    X(attend_combine) \
+    X(linear_bf16_8) X(linear_bf16_16) X(linear_bf16_32) X(linear_bf16_64) X(linear_bf16_large) \
+    X(linear_f16_8) X(linear_f16_16) X(linear_f16_32) X(linear_f16_64) X(linear_f16_large) \
+    X(linear_f32_8) X(linear_f32_16) X(linear_f32_32) X(linear_f32_64) X(linear_f32_large) \
+    X(linear_q8_0_8) X(linear_q8_0_16) X(linear_q8_0_32) X(linear_q8_0_64) X(linear_q8_0_large) \
+    X(linear_q4_0_8) X(linear_q4_0_16) X(linear_q4_0_32) X(linear_q4_0_64) X(linear_q4_0_large) \
+    X(linear_q4_1_8) X(linear_q4_1_16) X(linear_q4_1_32) X(linear_q4_1_64) X(linear_q4_1_large) \
+    X(sample)
+
+/// CUDA_KERNEL_embed, …: index of a kernel in the list.
+enum {
+#define CUDA_KERNEL_ID(name) CUDA_KERNEL_##name,
+    CUDA_KERNEL_LIST(CUDA_KERNEL_ID)
+#undef CUDA_KERNEL_ID
+    CUDA_KERNEL_COUNT
+};
+
+/// The name of a kernel's entry in a fatbin, `apus_` and its name in the list; NULL for an id that is none.
+const char *cuda_kernel_name(int32_t kernel);
+
+/// How to launch a kernel: its id, its grid, threads of a block and bytes of dynamic shared memory.
+typedef struct {
+    int32_t kernel;
+    uint32_t grid_x;
+    uint32_t grid_y;
+    uint32_t grid_z;
+    uint32_t threads;
+    uint32_t shared_bytes;
+} cuda_launch;
+
+// MARK: Stamp (stamp.cu)
+
+/// Raised when an argument or a layout changes its meaning but not its size.
+#define CUDA_KERNELS_VERSION 1
+
+/// What kernels and backend must agree on. `stamp` writes the one its fatbin was built with, `cuda_kernels_stamp` returns
+/// the one this program was built with; a difference means that the fatbins are of another version.
+typedef struct {
+    cuda_address output;  // u64
+} cuda_stamp_arguments;
+uint64_t cuda_kernels_stamp(void);
+
+// MARK: Weights
+
+/// Storage of a weight matrix. The quantized formats keep the checkpoint's blocks of 32 columns and their f16 scales.
+enum {
+    CUDA_WEIGHT_BF16 = 0,
+    CUDA_WEIGHT_F16 = 1,
+    CUDA_WEIGHT_F32 = 2,
+    CUDA_WEIGHT_Q8_0 = 3,
+    CUDA_WEIGHT_Q4_0 = 4,
+    CUDA_WEIGHT_Q4_1 = 5,
+    CUDA_WEIGHT_FORMAT_COUNT = 6,
+};
+
+/// A packed matrix is cut into tiles of 16 rows and units of 64 columns (both padded with zeros). Inside a unit a
+/// lane l = 4g + t of a warp owns rows g and g + 8; in step s (0…3), one mma.m16n8k16, it owns the columns
+///     64 · unit + 32 · (s / 2) + 8 · t + 4 · (s % 2) + {0, 1, 2, 3},
+/// the first two as the low half of k, the last two as the high half. So a lane's activations of half a unit are eight
+/// adjacent columns, and a quantization block of 32 columns is two steps.
+///
+/// A fragment is a step's eight weights of a lane in the order of the instruction's A operand:
+///     (g; 0, 1), (g + 8; 0, 1), (g; 2, 3), (g + 8; 2, 3).
+///
+/// Order in memory, tile after tile, unit after unit (bytes of a unit in brackets):
+///   bf16, f16 [2048]  [step 4][lane 32][8 weights]
+///   f32       [4096]  [step 4][half 2][lane 32][4 weights]
+///   q8_0      [1024]  [block 2][lane 32][step of the block 2][8 weights]
+///   q4_0, q4_1 [512]  [lane 32][step 4][8 weights in 32 bits: weight 2i in bits 4i…, weight 2i + 1 in bits 16 + 4i…]
+/// Scales, f16, tile after tile, unit after unit, for the eight row pairs (g, g + 8):
+///   q8_0, q4_0 [64]   [g 8][block 2][d of g, d of g + 8]
+///   q4_1      [128]   [g 8][block 2][d of g, d of g + 8, m of g, m of g + 8]
+enum {
+    CUDA_TILE_ROWS = 16,
+    CUDA_UNIT_COLUMNS = 64,
+    /// A row's units are cut into this many runs, [units · i / 8, units · (i + 1) / 8). Each is summed on its own, and
+    /// the sums are added in order: the order of additions is the same for every kernel and every batch.
+    CUDA_K_SLICES = 8,
+};
+
+/// A packed matrix, or a run of rows of one.
+typedef struct {
+    cuda_address data;
+    /// 0 for plain formats.
+    cuda_address scales;
+    /// One of CUDA_WEIGHT_*.
+    int32_t format;
+    /// Rows and columns without padding. `columns` is a multiple of 8 (of 32 when quantized).
+    int32_t rows;
+    int32_t columns;
+    int32_t unused;
+} cuda_matrix;
+
+/// Bytes of the packed weights, and of their scales (0 for plain formats).
+uint64_t cuda_packed_bytes(int32_t format, int64_t rows, int64_t columns);
+uint64_t cuda_packed_scale_bytes(int32_t format, int64_t rows, int64_t columns);
+/// Packs `rows` × `columns` weights as stored in a checkpoint (row-major; blocks of 18, 20 or 34 bytes when quantized)
+/// into host memory. `first_tile` and `tile_count` choose the tiles to write, so that threads can share the work.
+void cuda_pack(
+    int32_t format, const uint8_t *source, int64_t rows, int64_t columns, int64_t first_tile, int64_t tile_count,
+    uint8_t *data, uint8_t *scales);
+
+// MARK: Rows (embedding.cu, norm.cu, activation.cu)
+
+/// output[i] = table[token i] as f32; a token −1 − r stands for `samples[r]`, the token chosen in row r of the step
+/// before. Ids outside the table give zeros.
+typedef struct {
+    cuda_matrix table;
+    cuda_address tokens;  // [tokens] i32
+    cuda_address samples;  // [sampled rows] i32, or 0
+    cuda_address output;  // [tokens, columns] f32
+    int32_t token_count;
+    int32_t unused;
+} cuda_embed_arguments;
+cuda_launch cuda_embed_launch(const cuda_embed_arguments *arguments);
+
+/// output[i] = x[rows[i]], f32.
+typedef struct {
+    cuda_address x;
+    cuda_address rows;  // [row_count] i32
+    cuda_address output;
+    int32_t row_count;
+    int32_t columns;
+} cuda_gather_rows_arguments;
+cuda_launch cuda_gather_rows_launch(const cuda_gather_rows_arguments *arguments);
+
+/// output = x · weight / √(mean(x²) + epsilon), row by row, rounded to bf16.
+typedef struct {
+    cuda_address x;  // [rows, columns] f32
+    cuda_address weight;  // [columns] f32
+    cuda_address output;  // [rows, columns] bf16
+    int32_t row_count;
+    int32_t columns;
+    float epsilon;
+    int32_t unused;
+} cuda_rms_norm_arguments;
+cuda_launch cuda_rms_norm_launch(const cuda_rms_norm_arguments *arguments);
+
+/// output = silu(x[:, :ffn]) · x[:, ffn:], rounded to bf16.
+typedef struct {
+    cuda_address x;  // [tokens, 2 × ffn] f32
+    cuda_address output;  // [tokens, ffn] bf16
+    int32_t token_count;
+    int32_t ffn;
+} cuda_gate_arguments;
+cuda_launch cuda_gate_launch(const cuda_gate_arguments *arguments);
+
+// MARK: Matrices (linear.cu)
+
+/// output[t] (+)= matrix · x[t].
+typedef struct {
+    cuda_matrix matrix;
+    cuda_address x;  // [tokens, columns] bf16, rows 16-byte aligned
+    cuda_address output;  // [tokens, ≥ rows] f32: the first of the matrix's rows
+    int32_t token_count;
+    int32_t x_stride;
+    int32_t output_stride;
+    /// 1 adds to the output, 0 overwrites it.
+    int32_t accumulate;
+} cuda_linear_arguments;
+cuda_launch cuda_linear_launch(const cuda_linear_arguments *arguments);
+
+// MARK: Rotation and cache (rotary.cu)
+
+/// Rotates the first `heads` heads of each row of x in place.
+typedef struct {
+    cuda_address x;  // [tokens, x_stride] f32
+    cuda_address positions;  // [tokens] i32
+    cuda_address frequencies;  // [frequency_count] f32: radians per position
+    int32_t token_count;
+    int32_t x_stride;
+    int32_t heads;
+    int32_t head_dim;
+    int32_t frequency_count;
+    /// 1 turns pairs (0, 1), (2, 3), …; 0 turns (0, dim/2), (1, dim/2 + 1), … with dim = 2 × frequency_count.
+    int32_t interleaved;
+} cuda_rotate_arguments;
+cuda_launch cuda_rotate_launch(const cuda_rotate_arguments *arguments);
+
+/// One layer's cached keys and values, bf16, `cuda_kv_bytes` each. The order inside is attention.cu's own: groups of 16
+/// tokens of a block and a head, in the fragments that its products read.
+typedef struct {
+    cuda_address keys;
+    cuda_address values;
+    /// A multiple of 16.
+    int32_t block_size;
+    int32_t kv_heads;
+    /// A multiple of 16, up to 256.
+    int32_t head_dim;
+    int32_t unused;
+} cuda_kv_layer;
+/// Bytes of the keys (or of the values) of `blocks` blocks.
+uint64_t cuda_kv_bytes(int64_t blocks, int32_t block_size, int32_t kv_heads, int32_t head_dim);
+
+/// Writes each row's keys and values to its slot (block × block_size + offset); a negative slot is skipped.
+typedef struct {
+    cuda_kv_layer cache;
+    cuda_address qkv;  // [tokens, qkv_stride] f32
+    cuda_address slots;  // [tokens] i32
+    int32_t token_count;
+    int32_t qkv_stride;
+    int32_t key_offset;
+    int32_t value_offset;
+} cuda_store_kv_arguments;
+cuda_launch cuda_store_kv_launch(const cuda_store_kv_arguments *arguments);
+
+// MARK: Attention (attention.cu)
+
+enum {
+    /// A softmax runs over spans of this many positions; their results are folded in order. So the result of a row
+    /// depends on its own context only, whichever kernel computes it and whoever else is in the batch.
+    CUDA_SPAN_TOKENS = 128,
+    /// Most spans whose partial results have a place of their own: a million tokens of context in one step. Sequences
+    /// beyond it are folded one span after the other, more slowly and to the same bits.
+    CUDA_PARTIAL_SPANS = 8192,
+};
+
+/// Which rows belong to which sequence, and the work list that `attention_plan` makes of it once a step.
+typedef struct {
+    cuda_address query_starts;  // [sequences + 1] i32
+    cuda_address context_lengths;  // [sequences] i32; 0 for padding
+    cuda_address block_tables;  // [sequences, blocks_per_sequence] i32
+    cuda_address positions;  // [tokens] i32: row i of the step looks back on positions 0…positions[i]
+    cuda_address plan;  // cuda_attention_plan_bytes
+    int32_t sequence_count;
+    int32_t blocks_per_sequence;
+    int32_t token_count;
+    int32_t kv_heads;
+    int32_t heads;
+    int32_t head_dim;
+    /// cuda_attention_partial_spans: what the memory for partial results was made for.
+    int32_t partial_spans;
+    int32_t unused;
+} cuda_attention_batch;
+
+/// Bytes of a plan for steps of at most this size.
+uint64_t cuda_attention_plan_bytes(int64_t max_sequences, int64_t max_tokens);
+/// Partial results (maximum, sum and output of a span, for all heads) for steps of at most this size, and their bytes.
+/// Decode launches use them; `max_context` is the longest context in tokens.
+int32_t cuda_attention_partial_spans(int64_t max_sequences, int64_t max_context);
+uint64_t cuda_attention_partial_bytes(
+    int64_t max_sequences, int64_t max_context, int32_t heads, int32_t head_dim);
+
+typedef struct {
+    cuda_attention_batch batch;
+} cuda_attention_plan_arguments;
+cuda_launch cuda_attention_plan_launch(const cuda_attention_plan_arguments *arguments);
+
+/// Causal attention. Sequences with one query row go to the decode kernel, the others to the prefill kernel; each kernel
+/// leaves the other's rows alone, so a mixed step launches both. Decode is followed by combine. Grids depend on the counts
+/// of the step's shape, never on lengths, so that a captured launch can be replayed. The last row of a sequence looks back
+/// on the whole of its context. Slots at and beyond a context, and table entries beyond it, may hold anything.
+typedef struct {
+    cuda_attention_batch batch;
+    cuda_kv_layer cache;
+    cuda_address q;  // [tokens, q_stride] f32: heads side by side, 16-byte aligned
+    cuda_address output;  // [tokens, heads × head_dim] bf16
+    cuda_address partial;  // cuda_attention_partial_bytes
+    int32_t q_stride;
+    float scale;
+    /// Of the device: persistent launches fill them.
+    int32_t multiprocessors;
+    int32_t unused;
+} cuda_attend_arguments;
+/// Whether a head of this size has kernels.
+bool cuda_attention_supports(int32_t head_dim);
+cuda_launch cuda_attend_decode_launch(const cuda_attend_arguments *arguments);
+cuda_launch cuda_attend_combine_launch(const cuda_attend_arguments *arguments);
+cuda_launch cuda_attend_prefill_launch(const cuda_attend_arguments *arguments);
+
+// MARK: Sampling (sampling.cu)
+
+enum { CUDA_MAX_ALTERNATIVES = 20 };
+
+/// How to choose a token from one row of logits.
+typedef struct {
+    float temperature;
+    float top_p;
+    float min_p;
+    float presence_penalty;
+    float frequency_penalty;
+    /// 1 is off.
+    float repetition_penalty;
+    int32_t top_k;
+    /// Alternatives to report, or −1 for no log-probabilities.
+    int32_t alternatives;
+    uint64_t seed;
+    uint64_t position;
+    /// [vocab] u16: how often each token stands in the prompt (high bit: at all) and in the output (low 15 bits, capped);
+    /// 0 when there are no penalties.
+    cuda_address counts;
+    /// [vocab / 32 rounded up] u32: bit i of word w allows token 32 w + i; 0 when all are allowed.
+    cuda_address mask;
+} cuda_sampling_row;
+
+/// What was chosen; copied to the host as it is.
+typedef struct {
+    int32_t token;
+    float logprob;
+    /// 0 when the row held a NaN or no finite logit that the mask allows: nothing was chosen.
+    int32_t is_finite;
+    int32_t unused;
+    int32_t alternative_tokens[CUDA_MAX_ALTERNATIVES];
+    float alternative_logprobs[CUDA_MAX_ALTERNATIVES];
+} cuda_sampling_result;
+
+typedef struct {
+    cuda_address logits;  // [rows, vocab] f32
+    cuda_address rows;  // [rows] cuda_sampling_row
+    cuda_address results;  // [rows] cuda_sampling_result
+    cuda_address samples;  // [rows] i32: the tokens again, for the next step's embedding
+    int32_t row_count;
+    int32_t vocab;
+} cuda_sample_arguments;
+cuda_launch cuda_sample_launch(const cuda_sample_arguments *arguments);
+
+/// The value of both stamps: version, number of kernels and sizes of what crosses.
+#define CUDA_KERNELS_STAMP \
+    ((uint64_t)CUDA_KERNELS_VERSION << 32 | (uint64_t)CUDA_KERNEL_COUNT << 16 \
+     | (sizeof(cuda_embed_arguments) + 3 * sizeof(cuda_linear_arguments) + 5 * sizeof(cuda_attend_arguments) \
+        + 7 * sizeof(cuda_sampling_row) + 11 * sizeof(cuda_sampling_result) + 13 * sizeof(cuda_rotate_arguments)))
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

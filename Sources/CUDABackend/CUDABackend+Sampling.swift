@@ -1,0 +1,123 @@
+// Sampling: rows of parameters go up, one kernel chooses, one copy brings the results back.
+//
+// The chosen tokens also stay on the device, where the next step's embedding finds them, so that planning and
+// launching the next step need not wait.
+
+import CUDADriver
+import CUDAKernels
+import Tensors
+
+/// Buffers of sampling and the results on their way to the host, oldest first.
+@safe
+struct Sampler {
+    /// Rows of one step.
+    static let maxRows = 4096
+    /// Steps whose results may be outstanding.
+    static let depth = 2
+
+    /// Results of one step on the host, and when they are there.
+    struct Slot {
+        let results: PinnedMemory.Owner
+        let isDone: Event.Owner
+        var rowCount = 0
+    }
+
+    let parameters: DeviceBuffer
+    let results: DeviceBuffer
+    let samples: DeviceBuffer
+    /// [depth] used in turn.
+    var slots: [Slot] = []
+    /// Slots that hold results not yet collected; the oldest is `(next − pending) mod depth`.
+    var pending = 0
+    var next = 0
+
+    var samplesAddress: cuda_address { cuda_address(samples.address) }
+
+    init(device: Device) throws(BackendError) {
+        let resultBytes = Self.maxRows * MemoryLayout<cuda_sampling_result>.stride
+        parameters = try device.allocate(
+            byteCount: Self.maxRows * MemoryLayout<cuda_sampling_row>.stride, purpose: "sampling parameters")
+        results = try device.allocate(byteCount: resultBytes, purpose: "sampling results")
+        samples = try device.allocate(byteCount: Self.maxRows * 4, purpose: "sampled tokens")
+        for _ in 0..<Self.depth {
+            slots.append(
+                Slot(
+                    results: PinnedMemory.Owner(try PinnedMemory(byteCount: resultBytes, device: device)),
+                    isDone: Event.Owner(try Event(device: device))))
+        }
+    }
+}
+
+extension CUDABackend {
+    package func sample(_ logits: Tensor, _ rows: [SamplingRow]) {
+        precondition(rows.count <= logits.rowCount && rows.count <= Sampler.maxRows && logits.dtype == .f32)
+        precondition(sampler.pending < Sampler.depth, "results must be collected before more are asked for")
+        attempt { () throws(BackendError) in
+            try uploadSamplingRows(rows)
+            let arguments = cuda_sample_arguments(
+                logits: cuda_address(logits.address), rows: cuda_address(sampler.parameters.address),
+                results: cuda_address(sampler.results.address), samples: sampler.samplesAddress,
+                row_count: Int32(rows.count), vocab: Int32(logits.rowElementCount))
+            unsafe launch(cuda_sample_launch, arguments, "sample")
+            let slot = sampler.slots[sampler.next]
+            let result = unsafe device.driver.calls.copy_to_host(
+                slot.results.memory.bytes.baseAddress, cuda_pointer(sampler.results.address),
+                rows.count * MemoryLayout<cuda_sampling_result>.stride, stream.handle)
+            try device.driver.check(result, "reading samples")
+            try slot.isDone.event.record(stream)
+        }
+        sampler.slots[sampler.next].rowCount = rows.count
+        sampler.next = (sampler.next + 1) % Sampler.depth
+        sampler.pending += 1
+    }
+
+    package func collect(into results: inout SamplingResults) throws(BackendError) {
+        precondition(sampler.pending > 0, "there is nothing to collect")
+        let index = (sampler.next + Sampler.depth - sampler.pending) % Sampler.depth
+        sampler.pending -= 1
+        let slot = sampler.slots[index]
+        attempt { () throws(BackendError) in try slot.isDone.event.wait("a step") }
+        if let failure { throw failure }
+        precondition(slot.rowCount <= results.tokens.count)
+        let rows = unsafe slot.results.memory.bytes.bindMemory(to: cuda_sampling_result.self)
+        for row in 0..<slot.rowCount {
+            let chosen = unsafe rows[row]
+            results.tokens[row] = chosen.token
+            results.logprobs[row] = chosen.logprob
+            results.isFinite[row] = chosen.is_finite != 0
+            let first = row * SamplingResults.maxAlternatives
+            unsafe withUnsafeBytes(of: chosen.alternative_tokens) { source in
+                for index in 0..<SamplingResults.maxAlternatives {
+                    results.alternativeTokens[first + index] = unsafe source.load(
+                        fromByteOffset: 4 * index, as: Int32.self)
+                }
+            }
+            unsafe withUnsafeBytes(of: chosen.alternative_logprobs) { source in
+                for index in 0..<SamplingResults.maxAlternatives {
+                    results.alternativeLogprobs[first + index] = unsafe source.load(
+                        fromByteOffset: 4 * index, as: Float.self)
+                }
+            }
+        }
+    }
+
+    private func uploadSamplingRows(_ rows: [SamplingRow]) throws(BackendError) {
+        let values = rows.map { row in
+            cuda_sampling_row(
+                temperature: row.temperature, top_p: row.topP, min_p: row.minP, presence_penalty: 0,
+                frequency_penalty: 0, repetition_penalty: 1, top_k: Int32(clamping: row.topK),
+                alternatives: Int32(clamping: row.logprobCount ?? -1), seed: row.seed, position: row.position,
+                counts: 0, mask: 0)
+        }
+        unsafe values.withUnsafeBytes { unsafe enqueue($0, to: sampler.parameters.address) }
+        if let failure { throw failure }
+    }
+}
+
+extension PinnedMemory {
+    /// Pinned memory in an array, which holds copyable elements only.
+    final class Owner {
+        let memory: PinnedMemory
+        init(_ memory: consuming PinnedMemory) { self.memory = memory }
+    }
+}

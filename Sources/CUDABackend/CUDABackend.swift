@@ -1,0 +1,285 @@
+// An NVIDIA GPU as a compute device: memory, weights and steps. Every operation is a launch or two on one stream.
+//
+// Nothing waits for the device but `collect`, `synchronize` and `download`. A step's launches depend on its padded shape
+// only, so steps that only decode are captured once per shape and replayed. Numbers do not depend on batch, chunks or
+// block size: see Kernels/linear.cu and Kernels/attention.cu.
+
+import CUDADriver
+import CUDAKernels
+import Tensors
+
+/// The CUDA implementation of `Backend`. Lives on the engine's thread, on which its context is current.
+///
+/// Safe to hold: addresses come from its own `allocate`, and the device's memory is never dereferenced here.
+@safe
+package final class CUDABackend: Backend {
+    /// What is fixed when the backend starts.
+    package struct Options: Sendable {
+        package var device = DeviceChoice.first
+        /// Whether steps that only decode are captured and replayed.
+        package var usesGraphs = true
+        /// Bytes of each of the four segments that uploads pass through.
+        package var stagingBytes = 4 << 20
+
+        package init() {}
+    }
+
+    let device: Device
+    let stream: Stream
+    let options: Options
+    private(set) var library: KernelLibrary
+    private var staging: StagingRing
+    /// The first failure, kept until `synchronize` or `collect` reports it; sticky.
+    private(set) var failure: BackendError?
+    /// Steps by shape: seen once, then captured.
+    private var graphs: [StepShape: StepGraph] = [:]
+    /// Whether `body` of a step is being run, and the step's attention has been planned.
+    private var isInStep = false
+    var isPlanned = false
+    var attentionScratch: AttentionScratch?
+    var sampler: Sampler
+
+    /// - Throws: `BackendError.unsupported` when the device or the kernels cannot be used.
+    package init(_ options: Options, driver: Driver, kernels: KernelImages) throws(BackendError) {
+        self.options = options
+        device = try Device(options.device, driver: driver)
+        stream = try Stream(device: device)
+        library = try KernelLibrary(kernels, device: device)
+        staging = try StagingRing(segmentBytes: options.stagingBytes, device: device)
+        sampler = try Sampler(device: device)
+        try checkStamp(kernels)
+    }
+
+    /// Waits for what still runs, so that nothing is freed under it.
+    deinit { _ = unsafe device.driver.calls.stream_synchronize(stream.handle) }
+
+    package var summary: String {
+        let properties = device.properties
+        return "\(properties.name), compute \(properties.computeCapability / 10).\(properties.computeCapability % 10), "
+            + "\(properties.multiprocessorCount) multiprocessors, CUDA \(properties.driverVersion / 1000)."
+            + "\(properties.driverVersion % 1000 / 10), \(properties.uuid)"
+    }
+
+    package var isAsynchronous: Bool { true }
+    package var padsSteps: Bool { options.usesGraphs }
+    package var linearInputType: DType { .bf16 }
+
+    /// Free and total bytes of the device, and what it says of itself.
+    package func memory() throws(BackendError) -> (free: Int, total: Int) { try device.memory() }
+    package var properties: DeviceProperties { device.properties }
+
+    // MARK: Memory
+
+    package func allocate(_ shape: Shape, _ dtype: DType, purpose: String) throws(BackendError) -> Tensor {
+        var elements: Int? = 1
+        for dimension in 0..<shape.rank { elements = elements.flatMap { Self.product($0, shape[dimension]) } }
+        guard let byteCount = elements.flatMap({ dtype.rowByteCount(elementCount: $0) }) else {
+            throw .outOfMemory(byteCount: .max, purpose: purpose)
+        }
+        let buffer = try device.allocate(byteCount: byteCount, purpose: purpose)
+        return Tensor(buffer: buffer, shape: shape, dtype: dtype)
+    }
+
+    package func allocateKVLayer(
+        blockCount: Int, kvHeads: Int, blockSize: Int, headDim: Int
+    ) throws(BackendError) -> KVLayer {
+        guard blockSize > 0, blockSize % 16 == 0, blockSize <= 256 else {
+            throw .unsupported(
+                operation: "block size \(blockSize) on a GPU", reason: "it must be a multiple of 16 up to 256")
+        }
+        guard cuda_attention_supports(Int32(clamping: headDim)) else {
+            throw .unsupported(
+                operation: "attention heads of \(headDim) on a GPU", reason: "there are kernels for 64, 80, 96, 128, 256")
+        }
+        let byteCount = Int(clamping: cuda_kv_bytes(Int64(blockCount), Int32(blockSize), Int32(kvHeads), Int32(headDim)))
+        let shape: Shape = [blockCount, kvHeads, blockSize, headDim]
+        func pages(_ purpose: String) throws(BackendError) -> Tensor {
+            let buffer = try device.allocate(byteCount: byteCount, purpose: purpose)
+            let result = unsafe device.driver.calls.fill(cuda_pointer(buffer.address), 0, byteCount, stream.handle)
+            try device.driver.check(result, "clearing \(purpose)")
+            return Tensor(buffer: buffer, shape: shape, dtype: .bf16)
+        }
+        return KVLayer(keys: try pages("the key cache"), values: try pages("the value cache"), blockSize: blockSize)
+    }
+
+    package func kvBytesPerToken(kvHeads: Int, headDim: Int) -> Int { 2 * kvHeads * headDim * 2 }
+
+    package func upload(_ values: [Int32], count: Int, to tensor: Tensor) {
+        precondition(tensor.dtype == .i32 && count <= values.count && count <= tensor.elementCount)
+        unsafe values.withUnsafeBytes { source in
+            unsafe enqueue(UnsafeRawBufferPointer(rebasing: source[..<(count * 4)]), to: tensor.address)
+        }
+    }
+
+    package func upload(_ values: [Float], to tensor: Tensor) {
+        precondition(tensor.dtype == .f32 && values.count <= tensor.elementCount)
+        unsafe values.withUnsafeBytes { unsafe enqueue($0, to: tensor.address) }
+    }
+
+    /// Copies `bytes` to `address` while loading.
+    func upload(_ bytes: [UInt8], to address: UInt) throws(BackendError) {
+        unsafe bytes.withUnsafeBytes { unsafe enqueue($0, to: address) }
+        if let failure { throw failure }
+    }
+
+    /// Copies host bytes to the device in order with everything else; failures are kept.
+    func enqueue(_ source: UnsafeRawBufferPointer, to address: UInt) {
+        attempt { () throws(BackendError) in try unsafe staging.upload(source, to: address, stream: stream) }
+    }
+
+    package func download(_ tensor: Tensor) -> [Float] {
+        let count = tensor.elementCount
+        switch tensor.dtype {
+        case .f32: return read(tensor.address, count: count, as: Float.self, zero: 0)
+        case .bf16:
+            return read(tensor.address, count: count, as: UInt16.self, zero: 0)
+                .map { Float(bitPattern: UInt32($0) << 16) }
+        default: preconditionFailure("a tensor of \(tensor.dtype) where numbers belong")
+        }
+    }
+
+    private func read<Element>(_ address: UInt, count: Int, as: Element.Type, zero: Element) -> [Element] {
+        var values = Array(repeating: zero, count: count)
+        attempt { () throws(BackendError) in
+            let result = unsafe values.withUnsafeMutableBytes { target in
+                unsafe device.driver.calls.copy_to_host(
+                    target.baseAddress, cuda_pointer(address), target.count, stream.handle)
+            }
+            try device.driver.check(result, "downloading \(count) elements")
+            try stream.synchronize("downloading \(count) elements")
+        }
+        return values
+    }
+
+    package func synchronize() throws(BackendError) {
+        attempt { () throws(BackendError) in try stream.synchronize("a step") }
+        if let failure { throw failure }
+    }
+
+    // MARK: Steps
+
+    package func padded(_ shape: StepShape) -> StepShape {
+        guard options.usesGraphs, shape.isDecodeOnly else { return shape }
+        let count = Self.bucket(shape.sequenceCount)
+        return StepShape(tokenCount: count, sequenceCount: count, sampledRowCount: count, isDecodeOnly: true)
+    }
+
+    /// The number of sequences a decoding step is filled up to: 1, 2, 4, 8, then multiples of 8 up to 256, of 32 beyond.
+    static func bucket(_ count: Int) -> Int {
+        switch count {
+        case ...1: 1
+        case 2: 2
+        case ...4: 4
+        case ...256: (count + 7) / 8 * 8
+        default: (count + 31) / 32 * 32
+        }
+    }
+
+    package func perform(_ shape: StepShape, _ body: () -> Void) {
+        func run() {
+            isInStep = true
+            isPlanned = false
+            body()
+            isInStep = false
+        }
+        guard options.usesGraphs, shape.isDecodeOnly, shape == padded(shape), failure == nil else { return run() }
+        attempt { () throws(BackendError) in
+            switch graphs[shape] {
+            case .captured(let owner): try owner.graph.launch(stream)
+            case .seen:
+                let graph = try Graph(capturing: stream, device: device, run)
+                graphs[shape] = .captured(Graph.Owner(graph))
+                try graphs[shape]?.launch(stream)
+            case nil:
+                // The first time runs as it is: whatever is allocated or configured on first use is done then.
+                run()
+                graphs[shape] = .seen
+            }
+        }
+    }
+
+    /// Whether this step's attention still has to be planned; a call outside a step plans for itself.
+    func takesPlanning() -> Bool {
+        guard isInStep else { return true }
+        defer { isPlanned = true }
+        return !isPlanned
+    }
+
+    /// Forgets captured steps: addresses they hold have changed.
+    func dropGraphs() { graphs.removeAll() }
+
+    // MARK: Launches
+
+    /// Asks for the kernel that `plan` chooses for `arguments`. Failures are kept for `synchronize`.
+    func launch<Arguments>(
+        _ plan: (UnsafePointer<Arguments>?) -> cuda_launch, _ arguments: Arguments, _ operation: String
+    ) {
+        let shape = unsafe withUnsafePointer(to: arguments) { unsafe plan($0) }
+        launch(shape, arguments, operation)
+    }
+
+    private func launch<Arguments>(_ shape: cuda_launch, _ arguments: Arguments, _ operation: String) {
+        guard shape.grid_x > 0, shape.grid_y > 0, shape.grid_z > 0 else { return }
+        attempt { () throws(BackendError) in
+            let id = Int(shape.kernel)
+            if shape.shared_bytes > library.kernels[id].sharedBytes {
+                let attribute = Int32(CUDA_FUNCTION_MAX_DYNAMIC_SHARED_SIZE_BYTES)
+                let result = unsafe device.driver.calls.function_set_attribute(
+                    library.kernels[id].handle, attribute, Int32(shape.shared_bytes))
+                try device.driver.check(result, "giving \(operation) \(shape.shared_bytes) bytes of shared memory")
+                library.kernels[id].sharedBytes = shape.shared_bytes
+            }
+            var arguments = arguments
+            let result = unsafe withUnsafeMutablePointer(to: &arguments) { pointer in
+                var parameter: UnsafeMutableRawPointer? = UnsafeMutableRawPointer(pointer)
+                return unsafe device.driver.calls.launch(
+                    library.kernels[id].handle, shape.grid_x, shape.grid_y, shape.grid_z, shape.threads, 1, 1,
+                    shape.shared_bytes, stream.handle, &parameter, nil)
+            }
+            try device.driver.check(result, operation)
+        }
+    }
+
+    /// Does `body` unless the device has failed; the first failure is kept.
+    func attempt(_ body: () throws(BackendError) -> Void) {
+        guard failure == nil else { return }
+        do { try body() } catch { failure = error }
+    }
+
+    private func checkStamp(_ kernels: KernelImages) throws(BackendError) {
+        let output = try device.allocate(byteCount: 8, purpose: "the kernels' stamp")
+        let shape = cuda_launch(
+            kernel: Int32(CUDA_KERNEL_stamp), grid_x: 1, grid_y: 1, grid_z: 1, threads: 1, shared_bytes: 0)
+        launch(shape, cuda_stamp_arguments(output: cuda_address(output.address)), "reading the kernels' stamp")
+        let stamp = read(output.address, count: 1, as: UInt64.self, zero: 0)[0]
+        if let failure { throw failure }
+        guard stamp == cuda_kernels_stamp() else {
+            throw .unsupported(
+                operation: "the kernels in \(kernels.origin)",
+                reason: "they are of another version. Rebuild them with `make kernels`")
+        }
+    }
+
+    static func product(_ a: Int, _ b: Int) -> Int? {
+        let (result, overflow) = a.multipliedReportingOverflow(by: b)
+        return overflow || result < 0 ? nil : result
+    }
+}
+
+/// What is known of a shape of step.
+private enum StepGraph {
+    case seen
+    case captured(Graph.Owner)
+
+    func launch(_ stream: borrowing Stream) throws(BackendError) {
+        if case .captured(let owner) = self { try owner.graph.launch(stream) }
+    }
+}
+
+extension Graph {
+    /// A graph in a dictionary, which holds copyable values only.
+    final class Owner {
+        let graph: Graph
+        init(_ graph: consuming Graph) { self.graph = graph }
+    }
+}

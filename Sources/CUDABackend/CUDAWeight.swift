@@ -1,0 +1,130 @@
+// A matrix as the CUDA kernels read it: runs of rows in one storage format each, packed in fragment order.
+
+import CUDADriver
+import CUDAKernels
+import Dispatch
+import Tensors
+
+/// The device's form of a `PreparedWeight`.
+final class CUDAWeight {
+    /// Rows that share a format, packed, and where their results go.
+    struct Segment {
+        let matrix: cuda_matrix
+        let firstRow: Int
+        /// Keeps the matrix's memory.
+        let data: DeviceBuffer
+        let scales: DeviceBuffer?
+    }
+
+    let segments: [Segment]
+    let byteCount: Int
+
+    init(segments: [Segment], byteCount: Int) {
+        self.segments = segments
+        self.byteCount = byteCount
+    }
+}
+
+extension CUDABackend {
+    package func prepare(_ parts: [StoredTensor]) throws(BackendError) -> PreparedWeight {
+        guard let columns = parts.first?.shape.last, parts.allSatisfy({ $0.shape.count == 2 && $0.shape[1] == columns })
+        else {
+            throw .unsupported(operation: "a weight", reason: "its parts must be matrices with equally many columns")
+        }
+        var segments: [CUDAWeight.Segment] = []
+        var firstRow = 0
+        var byteCount = 0
+        for part in parts {
+            let segment = try pack(part, firstRow: firstRow)
+            byteCount += segment.data.byteCount + (segment.scales?.byteCount ?? 0)
+            firstRow += part.shape[0]
+            segments.append(segment)
+        }
+        let weight = CUDAWeight(segments: segments, byteCount: byteCount)
+        return PreparedWeight(rowCount: firstRow, columnCount: columns, byteCount: byteCount, storage: weight)
+    }
+
+    private func pack(_ part: StoredTensor, firstRow: Int) throws(BackendError) -> CUDAWeight.Segment {
+        let format = try Self.format(part)
+        let rows = part.shape[0]
+        let columns = part.shape[1]
+        let data = try device.allocate(
+            byteCount: Int(cuda_packed_bytes(format, Int64(rows), Int64(columns))), purpose: part.name)
+        let scaleBytes = Int(cuda_packed_scale_bytes(format, Int64(rows), Int64(columns)))
+        let scales = scaleBytes > 0 ? try device.allocate(byteCount: scaleBytes, purpose: part.name) : nil
+        let tiles = (rows + Int(CUDA_TILE_ROWS) - 1) / Int(CUDA_TILE_ROWS)
+        let tileBytes = Int(cuda_packed_bytes(format, Int64(CUDA_TILE_ROWS), Int64(columns)))
+        let tileScaleBytes = Int(cuda_packed_scale_bytes(format, Int64(CUDA_TILE_ROWS), Int64(columns)))
+        let tilesAtOnce = max(1, (16 << 20) / max(1, tileBytes))
+        var first = 0
+        while first < tiles {
+            let count = min(tilesAtOnce, tiles - first)
+            let packed = Self.pack(
+                part, format: format, firstTile: first, tileCount: count, tileBytes: tileBytes,
+                tileScaleBytes: tileScaleBytes)
+            try upload(packed.data, to: data.address + UInt(first * tileBytes))
+            if let scales { try upload(packed.scales, to: scales.address + UInt(first * tileScaleBytes)) }
+            first += count
+        }
+        let matrix = cuda_matrix(
+            data: cuda_address(data.address), scales: cuda_address(scales?.address ?? 0), format: format,
+            rows: Int32(rows), columns: Int32(columns), unused: 0)
+        return CUDAWeight.Segment(matrix: matrix, firstRow: firstRow, data: data, scales: scales)
+    }
+
+    /// Packs some tiles on all cores.
+    private static func pack(
+        _ part: StoredTensor, format: Int32, firstTile: Int, tileCount: Int, tileBytes: Int, tileScaleBytes: Int
+    ) -> (data: [UInt8], scales: [UInt8]) {
+        var data = [UInt8](repeating: 0, count: tileCount * tileBytes)
+        var scales = [UInt8](repeating: 0, count: tileCount * tileScaleBytes)
+        let shareCount = min(tileCount, 16)
+        let (rows, columns) = (Int64(part.shape[0]), Int64(part.shape[1]))
+        unsafe data.withUnsafeMutableBytes { data in
+            unsafe scales.withUnsafeMutableBytes { scales in
+                let target = unsafe PackTarget(
+                    source: part.bytes, data: data.baseAddress, scales: scales.baseAddress)
+                DispatchQueue.concurrentPerform(iterations: shareCount) { share in
+                    let from = tileCount * share / shareCount
+                    let to = tileCount * (share + 1) / shareCount
+                    unsafe cuda_pack(
+                        format, target.source.baseAddress?.assumingMemoryBound(to: UInt8.self), rows,
+                        columns, Int64(firstTile + from), Int64(to - from),
+                        target.data?.advanced(by: from * tileBytes).assumingMemoryBound(to: UInt8.self),
+                        target.scales?.advanced(by: from * tileScaleBytes).assumingMemoryBound(to: UInt8.self))
+                }
+            }
+        }
+        return (data, scales)
+    }
+
+    private static func format(_ part: StoredTensor) throws(BackendError) -> Int32 {
+        let columns = part.shape[1]
+        let multiple = part.dtype.isQuantized ? 32 : 8
+        guard part.shape[0] > 0, columns > 0, columns % multiple == 0, part.shape[0] <= 1 << 20, columns <= 1 << 20
+        else {
+            throw .unsupported(
+                operation: "\(part.name) of \(part.shape[0]) × \(columns)",
+                reason: "\(part.dtype.rawValue) matrices need columns in multiples of \(multiple), and at most "
+                    + "\(1 << 20) rows and columns")
+        }
+        switch part.dtype {
+        case .bf16: return Int32(CUDA_WEIGHT_BF16)
+        case .f16: return Int32(CUDA_WEIGHT_F16)
+        case .f32: return Int32(CUDA_WEIGHT_F32)
+        case .q8_0: return Int32(CUDA_WEIGHT_Q8_0)
+        case .q4_0: return Int32(CUDA_WEIGHT_Q4_0)
+        case .q4_1: return Int32(CUDA_WEIGHT_Q4_1)
+        case .i32:
+            throw .unsupported(operation: part.name, reason: "i32 is not a type of weights")
+        }
+    }
+}
+
+/// Where the threads that pack read and write: disjoint tiles of the same arrays, which outlive them.
+@safe
+private struct PackTarget: @unchecked Sendable {
+    let source: UnsafeRawBufferPointer
+    let data: UnsafeMutableRawPointer?
+    let scales: UnsafeMutableRawPointer?
+}
