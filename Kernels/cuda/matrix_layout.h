@@ -1,0 +1,90 @@
+// Sizes of packed weight matrices (CUDAKernels.h describes the layout) and of the products with them: what the kernels
+// and the host that packs weights and launches must agree on. C and C++.
+
+#ifndef APUS_MATRIX_LAYOUT_H
+#define APUS_MATRIX_LAYOUT_H
+
+#include "include/CUDAKernels.h"
+
+#ifdef __cplusplus
+#ifdef __CUDACC__
+#define APUS_LAYOUT __host__ __device__ constexpr
+#else
+#define APUS_LAYOUT constexpr
+#endif
+#else
+#define APUS_LAYOUT static inline
+#endif
+
+APUS_LAYOUT bool is_quantized(int format) { return format >= CUDA_WEIGHT_Q8_0; }
+
+/// Bytes of a unit of a tile: 16 rows × 64 columns.
+APUS_LAYOUT int unit_bytes(int format) {
+    return format == CUDA_WEIGHT_F32 ? 4096 : format <= CUDA_WEIGHT_F16 ? 2048 : format == CUDA_WEIGHT_Q8_0 ? 1024 : 512;
+}
+
+/// Bytes of a unit's scales.
+APUS_LAYOUT int unit_scale_bytes(int format) {
+    return !is_quantized(format) ? 0 : format == CUDA_WEIGHT_Q4_1 ? 128 : 64;
+}
+
+// MARK: Products (linear.cu)
+
+enum {
+    LINEAR_THREADS = 256,
+    LINEAR_WARPS = 8,
+    /// Shared memory that leaves room for two blocks on a multiprocessor of compute capability 9.0.
+    LINEAR_SKINNY_SHARED = 113 * 1024,
+    /// Of the one block of the large kernel: what compute capability 8.0 has, less the system's.
+    LINEAR_LARGE_SHARED = 160 * 1024,
+    LINEAR_LARGE_TOKENS = 128,
+    LINEAR_LARGE_TILES = 8,
+};
+
+/// Bytes of 64 columns of bf16 activations.
+APUS_LAYOUT int linear_activation_bytes(int tokens) { return tokens * CUDA_UNIT_COLUMNS * 2; }
+
+/// Tiles of rows of a block of the kernel for up to `tokens` (8, 16, 32, 64): the more tokens, the more warps share them.
+APUS_LAYOUT int linear_row_tiles(int tokens) { return tokens <= 8 ? 1 : tokens <= 16 ? 2 : 4; }
+
+/// Slices of K that a block sums at a time: a warp for each slice of each tile.
+APUS_LAYOUT int linear_slices_at_once(int tokens) { return LINEAR_WARPS / linear_row_tiles(tokens); }
+
+/// Bytes of a stage: a unit of weights for each warp, and the activations of each slice's unit.
+APUS_LAYOUT int linear_stage_bytes(int format, int tokens) {
+    return LINEAR_WARPS * (unit_bytes(format) + unit_scale_bytes(format)) +
+        linear_slices_at_once(tokens) * linear_activation_bytes(tokens);
+}
+
+/// Bytes of the sums that all slices but a round's first hand over.
+APUS_LAYOUT int linear_partial_bytes(int tokens) {
+    return (linear_slices_at_once(tokens) - 1) * linear_row_tiles(tokens) * CUDA_TILE_ROWS * tokens * 4;
+}
+
+APUS_LAYOUT int linear_stages_that_fit(int bytes, int stage_bytes, int most) {
+    return bytes / stage_bytes < most ? bytes / stage_bytes : most;
+}
+
+APUS_LAYOUT int linear_stages(int format, int tokens) {
+    return linear_stages_that_fit(
+        LINEAR_SKINNY_SHARED - linear_partial_bytes(tokens), linear_stage_bytes(format, tokens), 8);
+}
+
+APUS_LAYOUT int linear_shared_bytes(int format, int tokens) {
+    return linear_stages(format, tokens) * linear_stage_bytes(format, tokens) + linear_partial_bytes(tokens);
+}
+
+APUS_LAYOUT int linear_large_stage_bytes(int format) {
+    return LINEAR_LARGE_TILES * (unit_bytes(format) + unit_scale_bytes(format)) +
+        linear_activation_bytes(LINEAR_LARGE_TOKENS);
+}
+
+APUS_LAYOUT int linear_large_stages(int format) {
+    return linear_stages_that_fit(LINEAR_LARGE_SHARED, linear_large_stage_bytes(format), 4);
+}
+
+APUS_LAYOUT int linear_large_shared_bytes(int format) {
+    return linear_large_stages(format) * linear_large_stage_bytes(format);
+}
+
+#endif
