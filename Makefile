@@ -17,7 +17,8 @@ CLIENT_STAMP := $(CLIENTS)/.installed
 TEST_ENV     := APUS_TEST_MODEL="$(TEST_MODEL)" APUS_BINARY="$(CURDIR)/$(APUS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help build serve test test-swift test-clients test-slow lint bench simulate clean model
+.PHONY: help build serve test test-swift test-clients test-slow lint bench simulate clean model \
+	kernels kernels-check gpu-check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,5 +64,19 @@ simulate: ## run the scheduler simulation (SEEDS=…, or SEED=n for one)
 	APUS_SIMULATION_SEEDS=$(SEEDS) $(if $(SEED),APUS_SIMULATION_SEED=$(SEED)) \
 	    $(SWIFT) test $(FLAGS) --filter SimulationTests
 
+kernels: ## compile the CUDA kernels to .build/kernels (nvcc: NVCC=…, the PATH, or fetched into .cuda)
+	@$(PYTHON) Kernels/build.py
+
+kernels-check: ## as kernels, and refuse spills, narrow loads and a stale Kernels/RESOURCES.md
+	@$(PYTHON) Kernels/build.py --check
+	@$(PYTHON) -m unittest discover --start-directory Tests/gpu --pattern 'test_*.py' --quiet
+
+# The static binary has a build folder of its own: the other one's products are linked against Swift's libraries.
+gpu-check: kernels-check ## pack what a GPU machine needs into .gpu, and check and measure here if this is one
+	$(SWIFT) build $(FLAGS) --scratch-path .build-static --static-swift-stdlib --product apus -Xlinker -s
+	@bash Tests/gpu/prepare.sh .build-static/release/apus .build/kernels .gpu
+	@if nvidia-smi -L >/dev/null 2>&1; then bash Tests/gpu/gpu_check.sh; \
+	    else echo "gpu-check: no GPU here; on a machine with one: bash Tests/gpu/gpu_check.sh"; fi
+
 clean: ## remove everything built
-	rm -rf .build $(CLIENTS) $(TEST_HOME)
+	rm -rf .build .build-static .cuda .gpu $(CLIENTS) $(TEST_HOME)
