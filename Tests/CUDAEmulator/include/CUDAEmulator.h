@@ -1,0 +1,66 @@
+// Runs the CUDA kernels without a GPU: their source compiled as C++, a fiber for each thread, and a driver that looks
+// like NVIDIA's to the backend. Made to find mistakes: what a device leaves open, this does in the least convenient way.
+
+#ifndef CUDA_EMULATOR_H
+#define CUDA_EMULATOR_H
+
+#include "CUDADriver.h"
+#include "CUDAKernels.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// MARK: Kernels
+
+/// Runs a launch to its end. Returns 0, or nonzero after a sentence on standard error: an unknown kernel, a shape that a
+/// device refuses, or threads that wait for one another for ever. Launches of several threads run one after the other.
+int32_t cuda_emulator_launch(const cuda_launch *launch, const void *arguments);
+
+/// The same for a kernel that is not in the contract's list.
+int32_t cuda_emulator_launch_named(const char *name, const cuda_launch *shape, const void *arguments);
+
+/// The order in which the threads of a block take turns: 0 is ascending, any other value a random order of its own. A
+/// kernel whose result depends on it lacks a barrier.
+void cuda_emulator_set_order(uint64_t seed);
+
+/// Whether a kernel of this name (with its `apus_`) is compiled in.
+bool cuda_emulator_has_kernel(const char *name);
+
+// MARK: The driver
+
+/// An image that `module_load` accepts; it holds all kernels.
+#define CUDA_EMULATOR_IMAGE "EMULATED"
+
+/// A driver with one device of compute capability 9.0. Work on a stream is done as late as the order of calls allows: at a
+/// synchronization, or when `CUDA_EMULATOR_QUEUE_LIMIT` entries wait. So host memory that is read or reused too early shows.
+const cuda_driver *cuda_emulator_driver(void);
+
+enum { CUDA_EMULATOR_QUEUE_LIMIT = 4096 };
+
+/// What the device has from now on. At first 4 multiprocessors and 1 GiB.
+void cuda_emulator_configure(int32_t multiprocessors, uint64_t memory_bytes);
+
+/// Forgets everything: allocations are freed, queues dropped, failures and counters cleared, sticky errors too.
+void cuda_emulator_reset(void);
+
+/// Makes the member `call` of the driver ("launch", "memory_allocate", …) return `error` once it has been called `after`
+/// more times. Errors of launches and synchronizations stay, as on a device: every later call returns them. False if
+/// there is no such call.
+bool cuda_emulator_fail(const char *call, int32_t after, cuda_result error);
+
+/// How often a member of the driver was called; −1 if there is no such call.
+int64_t cuda_emulator_calls(const char *call);
+
+/// Allocations not freed yet, on the device and pinned on the host, and the device's bytes in use.
+int64_t cuda_emulator_live_allocations(void);
+uint64_t cuda_emulator_live_bytes(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

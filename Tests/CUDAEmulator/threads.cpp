@@ -1,0 +1,325 @@
+// Blocks and their threads: stack switching, whose turn it is, barriers and launches.
+
+#include "threads.h"
+
+#include "CUDAEmulator.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <mutex>
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+emulated_index threadIdx, blockIdx, blockDim, gridDim;
+
+// The static shared memory of all kernels; absent when none has any.
+extern "C" unsigned char __start_apus_shared[] __attribute__((weak));
+extern "C" unsigned char __stop_apus_shared[] __attribute__((weak));
+
+namespace emulator {
+
+unsigned char *dynamic_shared;
+fiber *current;
+warp *current_warp;
+
+namespace {
+
+constexpr size_t stack_bytes = 128 << 10;
+constexpr size_t page_bytes = 4096;
+/// NaN as bf16, f16 and f32, −1 as an integer.
+constexpr int poison = 0xFF;
+
+const kernel *first_kernel;
+
+struct {
+    const kernel *entry;
+    const void *arguments;
+    bool has_failed;
+    char reason[400];
+} launch;
+
+fiber fibers[most_threads];
+warp warps[most_threads / 32];
+uint32_t warp_count;
+/// Threads that have not returned, and those of them at the block's barrier.
+uint32_t live, at_barrier;
+void *main_stack;
+unsigned char *shared_end;
+
+uint64_t order;
+uint64_t random_state;
+std::mutex launch_lock;
+
+uint32_t random_bits() {
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return static_cast<uint32_t>(random_state >> 32);
+}
+
+/// Saves what a call preserves on the stack, leaves its pointer in *from, and goes on at `to`.
+__attribute__((naked, noinline)) void switch_stack(void **, void *) {
+    asm("pushq %rbp\n pushq %rbx\n pushq %r12\n pushq %r13\n pushq %r14\n pushq %r15\n"
+        "movq %rsp, (%rdi)\n movq %rsi, %rsp\n"
+        "popq %r15\n popq %r14\n popq %r13\n popq %r12\n popq %rbx\n popq %rbp\n ret");
+}
+
+/// The thread whose turn it is, which leaves its warp's ready lanes; null if all wait or have returned. In order 0 a warp
+/// runs until all its lanes wait, in ascending order.
+fiber *next() {
+    uint32_t start = static_cast<uint32_t>(current_warp - warps);
+    if (order != 0 && random_bits() % 16 == 0) start = random_bits() % warp_count;
+    for (uint32_t i = 0; i < warp_count; i++) {
+        const uint32_t index = start + i < warp_count ? start + i : start + i - warp_count;
+        warp &candidate = warps[index];
+        if (candidate.ready == 0) continue;
+        const uint32_t turn = order == 0 ? 0 : random_bits() % 32;
+        const uint32_t rotated = candidate.ready >> turn | candidate.ready << (-turn & 31);
+        const uint32_t lane = (static_cast<uint32_t>(__builtin_ctz(rotated)) + turn) & 31;
+        candidate.ready &= ~(1u << lane);
+        current_warp = &candidate;
+        return &fibers[32 * index + lane];
+    }
+    return nullptr;
+}
+
+/// Lets another thread run, or the launch if there is none. Returns when it is the caller's turn again.
+void give_way() {
+    fiber *const from = current;
+    fiber *const to = next();
+    if (to == from) return;
+    current = to;
+    if (to == nullptr) {
+        switch_stack(&from->stack_pointer, main_stack);
+    } else {
+        threadIdx.x = to->thread;
+        switch_stack(&from->stack_pointer, to->stack_pointer);
+    }
+}
+
+void release_block() {
+    for (uint32_t i = 0; i < warp_count; i++) {
+        warps[i].ready |= warps[i].at_barrier;
+        warps[i].at_barrier = 0;
+    }
+    at_barrier = 0;
+}
+
+void run_thread() {
+    launch.entry->body(launch.arguments);
+    live--;
+    if (live > 0 && at_barrier == live) release_block();
+    give_way();
+    abort();
+}
+
+void allocate_memory() {
+    const size_t shared_bytes = (most_shared_bytes + page_bytes - 1) / page_bytes * page_bytes;
+    const size_t bytes = most_threads * stack_bytes + shared_bytes + page_bytes;
+    void *const memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) abort();
+    unsigned char *const start = static_cast<unsigned char *>(memory);
+    // Below each stack and after the shared memory, pages that cannot be touched.
+    for (uint32_t i = 0; i < most_threads; i++) mprotect(start + i * stack_bytes, page_bytes, PROT_NONE);
+    for (uint32_t i = 0; i < most_threads; i++) fibers[i].stack_pointer = start + (i + 1) * stack_bytes;
+    shared_end = start + most_threads * stack_bytes + shared_bytes;
+    mprotect(shared_end, page_bytes, PROT_NONE);
+}
+
+/// Where a thread's stack begins. Stacks start at different offsets, or their first lines would share a cache set.
+void *stack_top(uint32_t thread) {
+    unsigned char *const end = shared_end - (most_shared_bytes + page_bytes - 1) / page_bytes * page_bytes;
+    return end - (most_threads - 1 - thread) * stack_bytes - thread % 64 * 320;
+}
+
+void prepare_block(uint32_t threads, uint32_t shared_bytes) {
+    memset(dynamic_shared, poison, shared_bytes);
+    if (__start_apus_shared != nullptr) {
+        memset(__start_apus_shared, poison, static_cast<size_t>(__stop_apus_shared - __start_apus_shared));
+    }
+    warp_count = (threads + 31) / 32;
+    for (uint32_t i = 0; i < warp_count; i++) {
+        const uint32_t count = threads - 32 * i;
+        warps[i] = {};
+        warps[i].lanes = warps[i].ready = count >= 32 ? ~0u : (1u << count) - 1;
+    }
+    for (uint32_t i = 0; i < threads; i++) {
+        fiber &thread = fibers[i];
+        thread.thread = i;
+        thread.copies.clear();
+        thread.copies_done = 0;
+        thread.groups = 0;
+        // The six saved registers, the address `switch_stack` returns to, and one that keeps the alignment of a call.
+        void **const stack = static_cast<void **>(stack_top(i)) - 8;
+        memset(stack, 0, 8 * sizeof(void *));
+        stack[6] = reinterpret_cast<void *>(&run_thread);
+        thread.stack_pointer = stack;
+    }
+    live = threads;
+    at_barrier = 0;
+}
+
+const char *name_of(place where) {
+    switch (where) {
+        case place::nowhere: return "nothing";
+        case place::warp_sync: return "warp_sync";
+        case place::shuffle: return "shuffle";
+        case place::votes: return "ballot";
+        case place::sum: return "warp_sum";
+        case place::maximum: return "warp_max";
+        case place::mma: return "mma_bf16";
+        case place::transpose: return "transpose_8x8";
+        case place::block_sync: return "block_sync";
+    }
+    return "nothing";
+}
+
+void describe_deadlock() {
+    int length = snprintf(launch.reason, sizeof(launch.reason), "%u of %u threads wait for ever", live, blockDim.x);
+    for (uint32_t i = 0; i < warp_count; i++) {
+        const warp &stuck = warps[i];
+        const size_t room = sizeof(launch.reason) - static_cast<size_t>(length);
+        if (stuck.arrived == 0 || room < 80) continue;
+        length += snprintf(
+            launch.reason + length, room, "; warp %u: %d lanes at %s, %d at block_sync", i,
+            __builtin_popcount(stuck.arrived), name_of(stuck.where), __builtin_popcount(stuck.at_barrier));
+    }
+    launch.has_failed = true;
+}
+
+void run_block(uint32_t threads, uint32_t shared_bytes) {
+    prepare_block(threads, shared_bytes);
+    current_warp = &warps[0];
+    current = next();
+    threadIdx = {current->thread, 0, 0};
+    switch_stack(&main_stack, current->stack_pointer);
+    if (!launch.has_failed && live > 0) describe_deadlock();
+}
+
+cuda_result refuse(const char *name, const char *reason, uint64_t value, cuda_result error) {
+    fprintf(stderr, "%s: %s (%llu)\n", name, reason, static_cast<unsigned long long>(value));
+    return error;
+}
+
+const kernel *find(const char *name) {
+    const kernel *entry = first_kernel;
+    while (entry != nullptr && strcmp(entry->name, name) != 0) entry = entry->next;
+    return entry;
+}
+
+cuda_result check(const char *name, const kernel *entry, const cuda_launch &shape) {
+    if (entry == nullptr) return refuse(name, "no such kernel is compiled in", 0, 500);
+    if (shape.threads == 0 || shape.threads > most_threads) return refuse(name, "threads of a block", shape.threads, 1);
+    if (shape.threads > entry->max_threads) return refuse(name, "more threads than declared", shape.threads, 1);
+    const uint64_t blocks = static_cast<uint64_t>(shape.grid_x) * shape.grid_y * shape.grid_z;
+    if (blocks == 0) return refuse(name, "blocks of the grid", blocks, 1);
+    if (shape.grid_x > INT32_MAX) return refuse(name, "grid's x", shape.grid_x, 1);
+    if (shape.grid_y > UINT16_MAX) return refuse(name, "grid's y", shape.grid_y, 1);
+    if (shape.grid_z > UINT16_MAX) return refuse(name, "grid's z", shape.grid_z, 1);
+    if (shape.shared_bytes > most_shared_bytes) return refuse(name, "bytes of shared memory", shape.shared_bytes, 1);
+    return 0;
+}
+
+}  // namespace
+
+kernel::kernel(const char *name, uint32_t max_threads, size_t argument_bytes, void (*body)(const void *))
+    : name(name), max_threads(max_threads), argument_bytes(argument_bytes), body(body), next(first_kernel) {
+    first_kernel = this;
+}
+
+void fail(const char *format, ...) {
+    va_list values;
+    va_start(values, format);
+    vsnprintf(launch.reason, sizeof(launch.reason), format, values);
+    va_end(values);
+    launch.has_failed = true;
+    switch_stack(&current->stack_pointer, main_stack);
+    abort();
+}
+
+bool arrive(place where, void *operand) {
+    warp &mine = *current_warp;
+    const uint32_t lane = current->thread % 32;
+    if (mine.lanes != ~0u) fail("%s in a warp of %d lanes", name_of(where), __builtin_popcount(mine.lanes));
+    if (mine.arrived != 0 && mine.where != where) {
+        fail("thread %u is at %s, others of its warp at %s", current->thread, name_of(where), name_of(mine.where));
+    }
+    mine.where = where;
+    mine.operands[lane] = operand;
+    mine.arrived |= 1u << lane;
+    if (mine.arrived == ~0u) return true;
+    give_way();
+    return false;
+}
+
+void release() {
+    warp &mine = *current_warp;
+    mine.arrived = 0;
+    mine.ready = ~(1u << current->thread % 32);
+    if (order != 0 && random_bits() % 4 == 0) {
+        mine.ready = ~0u;
+        give_way();
+    }
+}
+
+void block_sync() {
+    warp &mine = *current_warp;
+    mine.at_barrier |= 1u << current->thread % 32;
+    at_barrier++;
+    if (at_barrier == live) release_block();
+    give_way();
+}
+
+size_t argument_bytes(const char *name) {
+    const kernel *const entry = find(name);
+    return entry == nullptr ? 0 : entry->argument_bytes;
+}
+
+}  // namespace emulator
+
+using namespace emulator;
+
+int32_t cuda_emulator_launch_named(const char *name, const cuda_launch *shape, const void *arguments) {
+    const std::lock_guard<std::mutex> guard(launch_lock);
+    const kernel *const entry = find(name);
+    const cuda_result refused = check(name, entry, *shape);
+    if (refused != 0) return refused;
+    if (shared_end == nullptr) allocate_memory();
+    launch = {entry, arguments, false, ""};
+    blockDim = {shape->threads, 1, 1};
+    gridDim = {shape->grid_x, shape->grid_y, shape->grid_z};
+    dynamic_shared = shared_end - (shape->shared_bytes + 1023) / 1024 * 1024;
+    const uint64_t blocks = static_cast<uint64_t>(shape->grid_x) * shape->grid_y * shape->grid_z;
+    random_state = order * 0x9E3779B97F4A7C15 + 1;
+    // Blocks of other orders begin anywhere and may descend.
+    for (int i = 0; i < 8; i++) random_bits();
+    const uint64_t first = order == 0 ? 0 : random_bits() % blocks;
+    const bool descends = order != 0 && random_bits() % 2 == 1;
+    for (uint64_t i = 0; i < blocks; i++) {
+        const uint64_t block = (first + (descends ? blocks - i : i)) % blocks;
+        blockIdx.x = static_cast<uint32_t>(block % shape->grid_x);
+        blockIdx.y = static_cast<uint32_t>(block / shape->grid_x % shape->grid_y);
+        blockIdx.z = static_cast<uint32_t>(block / shape->grid_x / shape->grid_y);
+        run_block(shape->threads, shape->shared_bytes);
+        if (launch.has_failed) {
+            fprintf(stderr, "%s, block (%u, %u, %u): %s\n", name, blockIdx.x, blockIdx.y, blockIdx.z, launch.reason);
+            return 719;
+        }
+    }
+    return 0;
+}
+
+int32_t cuda_emulator_launch(const cuda_launch *launch, const void *arguments) {
+    const char *const name = cuda_kernel_name(launch->kernel);
+    return cuda_emulator_launch_named(name == nullptr ? "no kernel" : name, launch, arguments);
+}
+
+void cuda_emulator_set_order(uint64_t seed) {
+    const std::lock_guard<std::mutex> guard(launch_lock);
+    order = seed;
+}
+
+bool cuda_emulator_has_kernel(const char *name) { return find(name) != nullptr; }

@@ -1,0 +1,57 @@
+// The emulator's inside: a block's threads are fibers of the calling thread, which change places only where they wait for
+// one another. A warp's lanes leave pointers to their operands; the last to arrive computes for all.
+
+#pragma once
+
+#include "../../Kernels/cuda/device.cuh"
+
+#include <stdint.h>
+
+#include <vector>
+
+namespace emulator {
+
+/// What a thread can wait for.
+enum class place : uint8_t { nowhere, warp_sync, shuffle, votes, sum, maximum, mma, transpose, block_sync };
+
+constexpr uint32_t most_threads = 1024;
+constexpr uint32_t most_shared_bytes = 227 * 1024;
+
+/// A copy that has begun and is done when its group is waited for.
+struct pending_copy {
+    void *shared;
+    const void *global;
+    bool valid;
+    uint32_t group;
+};
+
+struct warp {
+    /// By lane: in the block; could run now; came to the collective; wait at the block's barrier.
+    uint32_t lanes, ready, arrived, at_barrier;
+    /// Which collective the arrived lanes wait at, and their operands.
+    place where;
+    void *operands[32];
+};
+
+struct fiber {
+    void *stack_pointer;
+    uint32_t thread;
+    std::vector<pending_copy> copies;
+    /// Of `copies`, done; groups committed.
+    size_t copies_done;
+    uint32_t groups;
+};
+
+extern fiber *current;
+extern warp *current_warp;
+
+/// Ends the launch with a sentence; called by one of its threads.
+[[noreturn]] void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/// Registers that the current lane is at `where`. False if others are still to come: the lane then goes on once the last
+/// has called `release`.
+bool arrive(place where, void *operand);
+/// Lets the warp go on.
+void release();
+
+}  // namespace emulator
