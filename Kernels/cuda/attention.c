@@ -1,0 +1,99 @@
+// Launch shapes of Kernels/attention.cu, and the sizes of what it works in. Grids follow from a step's counts and the
+// device, never from lengths: the kernels find their work in the plan.
+
+#include "CUDAKernels.h"
+#include "pages.cuh"
+
+enum {
+    PLAN_THREADS = 256,
+    DECODE_THREADS = 128,
+    PREFILL_THREADS = 256,
+    COMBINE_THREADS = 128,
+    /// Positions that a prefill block stages at a time, twice, keys and values.
+    STAGE_TOKENS = 64,
+};
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static int64_t spans_of(int64_t tokens) { return (tokens + CUDA_SPAN_TOKENS - 1) / CUDA_SPAN_TOKENS; }
+
+/// The kernels of a head size, and how many decode blocks fit on a multiprocessor.
+static bool find_kernels(int32_t head_dim, int32_t *decode, int32_t *prefill, int32_t *decode_blocks) {
+    switch (head_dim) {
+#define HEAD_DIM(dimensions, blocks) \
+    case dimensions: \
+        *decode = CUDA_KERNEL_attend_decode_##dimensions; \
+        *prefill = CUDA_KERNEL_attend_prefill_##dimensions; \
+        *decode_blocks = blocks; \
+        return true;
+    HEAD_DIM(64, 3)
+    HEAD_DIM(80, 3)
+    HEAD_DIM(96, 3)
+    HEAD_DIM(128, 3)
+    HEAD_DIM(256, 2)
+#undef HEAD_DIM
+    default: *decode = *prefill = -1; *decode_blocks = 0; return false;
+    }
+}
+
+bool cuda_attention_supports(int32_t head_dim) {
+    int32_t decode, prefill, blocks;
+    return find_kernels(head_dim, &decode, &prefill, &blocks);
+}
+
+uint64_t cuda_attention_plan_bytes(int64_t max_sequences, int64_t max_tokens) {
+    (void)max_tokens;
+    return (uint64_t)(cuda_plan_slots(max_sequences) + max_sequences) * sizeof(int32_t);
+}
+
+int32_t cuda_attention_partial_spans(int64_t max_sequences, int64_t max_context) {
+    return (int32_t)(max_sequences + least(max_sequences * spans_of(max_context), CUDA_PARTIAL_SPANS));
+}
+
+uint64_t cuda_attention_partial_bytes(
+    int64_t max_sequences, int64_t max_context, int32_t heads, int32_t head_dim) {
+    uint64_t spans = (uint64_t)cuda_attention_partial_spans(max_sequences, max_context);
+    return spans * (uint64_t)heads * ((uint64_t)head_dim + 2) * sizeof(float);
+}
+
+cuda_launch cuda_attention_plan_launch(const cuda_attention_plan_arguments *arguments) {
+    (void)arguments;
+    return (cuda_launch){
+        .kernel = CUDA_KERNEL_attention_plan, .grid_x = 1, .grid_y = 1, .grid_z = 1, .threads = PLAN_THREADS,
+    };
+}
+
+cuda_launch cuda_attend_decode_launch(const cuda_attend_arguments *arguments) {
+    const cuda_attention_batch *batch = &arguments->batch;
+    int32_t decode, prefill, blocks;
+    (void)find_kernels(batch->head_dim, &decode, &prefill, &blocks);
+    int64_t most_spans = spans_of((int64_t)batch->blocks_per_sequence * arguments->cache.block_size);
+    int64_t warps = (int64_t)batch->sequence_count * most_spans * batch->kv_heads
+        * cuda_decode_tiles(batch->heads, batch->kv_heads);
+    return (cuda_launch){
+        .kernel = decode,
+        .grid_x = (uint32_t)least((int64_t)arguments->multiprocessors * blocks, (warps + 3) / 4),
+        .grid_y = 1, .grid_z = 1, .threads = DECODE_THREADS,
+    };
+}
+
+cuda_launch cuda_attend_combine_launch(const cuda_attend_arguments *arguments) {
+    return (cuda_launch){
+        .kernel = CUDA_KERNEL_attend_combine, .grid_x = (uint32_t)arguments->batch.heads,
+        .grid_y = (uint32_t)arguments->batch.sequence_count, .grid_z = 1, .threads = COMBINE_THREADS,
+    };
+}
+
+cuda_launch cuda_attend_prefill_launch(const cuda_attend_arguments *arguments) {
+    const cuda_attention_batch *batch = &arguments->batch;
+    int32_t decode, prefill, blocks;
+    (void)find_kernels(batch->head_dim, &decode, &prefill, &blocks);
+    int64_t columns = cuda_prefill_columns(batch->head_dim), group = batch->heads / batch->kv_heads;
+    int64_t tiles = (int64_t)batch->token_count * group / columns + batch->sequence_count;
+    return (cuda_launch){
+        .kernel = prefill,
+        .grid_x = (uint32_t)least(arguments->multiprocessors, tiles * batch->kv_heads), .grid_y = 1, .grid_z = 1,
+        .threads = PREFILL_THREADS,
+        .shared_bytes = 2 * 2 * STAGE_TOKENS * (uint32_t)batch->head_dim * sizeof(uint16_t),
+    };
+}

@@ -1,0 +1,74 @@
+// Where things lie in a layer's key/value cache, and in the plan of a step's attention. In C, for the host as well as the
+// kernels: whoever writes keys, reads them or sizes memory asks here.
+//
+// A cache is cut into groups of 16 tokens of one block and one head. A group holds head_dim / 16 fragments of 512 bytes,
+// each the A operand of one mma.m16n8k16 as the 32 lanes of a warp hold it, 16 bytes after 16 bytes: a product's operand
+// is one load that a warp makes of adjacent memory, and no lane has to pass on what it has read.
+
+#ifndef APUS_PAGES_CUH
+#define APUS_PAGES_CUH
+
+#include "include/CUDAKernels.h"
+
+#ifdef __CUDACC__
+#define APUS_INDEX __host__ __device__ __forceinline__
+#else
+#define APUS_INDEX static inline
+#endif
+
+enum {
+    CUDA_GROUP_TOKENS = 16,
+    /// Elements of a fragment, and of a lane's share of it.
+    CUDA_FRAGMENT_ELEMENTS = 256,
+    CUDA_LANE_ELEMENTS = 8,
+};
+
+// MARK: Cache
+
+/// The group of a token of a block.
+APUS_INDEX int32_t cuda_kv_group(int32_t block, int32_t offset, int32_t head, int32_t kv_heads, int32_t block_size) {
+    return (block * kv_heads + head) * (block_size / CUDA_GROUP_TOKENS) + offset / CUDA_GROUP_TOKENS;
+}
+
+/// The element of a key's dimension within its group. Rows of the operand are tokens; lane 4g + t holds tokens g and
+/// g + 8 and the dimensions 4t…4t + 3 of a fragment's 16, the first two as the low half of k. So a lane's share of a
+/// query is four adjacent elements a fragment.
+APUS_INDEX int32_t cuda_key_element(int32_t token, int32_t dimension) {
+    int32_t lane = token % 8 * 4 + dimension % 16 / 4, half = dimension % 4 / 2;
+    return dimension / 16 * CUDA_FRAGMENT_ELEMENTS + lane * CUDA_LANE_ELEMENTS + half * 4 + token / 8 * 2
+        + dimension % 2;
+}
+
+/// The element of a value's dimension within its group. Rows of the operand are dimensions: lane 4g + t holds 2g and
+/// 2g + 1 of a fragment's 16 (rows g and g + 8) and the tokens 2t, 2t + 1, 2t + 8 and 2t + 9. So the lane that holds a
+/// column of the product holds pairs of adjacent dimensions.
+APUS_INDEX int32_t cuda_value_element(int32_t token, int32_t dimension) {
+    int32_t lane = dimension % 16 / 2 * 4 + token % 8 / 2, half = token / 8;
+    return dimension / 16 * CUDA_FRAGMENT_ELEMENTS + lane * CUDA_LANE_ELEMENTS + half * 4 + dimension % 2 * 2
+        + token % 2;
+}
+
+// MARK: Plan
+
+/// A plan is three arrays of i32, one after the other, for `sequence_count` sequences:
+///   units  [sequences + 1]  prefix sums of each sequence's decode units: a span, or all spans of a sequence that has
+///                           no room for partial results, of all its heads
+///   tiles  [sequences + 1]  prefix sums of each sequence's prefill tiles: `cuda_prefill_columns` columns
+///   slots  [sequences]      the first partial result of a sequence that has room, or one of these:
+enum {
+    /// The sequence has one span or none, or is not the decode kernel's: no partial results.
+    CUDA_SLOT_NONE = -1,
+    /// Partial results found no room: a warp folds one span after the other, in the slot that bears the sequence's index.
+    CUDA_SLOT_OWN = -2,
+};
+
+APUS_INDEX int64_t cuda_plan_tiles(int64_t sequence_count) { return sequence_count + 1; }
+APUS_INDEX int64_t cuda_plan_slots(int64_t sequence_count) { return 2 * (sequence_count + 1); }
+
+/// Columns, (query row, head of the group) pairs, of a prefill tile: eight warps' 16, or 8 where the head is large.
+APUS_INDEX int32_t cuda_prefill_columns(int32_t head_dim) { return head_dim > 128 ? 64 : 128; }
+
+/// Tiles of 8 columns that the heads of a group make in decode.
+APUS_INDEX int32_t cuda_decode_tiles(int32_t heads, int32_t kv_heads) { return (heads / kv_heads + 7) / 8; }
+
+#endif

@@ -1,0 +1,196 @@
+// The softmax over a span of 128 positions, for eight columns (query row, head) of a warp, and how spans are folded into a
+// total. Prefill, decode and combine all compute with these functions, so that a row's bits do not depend on which of
+// them it went through. Scores are in units of log2: the query is scaled by scale · log2 e before it is rounded.
+//
+// Lane 4g + t holds the columns 2t and 2t + 1 (index 0 and 1), of scores the tokens g and g + 8 of each group of 16, of
+// outputs the dimensions 2g and 2g + 1 of each fragment's 16.
+
+#ifndef APUS_SPAN_CUH
+#define APUS_SPAN_CUH
+
+#include "cuda/device.cuh"
+#include "cuda/pages.cuh"
+
+enum {
+    /// Positions whose scores a warp holds at a time, and their groups.
+    TILE_TOKENS = 64,
+    TILE_GROUPS = TILE_TOKENS / CUDA_GROUP_TOKENS,
+    SPAN_GROUPS = static_cast<int>(CUDA_SPAN_TOKENS) / CUDA_GROUP_TOKENS,
+};
+
+#define APUS_INFINITY __int_as_float(0x7F800000)
+
+/// A softmax so far: maximum, Σ 2^(score − maximum), and that sum weighted with the values. `sum` is the lane's own part
+/// until `finish_span`. Outputs are (2g; column 0), (2g; 1), (2g + 1; 0), (2g + 1; 1) of each fragment.
+template <int FRAGMENTS> struct softmax_state {
+    float output[FRAGMENTS][4];
+    float maximum[2];
+    float sum[2];
+
+    __device__ __forceinline__ void clear() {
+#pragma unroll
+        for (int f = 0; f < FRAGMENTS; f++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) output[f][i] = 0;
+        }
+        maximum[0] = maximum[1] = -APUS_INFINITY;
+        sum[0] = sum[1] = 0;
+    }
+};
+
+/// Sets the scores of tokens at and beyond a column's limit to −∞. `remaining` counts from the lane's first token.
+APUS_DEVICE void mask_scores(float (&scores)[TILE_GROUPS][4], int remaining_0, int remaining_1) {
+#pragma unroll
+    for (int group = 0; group < TILE_GROUPS; group++) {
+        const int token = group * CUDA_GROUP_TOKENS;
+        if (token >= remaining_0) scores[group][0] = -APUS_INFINITY;
+        if (token >= remaining_1) scores[group][1] = -APUS_INFINITY;
+        if (token + 8 >= remaining_0) scores[group][2] = -APUS_INFINITY;
+        if (token + 8 >= remaining_1) scores[group][3] = -APUS_INFINITY;
+    }
+}
+
+/// Takes a tile's scores into the span's maximum and sum, rescales its outputs, and gives the weights, rounded to bf16, as
+/// B operands of the product with the values. The sum is of the rounded weights, so that they add up to one. A tile that is
+/// masked entirely changes nothing, exactly.
+template <int FRAGMENTS>
+APUS_DEVICE void weigh_tile(
+    const float (&scores)[TILE_GROUPS][4], bool is_first, softmax_state<FRAGMENTS> &span,
+    uint32_t (&weights)[TILE_GROUPS][2]) {
+    float reference[2], factor[2];
+#pragma unroll
+    for (int c = 0; c < 2; c++) {
+        float highest = fmaxf(scores[0][c], scores[0][c + 2]);
+#pragma unroll
+        for (int group = 1; group < TILE_GROUPS; group++) {
+            highest = fmaxf(highest, fmaxf(scores[group][c], scores[group][c + 2]));
+        }
+        highest = fmaxf(highest, shuffle_xor(highest, 4));
+        highest = fmaxf(highest, shuffle_xor(highest, 8));
+        highest = fmaxf(highest, shuffle_xor(highest, 16));
+        const float maximum = fmaxf(span.maximum[c], highest);
+        // −∞ − (−∞) is no number.
+        reference[c] = maximum == -APUS_INFINITY ? 0 : maximum;
+        factor[c] = exp2_approx(span.maximum[c] - reference[c]);
+        span.maximum[c] = maximum;
+    }
+    if (!is_first) {
+        span.sum[0] *= factor[0];
+        span.sum[1] *= factor[1];
+#pragma unroll
+        for (int f = 0; f < FRAGMENTS; f++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) span.output[f][i] *= factor[i & 1];
+        }
+    }
+#pragma unroll
+    for (int group = 0; group < TILE_GROUPS; group++) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const uint32_t pair = pack_bf16(
+                exp2_approx(scores[group][2 * half] - reference[0]),
+                exp2_approx(scores[group][2 * half + 1] - reference[1]));
+            span.sum[0] += bf16_low(pair);
+            span.sum[1] += bf16_high(pair);
+            weights[group][half] = transpose_8x8(pair);
+        }
+    }
+}
+
+/// Adds up the lanes' parts of the sums.
+template <int FRAGMENTS> APUS_DEVICE void finish_span(softmax_state<FRAGMENTS> &span) {
+#pragma unroll
+    for (int c = 0; c < 2; c++) {
+        span.sum[c] += shuffle_xor(span.sum[c], 4);
+        span.sum[c] += shuffle_xor(span.sum[c], 8);
+        span.sum[c] += shuffle_xor(span.sum[c], 16);
+    }
+}
+
+// MARK: Folding
+
+struct fold_factors {
+    float old;
+    float added;
+};
+
+/// What a total and a span are multiplied with to meet at their common maximum. The factor of a span that is masked
+/// entirely is −0, which leaves every total as it is, be it −0.
+APUS_DEVICE fold_factors factors_of_fold(float old, float added, float maximum) {
+    const float reference = maximum == -APUS_INFINITY ? 0 : maximum;
+    return {
+        exp2_approx(old - reference),
+        added == -APUS_INFINITY ? -0.0f : exp2_approx(added - reference),
+    };
+}
+
+APUS_DEVICE float fold(float old, float added, fold_factors factors) {
+    return fmaf(added, factors.added, old * factors.old);
+}
+
+template <int FRAGMENTS>
+APUS_DEVICE void fold_span(softmax_state<FRAGMENTS> &total, const softmax_state<FRAGMENTS> &span) {
+    fold_factors factors[2];
+#pragma unroll
+    for (int c = 0; c < 2; c++) {
+        const float maximum = fmaxf(total.maximum[c], span.maximum[c]);
+        factors[c] = factors_of_fold(total.maximum[c], span.maximum[c], maximum);
+        total.maximum[c] = maximum;
+        total.sum[c] = fold(total.sum[c], span.sum[c], factors[c]);
+    }
+#pragma unroll
+    for (int f = 0; f < FRAGMENTS; f++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) total.output[f][i] = fold(total.output[f][i], span.output[f][i], factors[i & 1]);
+    }
+}
+
+/// What outputs are multiplied with in the end. A row without context is 0.
+APUS_DEVICE float inverse_of_sum(float sum) { return sum == 0 ? 0 : 1 / sum; }
+
+// MARK: Products
+
+APUS_DEVICE void multiply_fragment(float (&d)[4], const uint4 &fragment, const uint32_t (&b)[2]) {
+    const uint32_t a[4] = {fragment.x, fragment.y, fragment.z, fragment.w};
+    mma_bf16(d, a, b);
+}
+
+/// Two values of a lane's tokens `token` and `token + 1`, without those at and beyond `limit`.
+APUS_DEVICE uint32_t keep_below(uint32_t pair, int token, int limit) {
+    return token >= limit ? 0 : token + 1 >= limit ? pair & 0xFFFF : pair;
+}
+
+/// A fragment of values without the tokens at and beyond `limit` of its group: what lies there may be a NaN, which not
+/// even a weight of 0 makes go away.
+APUS_DEVICE uint4 cut_values(uint4 fragment, int limit) {
+    const int token = lane_index() % 4 * 2;
+    return make_uint4(
+        keep_below(fragment.x, token, limit), keep_below(fragment.y, token, limit),
+        keep_below(fragment.z, token + 8, limit), keep_below(fragment.w, token + 8, limit));
+}
+
+/// The lane's share of column g of a query, scaled, as B operands. `row` is 0 for a column that is none.
+template <int FRAGMENTS>
+APUS_DEVICE void load_query(const float *row, float scale, uint32_t (&query)[FRAGMENTS][2]) {
+    const float factor = scale * 1.44269504088896340736f;
+#pragma unroll
+    for (int f = 0; f < FRAGMENTS; f++) {
+        float4 x = make_float4(0, 0, 0, 0);
+        if (row != nullptr) x = *reinterpret_cast<const float4 *>(row + f * 16 + lane_index() % 4 * 4);
+        query[f][0] = pack_bf16(x.x * factor, x.y * factor);
+        query[f][1] = pack_bf16(x.z * factor, x.w * factor);
+    }
+}
+
+/// Writes a column of a total, normalized, to its head of a row.
+template <int FRAGMENTS>
+APUS_DEVICE void store_output(const softmax_state<FRAGMENTS> &total, int column, uint16_t *row) {
+    const float inverse = inverse_of_sum(total.sum[column]);
+#pragma unroll
+    for (int f = 0; f < FRAGMENTS; f++) {
+        *reinterpret_cast<uint32_t *>(row + f * 16 + lane_index() / 4 * 2) =
+            pack_bf16(total.output[f][column] * inverse, total.output[f][column + 2] * inverse);
+    }
+}
+
+#endif
