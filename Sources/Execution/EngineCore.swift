@@ -1,6 +1,7 @@
 // The engine thread: drain, schedule, execute, complete, report — until there is nothing left to serve.
 //
-// All mutable inference state is here and is touched by one thread only. Same inbox contents, same step.
+// All mutable inference state is here and is touched by one thread only. Same inbox contents, same step. A device that
+// works on its own is given the next step before the one it works on is completed, so that it never waits for us.
 
 import Dispatch
 import Models
@@ -19,6 +20,10 @@ struct EngineCore: ~Copyable {
     private var scheduler: Scheduler
     private var runner: ModelRunner
     private var requests: RequestTable
+    /// The step that the device works on; nil between the steps of a device that works while it is called.
+    private var stepInFlight: Step?
+    /// When a step was last completed.
+    private var lastCompletion = Duration.zero
     /// The engine thread's own copy; others read the board's.
     private var statistics = EngineStatistics()
     private var samples: [TokenSample] = []
@@ -26,6 +31,12 @@ struct EngineCore: ~Copyable {
     /// Set once draining began: when to end what still runs.
     private var drainDeadline: Duration?
     private var prefillRate = PrefillRate()
+
+    /// A step that was begun.
+    private struct Step: ~Copyable {
+        let output: SchedulerOutput
+        let start: Duration
+    }
 
     init(
         _ configuration: EngineConfiguration, parts: EngineParts, inbox: Inbox, board: EngineBoard,
@@ -77,13 +88,14 @@ struct EngineCore: ~Copyable {
             while true {
                 receive()
                 if let deadline = drainDeadline, clock.now >= deadline || isEmpty { break }
-                if scheduler.hasWork {
-                    try step()
+                if !isIdle {
+                    try advance()
                 } else {
                     // While draining, those who reserved a place may still come.
                     inbox.wait(timeout: drainDeadline == nil ? .distantFuture : .now() + .milliseconds(5))
                 }
             }
+            if let last = stepInFlight.take() { try complete(last) }
         } catch {
             // A device error is sticky: every request ends, and nothing is accepted any more.
             end = .deviceFailure(error.description)
@@ -104,25 +116,46 @@ struct EngineCore: ~Copyable {
         board.statistics.withLock { $0 = statistics }
     }
 
-    /// Nothing runs, waits or holds a place in the queue.
-    private var isEmpty: Bool { !scheduler.hasWork && ledger.waitingRequests == 0 }
+    /// Nothing runs or waits, and the device has nothing to do.
+    private var isIdle: Bool { !scheduler.hasWork && stepInFlight == nil }
 
-    /// One step of the batch.
-    private mutating func step() throws(BackendError) {
+    /// Idle, and nobody holds a place in the queue.
+    private var isEmpty: Bool { isIdle && ledger.waitingRequests == 0 }
+
+    /// Begins a step if there is work, and completes the one before it; the same one if the device has done it already.
+    private mutating func advance() throws(BackendError) {
+        var due = stepInFlight.take()
+        if scheduler.hasWork {
+            let next = begin()
+            if runner.isAsynchronous { stepInFlight = .some(next) } else { due = .some(next) }
+        }
+        if let due { try complete(due) }
+    }
+
+    /// Plans a step of the batch and hands it to the device.
+    private mutating func begin() -> Step {
         let start = clock.now
         let expired = scheduler.expire(now: start)
         if !expired.isEmpty { publish(expired, tokenCount: 0, now: start) }
         let output = scheduler.schedule(now: start)
-        let tokenCount = output.tokenCount
         requests.recordScheduled(output, now: start)
+        if !output.isEmpty { runner.begin(output) }
+        return Step(output: output, start: start)
+    }
+
+    /// Waits for a step and tells everyone what came of it.
+    private mutating func complete(_ step: consuming Step) throws(BackendError) {
+        let tokenCount = step.output.tokenCount
+        let start = max(step.start, lastCompletion)
         samples.removeAll(keepingCapacity: true)
-        if !output.isEmpty { try runner.execute(output, into: &samples) }
+        if tokenCount > 0 { try runner.collect(step.output, into: &samples) }
         let now = clock.now
-        let events = scheduler.complete(output, samples: samples, now: now)
+        let events = scheduler.complete(step.output, samples: samples, now: now)
+        lastCompletion = now
         prefillRate.add(tokens: tokenCount - samples.count, elapsed: now - start)
         publish(events, tokenCount: tokenCount, now: now)
         // Everything that remains was deferred; sleep a moment instead of spinning.
-        if tokenCount == 0 { inbox.wait(timeout: .now() + .milliseconds(1)) }
+        if tokenCount == 0, scheduler.hasWork { inbox.wait(timeout: .now() + .milliseconds(1)) }
     }
 
     /// Takes all messages.

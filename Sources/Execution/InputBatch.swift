@@ -1,23 +1,50 @@
 // The inputs of one step, in persistent buffers: filled from a SchedulerOutput, uploaded once.
 //
 // Sequences lie one after another, in the order the scheduler gave them; row i of the batch is token i of the step.
+// Then come harmless rows, up to the shape for which the backend has captured a step: they compute token 0 at position
+// 0 and write to a block of their own, which nobody else has.
 
 import Models
 import Scheduling
 import Tensors
 
+extension Backend {
+    /// The largest shape that a step of these limits is filled up to.
+    func largestStep(tokens: Int, sequences: Int) -> StepShape {
+        let mixed = padded(
+            StepShape(tokenCount: tokens, sequenceCount: sequences, sampledRowCount: sequences, isDecodeOnly: false))
+        let decode = padded(
+            StepShape(tokenCount: sequences, sequenceCount: sequences, sampledRowCount: sequences, isDecodeOnly: true))
+        return StepShape(
+            tokenCount: max(mixed.tokenCount, decode.tokenCount),
+            sequenceCount: max(mixed.sequenceCount, decode.sequenceCount),
+            sampledRowCount: max(mixed.sampledRowCount, decode.sampledRowCount), isDecodeOnly: false)
+    }
+}
+
+extension StepCapacity {
+    /// Room for every step of an engine with these limits on this backend.
+    package init(_ configuration: EngineConfiguration, backend: any Backend) {
+        let largest = backend.largestStep(tokens: configuration.tokenBudget, sequences: configuration.maxSequences)
+        self.init(tokens: largest.tokenCount, sampledRows: largest.sampledRowCount)
+    }
+}
+
 /// Host and device copies of a step's inputs, sized once for the largest step.
 struct InputBatch {
     private let blockSize: Int
     private let maxBlocksPerSequence: Int
+    /// Where the rows that fill a step up write.
+    private let scratchBlock: Int32
 
+    private var tokens: [Int32]
     private var positions: [Int32]
     private var slots: [Int32]
     private var queryStarts: [Int32]
     private var contextLengths: [Int32]
     private var blockTables: [Int32]
     private var sampledRows: [Int32]
-    /// [sampled rows] How to sample each, in order.
+    /// [sampled rows] How to sample each, in order; those that fill the step up are not sampled.
     private(set) var samplingRows: [SamplingRow] = []
 
     private let tokensTensor: Tensor
@@ -28,25 +55,34 @@ struct InputBatch {
     private let blockTablesTensor: Tensor
     private let sampledRowsTensor: Tensor
 
-    init(maxTokens: Int, maxSequences: Int, maxModelLength: Int, blockSize: Int, backend: any Backend)
+    /// - Parameters:
+    ///   - largest: of the shapes that steps are filled up to.
+    ///   - scratchBlock: a block of the cache that the pool does not know.
+    init(largest: StepShape, maxModelLength: Int, blockSize: Int, scratchBlock: Int, backend: any Backend)
         throws(BackendError)
     {
+        let (tokenCount, sequenceCount) = (largest.tokenCount, largest.sequenceCount)
         self.blockSize = blockSize
+        self.scratchBlock = Int32(scratchBlock)
         maxBlocksPerSequence = (maxModelLength + blockSize - 1) / blockSize
-        positions = Array(repeating: 0, count: maxTokens)
-        slots = Array(repeating: 0, count: maxTokens)
-        queryStarts = Array(repeating: 0, count: maxSequences + 1)
-        contextLengths = Array(repeating: 0, count: maxSequences)
-        blockTables = Array(repeating: 0, count: maxSequences * maxBlocksPerSequence)
-        sampledRows = Array(repeating: 0, count: maxSequences)
-        samplingRows.reserveCapacity(maxSequences)
-        tokensTensor = try backend.allocate([maxTokens], .i32, purpose: "step inputs")
-        positionsTensor = try backend.allocate([maxTokens], .i32, purpose: "step inputs")
-        slotsTensor = try backend.allocate([maxTokens], .i32, purpose: "step inputs")
-        queryStartsTensor = try backend.allocate([maxSequences + 1], .i32, purpose: "step inputs")
-        contextLengthsTensor = try backend.allocate([maxSequences], .i32, purpose: "step inputs")
-        blockTablesTensor = try backend.allocate([maxSequences, maxBlocksPerSequence], .i32, purpose: "step inputs")
-        sampledRowsTensor = try backend.allocate([maxSequences], .i32, purpose: "step inputs")
+        tokens = Array(repeating: 0, count: tokenCount)
+        positions = Array(repeating: 0, count: tokenCount)
+        slots = Array(repeating: 0, count: tokenCount)
+        queryStarts = Array(repeating: 0, count: sequenceCount + 1)
+        contextLengths = Array(repeating: 0, count: sequenceCount)
+        blockTables = Array(repeating: 0, count: sequenceCount * maxBlocksPerSequence)
+        sampledRows = Array(repeating: 0, count: largest.sampledRowCount)
+        samplingRows.reserveCapacity(largest.sampledRowCount)
+        func inputs(_ shape: Shape) throws(BackendError) -> Tensor {
+            try backend.allocate(shape, .i32, purpose: "step inputs")
+        }
+        tokensTensor = try inputs([tokenCount])
+        positionsTensor = try inputs([tokenCount])
+        slotsTensor = try inputs([tokenCount])
+        queryStartsTensor = try inputs([sequenceCount + 1])
+        contextLengthsTensor = try inputs([sequenceCount])
+        blockTablesTensor = try inputs([sequenceCount, maxBlocksPerSequence])
+        sampledRowsTensor = try inputs([largest.sampledRowCount])
     }
 
     /// Fills and uploads the inputs of `output`; the result is valid until the next call.
@@ -64,6 +100,7 @@ struct InputBatch {
                 blockTables[table + offset] = block.rawValue
             }
             for position in sequence.start..<sequence.contextLength {
+                tokens[row] = output.tokens[row]
                 positions[row] = Int32(position)
                 slots[row] =
                     blockTables[table + position / blockSize] * Int32(blockSize) + Int32(position % blockSize)
@@ -76,26 +113,51 @@ struct InputBatch {
             maxQueryLength = max(maxQueryLength, sequence.tokenRange.count)
             maxContextLength = max(maxContextLength, sequence.contextLength)
         }
-        queryStarts[sequences.count] = Int32(row)
-        upload(output.tokens, tokenCount: row, sequenceCount: sequences.count, backend: backend)
+        let used = StepShape(
+            tokenCount: row, sequenceCount: sequences.count, sampledRowCount: samplingRows.count,
+            isDecodeOnly: maxQueryLength == 1)
+        let shape = backend.padded(used)
+        fillUp(used, to: shape)
+        upload(shape, backend: backend)
         return ForwardStep(
-            tokens: tokensTensor.prefix(rows: row),
+            tokens: tokensTensor.prefix(rows: shape.tokenCount),
             batch: AttentionBatch(
-                tokenCount: row, sequenceCount: sequences.count, maxQueryLength: maxQueryLength,
+                tokenCount: shape.tokenCount, sequenceCount: shape.sequenceCount, maxQueryLength: maxQueryLength,
                 maxContextLength: maxContextLength, queryStarts: queryStartsTensor,
                 contextLengths: contextLengthsTensor, blockTables: blockTablesTensor, slotMapping: slotsTensor,
                 positions: positionsTensor),
-            sampledRows: sampledRowsTensor.prefix(rows: samplingRows.count))
+            sampledRows: sampledRowsTensor.prefix(rows: shape.sampledRowCount))
     }
 
-    private func upload(_ tokens: [TokenID], tokenCount: Int, sequenceCount: Int, backend: any Backend) {
+    /// Adds sequences of one row while there are rows left, and then sequences without rows.
+    private mutating func fillUp(_ used: StepShape, to shape: StepShape) {
+        precondition(
+            !shape.isDecodeOnly || shape.tokenCount == shape.sequenceCount,
+            "\(shape.tokenCount) tokens for \(shape.sequenceCount) sequences of one each")
+        for row in used.tokenCount..<shape.tokenCount {
+            tokens[row] = 0
+            positions[row] = 0
+            slots[row] = scratchBlock * Int32(blockSize)
+        }
+        for index in used.sequenceCount...shape.sequenceCount {
+            let row = used.tokenCount + index - used.sequenceCount
+            queryStarts[index] = Int32(min(row, shape.tokenCount))
+            guard index < shape.sequenceCount else { break }
+            contextLengths[index] = row < shape.tokenCount ? 1 : 0
+            blockTables[index * maxBlocksPerSequence] = scratchBlock
+        }
+        for index in used.sampledRowCount..<shape.sampledRowCount { sampledRows[index] = 0 }
+    }
+
+    private func upload(_ shape: StepShape, backend: any Backend) {
+        let (tokenCount, sequenceCount) = (shape.tokenCount, shape.sequenceCount)
         backend.upload(tokens, count: tokenCount, to: tokensTensor)
         backend.upload(positions, count: tokenCount, to: positionsTensor)
         backend.upload(slots, count: tokenCount, to: slotsTensor)
         backend.upload(queryStarts, count: sequenceCount + 1, to: queryStartsTensor)
         backend.upload(contextLengths, count: sequenceCount, to: contextLengthsTensor)
         backend.upload(blockTables, count: sequenceCount * maxBlocksPerSequence, to: blockTablesTensor)
-        backend.upload(sampledRows, count: samplingRows.count, to: sampledRowsTensor)
+        backend.upload(sampledRows, count: shape.sampledRowCount, to: sampledRowsTensor)
     }
 }
 

@@ -1,4 +1,4 @@
-// Executes one step: fill the inputs, run the model, sample, read back the chosen tokens.
+// Executes one step: fill the inputs, run the model, begin to sample; later, read back the chosen tokens.
 
 import Models
 import Scheduling
@@ -16,40 +16,48 @@ struct ModelRunner {
         backend = parts.backend
         model = parts.model
         let dimensions = parts.model.dimensions
+        // One block beyond the pool's, for rows that only fill a step up.
+        let scratchCount = parts.backend.padsSteps ? 1 : 0
         var cache: [KVLayer] = []
         for _ in 0..<dimensions.layerCount {
             cache.append(
                 try parts.backend.allocateKVLayer(
-                    blockCount: plan.blockCount, kvHeads: dimensions.kvHeadCount, blockSize: plan.blockSize,
-                    headDim: dimensions.headDim))
+                    blockCount: plan.blockCount + scratchCount, kvHeads: dimensions.kvHeadCount,
+                    blockSize: plan.blockSize, headDim: dimensions.headDim))
         }
         self.cache = cache
+        let largest = parts.backend.largestStep(tokens: limits.tokenBudget, sequences: limits.maxSequences)
         batch = try InputBatch(
-            maxTokens: limits.tokenBudget, maxSequences: limits.maxSequences, maxModelLength: plan.maxModelLength,
-            blockSize: plan.blockSize, backend: parts.backend)
+            largest: largest, maxModelLength: plan.maxModelLength, blockSize: plan.blockSize,
+            scratchBlock: plan.blockCount, backend: parts.backend)
         results = SamplingResults(rowCapacity: limits.maxSequences)
     }
 
-    /// Runs `output` and leaves one sample for each sequence that asked for one in `samples`, in order.
-    mutating func execute(_ output: borrowing SchedulerOutput, into samples: inout [TokenSample]) throws(BackendError) {
+    /// Whether `begin` returns while the device still works, so that the next step can be planned meanwhile.
+    var isAsynchronous: Bool { backend.isAsynchronous }
+
+    /// Hands a step to the device. At most one that was begun before may be uncollected.
+    mutating func begin(_ output: borrowing SchedulerOutput) {
         let step = batch.fill(output, backend: backend)
-        let sampledRowCount = batch.samplingRows.count
         let shape = StepShape(
             tokenCount: step.batch.tokenCount, sequenceCount: step.batch.sequenceCount,
-            sampledRowCount: sampledRowCount, isDecodeOnly: step.batch.maxQueryLength == 1)
+            sampledRowCount: step.sampledRows.rowCount, isDecodeOnly: step.batch.maxQueryLength == 1)
         backend.perform(shape) {
             model.forward(step, cache: cache, backend: backend)
         }
-        if sampledRowCount > 0 {
-            let logits = model.logits.prefix(rows: sampledRowCount)
-            backend.sample(logits, batch.samplingRows)
-            try backend.collect(into: &results)
-        } else {
-            try backend.synchronize()
-        }
+        if batch.samplingRows.isEmpty { return }
+        backend.sample(model.logits.prefix(rows: batch.samplingRows.count), batch.samplingRows)
+    }
+
+    /// Waits for the oldest step that was begun, which is `output`, and leaves one sample for each sequence that asked
+    /// for one in `samples`, in order.
+    mutating func collect(
+        _ output: borrowing SchedulerOutput, into samples: inout [TokenSample]
+    ) throws(BackendError) {
         samples.removeAll(keepingCapacity: true)
-        for (row, parameters) in batch.samplingRows.enumerated() {
-            samples.append(sample(row: row, logprobCount: parameters.logprobCount))
+        if output.sampleCount > 0 { try backend.collect(into: &results) } else { try backend.synchronize() }
+        for sequence in output.sequences where sequence.samples {
+            samples.append(sample(row: samples.count, logprobCount: sequence.sampling.logprobCount))
         }
     }
 

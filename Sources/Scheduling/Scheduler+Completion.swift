@@ -1,7 +1,15 @@
 // Takes in what a step computed.
 //
-// Counts advance, full blocks become findable, sampled tokens are appended, and sequences end. Rows and blocks of
-// sequences that were aborted while the step ran are released here, because only now nothing writes them any more.
+// Counts advance, full blocks become findable, sampled tokens are appended, and sequences end. Rows and blocks are
+// released here when no step in flight writes them any more: those of sequences that ended or had to give way while
+// the step ran, and those that end now unless the next step, planned before anyone knew, computes for them in vain.
+
+/// A step that was planned and not completed.
+struct StepInFlight {
+    let index: Int
+    /// [sequences] Whose shares the output holds, in its order. By reference: a row may have a new owner by now.
+    let members: [SequenceState]
+}
 
 extension Scheduler {
     /// Completes a step. `samples` has one entry for each sequence of the output that samples, in order.
@@ -17,48 +25,59 @@ extension Scheduler {
     package mutating func complete(
         _ output: consuming SchedulerOutput, samples: [TokenSample], now: Duration, into events: inout [SchedulerEvent]
     ) {
-        precondition(isStepInFlight && output.stepIndex == stepIndex, "step \(output.stepIndex) is not in flight")
+        let step = takeStep(output.stepIndex)
         var sampleCount = 0
-        var someFinished = false
-        for scheduled in output.sequences {
-            guard let sequence = slots[scheduled.slot] else {
-                preconditionFailure("row \(scheduled.slot) of step \(stepIndex) belongs to nobody")
-            }
+        var someLeft = false
+        for (scheduled, sequence) in zip(output.sequences, step.members) {
             var sample: TokenSample?
             if scheduled.samples {
-                precondition(sampleCount < samples.count, "step \(stepIndex) has only \(samples.count) samples")
+                precondition(sampleCount < samples.count, "step \(step.index) has only \(samples.count) samples")
                 sample = samples[sampleCount]
                 sampleCount += 1
             }
-            advance(sequence, sample: sample, into: &events)
-            if sequence.stage == .finished {
-                retire(sequence)
-                someFinished = true
-            }
+            leave(scheduled, sequence)
+            advance(sequence, by: scheduled.tokenRange.count, sample: sample, into: &events)
+            if sequence.isInFlight || sequence.stage == .running { continue }
+            someLeft = true
+            if sequence.stage == .leaving { withdraw(sequence) } else { retire(sequence) }
         }
         precondition(sampleCount == samples.count, "\(samples.count) samples for \(sampleCount) sequences")
-        if someFinished { running.removeAll { $0.stage == .finished } }
-        isStepInFlight = false
-        stepIndex += 1
-        recycle(output)
+        if someLeft { running.removeAll { $0.slot < 0 } }
+        recycle(output, step)
     }
 
-    /// Counts what one sequence computed and appends what it sampled.
+    /// Takes the oldest step off the list; it must be the one with this number.
+    mutating func takeStep(_ index: Int) -> StepInFlight {
+        precondition(stepsInFlight.first?.index == index, "step \(index) is not the oldest in flight")
+        return stepsInFlight.removeFirst()
+    }
+
+    /// Takes the share of one sequence out of what is in flight.
+    func leave(_ scheduled: ScheduledSequence, _ sequence: SequenceState) {
+        sequence.inFlightTokenCount -= scheduled.tokenRange.count
+        if scheduled.samples { sequence.pendingTokenCount -= 1 }
+    }
+
+    /// Counts what one sequence computed and appends what it sampled. Nothing is sampled for one that has ended.
     private mutating func advance(
-        _ sequence: SequenceState, sample: TokenSample?, into events: inout [SchedulerEvent]
+        _ sequence: SequenceState, by count: Int, sample: TokenSample?, into events: inout [SchedulerEvent]
     ) {
-        totals.computedTokens += sequence.scheduledTokenCount
-        sequence.computedTokenCount += sequence.scheduledTokenCount
-        sequence.scheduledTokenCount = 0
+        totals.computedTokens += count
+        sequence.computedTokenCount += count
+        let lives = sequence.stage != .finished || faults.contains(.keepsLateTokens)
         if let sample, !sample.isFinite {
             // What these blocks hold has poisoned a row; neither they nor what was built on them may be found again.
-            if faults.contains(.publishesNonFinite) { publishFullBlocks(of: sequence) }
-            if !faults.contains(.publishesNonFinite) { pool.unpublish(sequence.table) }
-            if sequence.stage == .running { events.append(finish(sequence, .error(.nonFiniteLogits))) }
+            if faults.contains(.publishesNonFinite) {
+                publishFullBlocks(of: sequence)
+            } else {
+                sequence.isTainted = true
+                pool.unpublish(sequence.table)
+            }
+            if lives { events.append(finish(sequence, .error(.nonFiniteLogits))) }
             return
         }
         publishFullBlocks(of: sequence)
-        if let sample, sequence.stage == .running { append(sample, to: sequence, into: &events) }
+        if let sample, lives { append(sample, to: sequence, into: &events) }
     }
 
     private mutating func append(
@@ -76,8 +95,9 @@ extension Scheduler {
     }
 
     private mutating func publishFullBlocks(of sequence: SequenceState) {
-        guard limits.enablePrefixCaching else { return }
-        var full = sequence.computedTokenCount / limits.blockSize
+        guard limits.enablePrefixCaching, !sequence.isTainted else { return }
+        // A token that was computed for a sequence that had ended is known to nobody.
+        var full = min(sequence.computedTokenCount, sequence.tokens.count) / limits.blockSize
         if faults.contains(.publishesUnfilled) {
             full = min(sequence.table.count, sequence.tokens.count / limits.blockSize)
         }
@@ -92,8 +112,11 @@ extension Scheduler {
         }
     }
 
-    /// Keeps the arrays of an output for the next one.
-    private mutating func recycle(_ output: consuming SchedulerOutput) {
+    /// Keeps the arrays of a step for the next one.
+    private mutating func recycle(_ output: consuming SchedulerOutput, _ step: consuming StepInFlight) {
+        spareMembers = step.members
+        _ = consume step
+        spareMembers.removeAll(keepingCapacity: true)
         spareSequences = output.sequences
         spareTokens = output.tokens
         spareBlocks = output.blocks

@@ -30,7 +30,9 @@ extension Scheduler {
         var live = waiting.count
         for index in 0..<waiting.count {
             let sequence = waiting[index]
-            if sequence.stage != .waiting || sequence.table.count != 0 || sequence.computedTokenCount != 0 {
+            if sequence.stage != .waiting || sequence.table.count != 0 || sequence.computedTokenCount != 0
+                || sequence.isInFlight || sequence.pendingTokenCount != 0
+            {
                 throw InvariantViolation(
                     "\(sequence.id) waits with \(sequence.table.count) blocks and "
                         + "\(sequence.computedTokenCount) computed tokens")
@@ -40,9 +42,14 @@ extension Scheduler {
             }
         }
         for (index, sequence) in running.enumerated() {
-            if sequence.stage == .running { live += 1 }
-            if sequence.stage == .finished, !sequence.isScheduled {
-                throw InvariantViolation("\(sequence.id) has ended and still runs")
+            if sequence.stage != .finished { live += 1 }
+            if sequence.stage != .running, !sequence.isInFlight {
+                throw InvariantViolation("\(sequence.id) has ended or given way and still runs")
+            }
+            if sequence.scheduledTokenCount != 0 || sequence.pendingTokenCount > stepsInFlight.count {
+                throw InvariantViolation(
+                    "\(sequence.id) has \(sequence.scheduledTokenCount) tokens planned and waits for "
+                        + "\(sequence.pendingTokenCount) from \(stepsInFlight.count) steps")
             }
             if index > 0, running[index - 1].order >= sequence.order {
                 throw InvariantViolation("\(sequence.id) runs out of turn")
@@ -63,11 +70,13 @@ extension Scheduler {
     private func check(_ sequence: SequenceState, holders: [Int]) throws(InvariantViolation) {
         let blockSize = limits.blockSize
         let size = sequence.table.count
-        let written = sequence.computedTokenCount + sequence.scheduledTokenCount
-        if size != limits.blocks(forTokens: written) {
+        let written = sequence.reachedTokenCount
+        // One that had to give way may have been given blocks for a step that it then did not get.
+        let needed = limits.blocks(forTokens: written)
+        if sequence.stage == .leaving ? size < needed : size != needed {
             throw InvariantViolation("\(sequence.id) holds \(size) blocks for \(written) tokens")
         }
-        if sequence.stage == .running, sequence.remainingTokenCount < 1 {
+        if sequence.stage == .running, sequence.remainingTokenCount < 1, sequence.pendingTokenCount == 0 {
             throw InvariantViolation("\(sequence.id) has nothing left to compute")
         }
         for (index, block) in sequence.table.blocks.enumerated() {

@@ -6,22 +6,30 @@
 //
 // A sequence whose next full block is being computed in this very step sits the step out and shares the block in the
 // next one. The claim lasts one step, so whatever happens to its maker, nobody waits for it twice.
+//
+// While a step is in flight, every sequence of it counts as having reached its end. What it samples has a position but
+// no id yet: the next step names it by its row. Blocks that it writes stay where they are until it completes, so who
+// must give way only leaves then, and who needs those blocks sits this step out.
 
 extension Scheduler {
-    /// Makes the next step. Complete it, even when it is empty, before making another.
+    /// Makes the next step, which must be completed even when it is empty. At most one other may be in flight.
     package mutating func schedule(now: Duration) -> SchedulerOutput {
-        precondition(!isStepInFlight, "step \(stepIndex) is in flight")
-        isStepInFlight = true
+        precondition(stepsInFlight.count < 2, "\(stepsInFlight.count) steps are in flight")
         plannedTokenCount = 0
         plannedWork = 0
+        isShortOfBlocks = false
         preempted.removeAll(keepingCapacity: true)
-        if !faults.contains(.keepsClaims) { claims.removeAll(keepingCapacity: true) }
+        if !faults.contains(.keepsClaims) {
+            swap(&claims, &claimsInFlight)
+            claims.removeAll(keepingCapacity: true)
+            if stepsInFlight.isEmpty { claimsInFlight.removeAll(keepingCapacity: true) }
+        }
 
         extendRunning { $0.remainingTokenCount == 1 }
         extendRunning { $0.remainingTokenCount > 1 }
         growthReserve.adapt(preempted: !preempted.isEmpty)
         // Whoever just lost its blocks would only win them back by taking them from another.
-        if preempted.isEmpty { admitWaiting(now: now) }
+        if preempted.isEmpty, !isShortOfBlocks { admitWaiting(now: now) }
 
         precondition(plannedTokenCount <= limits.tokenBudget, "\(plannedTokenCount) of \(limits.tokenBudget) tokens")
         precondition(running.count <= limits.maxSequences, "\(running.count) of \(limits.maxSequences) sequences")
@@ -34,9 +42,9 @@ extension Scheduler {
         while position < running.count {
             let sequence = running[position]
             position += 1
-            guard isDue(sequence), !sequence.isScheduled else { continue }
+            guard sequence.stage == .running, sequence.scheduledTokenCount == 0, isDue(sequence) else { continue }
             shareComputedBlocks(with: sequence)
-            if isNextBlockClaimed(sequence, at: sequence.computedTokenCount) { continue }
+            if isNextBlockClaimed(sequence, at: sequence.reachedTokenCount) { continue }
             let count = chunk(of: sequence)
             if count > 0, reserve(count, for: sequence) { plan(count, for: sequence) }
         }
@@ -48,7 +56,7 @@ extension Scheduler {
         if !faults.contains(.ignoresBudget) { count = min(count, limits.tokenBudget - plannedTokenCount) }
         let threshold = limits.longPrefillTokenThreshold
         if threshold > 0 { count = min(count, threshold) }
-        return affordable(count, at: sequence.computedTokenCount)
+        return affordable(count, at: sequence.reachedTokenCount)
     }
 
     /// As many of `count` tokens from `position` on as the rest of the step pays for; a single one is always paid for.
@@ -66,10 +74,15 @@ extension Scheduler {
         return count + count * (position + count) / limits.attentionScale
     }
 
-    /// Grows the table for `count` more tokens. False: the sequence itself was the one to give way.
+    /// Grows the table for `count` more tokens. False: the sequence itself was the one to give way, or must wait for
+    /// blocks that a step in flight still writes.
     private mutating func reserve(_ count: Int, for sequence: SequenceState) -> Bool {
-        let blocks = limits.blocks(forTokens: sequence.computedTokenCount + count)
+        let blocks = limits.blocks(forTokens: sequence.reachedTokenCount + count)
+        if isShortOfBlocks, blocks > sequence.table.count { return false }
         while !pool.extend(&sequence.table, to: blocks) {
+            // Some are coming already: of those who ended or gave way while a step was in flight.
+            isShortOfBlocks = running.contains { $0.stage != .running }
+            if isShortOfBlocks { return false }
             let victim = faults.contains(.preemptsOldest) ? running[0] : running[running.count - 1]
             preempt(victim)
             if victim === sequence { return false }
@@ -80,20 +93,30 @@ extension Scheduler {
     private mutating func plan(_ count: Int, for sequence: SequenceState) {
         sequence.scheduledTokenCount = count
         plannedTokenCount += count
-        plannedWork += work(count, at: sequence.computedTokenCount)
+        plannedWork += work(count, at: sequence.reachedTokenCount)
         claimBlocks(of: sequence)
     }
 
-    /// Takes everything from a running sequence but what it has generated, and puts it back at the head of the queue.
+    /// Makes a running sequence give way: at once, or when the step in flight completes that writes its blocks.
     private mutating func preempt(_ sequence: SequenceState) {
-        running.removeAll { $0 === sequence }
         plannedTokenCount -= sequence.scheduledTokenCount
-        plannedWork -= work(sequence.scheduledTokenCount, at: sequence.computedTokenCount)
+        plannedWork -= work(sequence.scheduledTokenCount, at: sequence.reachedTokenCount)
+        sequence.scheduledTokenCount = 0
+        preempted.append(sequence.id)
+        if sequence.isInFlight, !faults.contains(.withdrawsInFlight) {
+            sequence.stage = .leaving
+        } else {
+            withdraw(sequence)
+            running.removeAll { $0 === sequence }
+        }
+    }
+
+    /// Takes everything from a sequence but what it has generated, and puts it back at the head of the queue. A token
+    /// sampled by the step that was in flight is among what it keeps. The caller takes it out of `running`.
+    mutating func withdraw(_ sequence: SequenceState) {
         totals.preemptions += 1
         totals.recomputedTokens += sequence.computedTokenCount
-        preempted.append(sequence.id)
         sequence.preemptionCount += 1
-        sequence.scheduledTokenCount = 0
         if !faults.contains(.keepsComputedCount) { sequence.computedTokenCount = 0 }
         if faults.contains(.resamples) { sequence.tokens.removeLast(sequence.generatedTokenCount) }
         sequence.publishedBlockCount = 0
@@ -128,7 +151,8 @@ extension Scheduler {
 
     /// Blocks that a running sequence will still take: those for its known tokens, and room to grow.
     private func promisedBlocks(to sequence: SequenceState) -> Int {
-        let known = limits.blocks(forTokens: sequence.tokens.count)
+        guard sequence.stage == .running else { return 0 }
+        let known = limits.blocks(forTokens: sequence.wantedTokenCount)
         let most = limits.blocks(forTokens: sequence.lengthLimit - 1)
         return min(known + growthReserve.blocks, max(known, most)) - sequence.table.count
     }
@@ -159,17 +183,32 @@ extension Scheduler {
         spareSequences = []
         spareTokens = []
         spareBlocks = []
-        for sequence in running where sequence.scheduledTokenCount == 1 { append(sequence, to: &output) }
-        for sequence in running where sequence.scheduledTokenCount > 1 { append(sequence, to: &output) }
+        var members = spareMembers
+        spareMembers = []
+        var sampleCount = 0
+        for sequence in running where sequence.scheduledTokenCount == 1 {
+            append(sequence, to: &output, sampleCount: &sampleCount)
+            members.append(sequence)
+        }
+        for sequence in running where sequence.scheduledTokenCount > 1 {
+            append(sequence, to: &output, sampleCount: &sampleCount)
+            members.append(sequence)
+        }
+        stepsInFlight.append(StepInFlight(index: stepIndex, members: members))
+        stepIndex += 1
         return output
     }
 
-    private func append(_ sequence: SequenceState, to output: inout SchedulerOutput) {
-        let start = sequence.computedTokenCount
+    /// Writes the planned share of a sequence down; from here on it is in flight.
+    private func append(_ sequence: SequenceState, to output: inout SchedulerOutput, sampleCount: inout Int) {
+        let start = sequence.reachedTokenCount
         let end = start + sequence.scheduledTokenCount
+        let samples = end == sequence.expectedTokenCount || faults.contains(.samplesEarly)
         let firstToken = output.tokens.count
         let firstBlock = output.blocks.count
-        if end == start + 1 {
+        if start == sequence.tokens.count {
+            output.tokens.append(-1 - TokenID(sequence.pendingRow))
+        } else if end == start + 1 {
             output.tokens.append(sequence.tokens[start])
         } else {
             output.tokens.append(contentsOf: sequence.tokens[start..<end])
@@ -178,8 +217,13 @@ extension Scheduler {
         output.sequences.append(
             ScheduledSequence(
                 id: sequence.id, slot: sequence.slot, start: start, tokenRange: firstToken..<output.tokens.count,
-                blockRange: firstBlock..<output.blocks.count,
-                samples: end == sequence.tokens.count || faults.contains(.samplesEarly),
-                sampling: sequence.sampling))
+                blockRange: firstBlock..<output.blocks.count, samples: samples, sampling: sequence.sampling))
+        sequence.inFlightTokenCount += sequence.scheduledTokenCount
+        sequence.scheduledTokenCount = 0
+        if samples {
+            sequence.pendingTokenCount += 1
+            sequence.pendingRow = sampleCount
+            sampleCount += 1
+        }
     }
 }

@@ -23,7 +23,7 @@ extension Scheduler {
 
     /// Takes over, at a block boundary, what others have computed since the last step.
     mutating func shareComputedBlocks(with sequence: SequenceState) {
-        guard sequence.computedTokenCount == sequence.publishedBlockCount * limits.blockSize else { return }
+        guard sequence.reachedTokenCount == sequence.publishedBlockCount * limits.blockSize else { return }
         let count = shareableBlockCount(of: sequence)
         while sequence.publishedBlockCount < count,
             let match = find(block: sequence.publishedBlockCount, of: sequence, parent: sequence.lastPublication)
@@ -47,22 +47,23 @@ extension Scheduler {
     /// Claims the blocks that the planned tokens of a sequence touch, as far as all their tokens are known.
     mutating func claimBlocks(of sequence: SequenceState) {
         guard limits.enablePrefixCaching else { return }
-        let first = sequence.computedTokenCount / limits.blockSize
-        let touched = limits.blocks(forTokens: sequence.computedTokenCount + sequence.scheduledTokenCount)
+        let first = sequence.reachedTokenCount / limits.blockSize
+        let touched = limits.blocks(forTokens: sequence.reachedTokenCount + sequence.scheduledTokenCount)
         let end = min(touched, sequence.tokens.count / limits.blockSize)
         guard first < end else { return }
         sequence.extendKeys(to: end, blockSize: limits.blockSize, hasher: hasher)
         for index in first..<end where claims[sequence.keys[index]] == nil { claims[sequence.keys[index]] = index }
     }
 
-    /// Whether another sequence computes, in this step, the full block that begins at `position`.
+    /// Whether another sequence computes, in this step or the one in flight, the full block that begins at `position`.
     mutating func isNextBlockClaimed(_ sequence: SequenceState, at position: Int) -> Bool {
         let index = position / limits.blockSize
-        guard position % limits.blockSize == 0, index < shareableBlockCount(of: sequence), !claims.isEmpty else {
-            return false
-        }
+        guard position % limits.blockSize == 0, index < shareableBlockCount(of: sequence),
+            !claims.isEmpty || !claimsInFlight.isEmpty
+        else { return false }
         sequence.extendKeys(to: index + 1, blockSize: limits.blockSize, hasher: hasher)
-        guard claims[sequence.keys[index]] == index else { return false }
+        let key = sequence.keys[index]
+        guard claims[key] == index || claimsInFlight[key] == index else { return false }
         totals.sharedWaits += 1
         return true
     }

@@ -3,7 +3,8 @@
 // A pure state machine. It reads no clock, does no I/O and knows no device; the same calls give the same steps.
 // Admission and the ends of requests are here, planning is in Scheduler+Planning, completion in Scheduler+Completion.
 
-/// Decides every step of the engine. Belongs to one thread; `schedule` and `complete` alternate.
+/// Decides every step of the engine. Belongs to one thread. `schedule` and `complete` alternate, or, where the device
+/// works on its own, `schedule` runs one step ahead; steps complete in order.
 package struct Scheduler: ~Copyable {
     /// The limits it was made with.
     package let limits: SchedulerLimits
@@ -14,7 +15,7 @@ package struct Scheduler: ~Copyable {
     /// Requests that have not ended.
     var sequences: [RequestID: SequenceState] = [:]
     var waiting = WaitingQueue()
-    /// In the order of service. Those aborted during a step stay until it completes.
+    /// In the order of service. Those that ended while steps in flight write their blocks stay until these complete.
     var running: [SequenceState] = []
     /// [maxSequences] Who has the row.
     var slots: [SequenceState?]
@@ -26,16 +27,23 @@ package struct Scheduler: ~Copyable {
     /// The same, with what attention adds to tokens deep in a prompt; in tokens at position 0.
     var plannedWork = 0
     var preempted: [RequestID] = []
+    /// Somebody sits the step being planned out for want of blocks; nobody else may take any.
+    var isShortOfBlocks = false
     /// Blocks that the step being planned computes: their keys, and their positions in the sequence.
     var claims: [BlockKey: Int] = [:]
+    /// Those of the step in flight before it.
+    var claimsInFlight: [BlockKey: Int] = [:]
     /// Room for the blocks found by a lookup.
     var matches: [CachedBlock] = []
+    /// Number of the next step.
     var stepIndex = 0
-    var isStepInFlight = false
+    /// Steps planned and not completed, oldest first.
+    var stepsInFlight: [StepInFlight] = []
     /// Arrays of the last output, kept so that steps do not allocate.
     var spareSequences: [ScheduledSequence] = []
     var spareTokens: [TokenID] = []
     var spareBlocks: [BlockID] = []
+    var spareMembers: [SequenceState] = []
 
     var growthReserve = GrowthReserve()
     var totals = SchedulerStatistics()
@@ -91,7 +99,7 @@ package struct Scheduler: ~Copyable {
 
     /// Ends a request, wherever it is; nil when it has ended already or was never here.
     ///
-    /// Blocks that the step in flight may still write are released when that step completes.
+    /// Blocks that steps in flight may still write are released when these complete.
     package mutating func abort(_ id: RequestID) -> SchedulerEvent? {
         guard let sequence = sequences[id] else { return nil }
         return end(sequence, .abort)
@@ -108,19 +116,19 @@ package struct Scheduler: ~Copyable {
         endAll(.abort) { _ in true }
     }
 
-    /// Ends all requests because a step could not be executed; takes the place of `complete` for that step.
+    /// Ends all requests because a step could not be executed; takes the place of `complete` for that step, and is
+    /// called for the one after it too if that was planned.
     package mutating func abandon(_ output: consuming SchedulerOutput) -> [SchedulerEvent] {
-        precondition(isStepInFlight && output.stepIndex == stepIndex, "step \(output.stepIndex) is not in flight")
-        isStepInFlight = false
-        stepIndex += 1
+        let step = takeStep(output.stepIndex)
+        for (scheduled, sequence) in zip(output.sequences, step.members) { leave(scheduled, sequence) }
         // Nobody knows what the step wrote.
         for sequence in running {
-            sequence.scheduledTokenCount = 0
+            sequence.isTainted = true
             pool.unpublish(sequence.table)
         }
         let events = endAll(.error(.stepFailed)) { _ in true }
-        for sequence in running { retire(sequence) }
-        running.removeAll(keepingCapacity: true)
+        for sequence in running where !sequence.isInFlight { retire(sequence) }
+        running.removeAll { $0.slot < 0 }
         return events
     }
 
@@ -151,7 +159,7 @@ package struct Scheduler: ~Copyable {
         switch sequence.stage {
         case .waiting:
             waiting.remove(sequence)
-        case .running where sequence.isScheduled:
+        case .running where sequence.isInFlight, .leaving:
             if faults.contains(.reusesEarly) { pool.release(&sequence.table) }
         case .running:
             retire(sequence)

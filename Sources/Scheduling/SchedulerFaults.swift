@@ -43,6 +43,10 @@ package struct SchedulerFaults: OptionSet, Sendable {
     package static let samplesEarly = SchedulerFaults(rawValue: 1 << 15)
     /// The salt is left out of keys and comparison, so that tenants find each other's blocks.
     package static let ignoresSalt = SchedulerFaults(rawValue: 1 << 16)
+    /// A sequence that must give way while a step in flight writes its blocks loses them at once.
+    package static let withdrawsInFlight = SchedulerFaults(rawValue: 1 << 17)
+    /// A token computed for a sequence that had ended by then is reported.
+    package static let keepsLateTokens = SchedulerFaults(rawValue: 1 << 18)
 }
 
 /// What a deep check found broken.

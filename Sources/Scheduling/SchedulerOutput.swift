@@ -46,11 +46,12 @@ package struct SchedulerOutput: ~Copyable {
     package let stepIndex: Int
     /// [sequences] Sequences that extend by one token first, then the prefills; `tokenRange`s in rising order.
     package internal(set) var sequences: [ScheduledSequence]
-    /// [tokens] The tokens to compute, at most `tokenBudget` of them.
+    /// [tokens] The tokens to compute, at most `tokenBudget` of them. −1 − r stands for sample r of the step before,
+    /// which is still in flight.
     package internal(set) var tokens: [TokenID]
     /// [total of the tables] Block tables, one after another.
     package internal(set) var blocks: [BlockID]
-    /// Running sequences that had to give up their blocks and wait again.
+    /// Running sequences that had to give up their blocks and wait again, as soon as no step in flight writes them.
     package internal(set) var preempted: [RequestID]
 
     /// Nothing to compute: skip the device, but still complete the step.

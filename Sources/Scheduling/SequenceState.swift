@@ -1,7 +1,8 @@
 // One sequence inside the scheduler.
 //
 // There is no prefill phase and no decode phase: a sequence has known tokens (prompt and generated) and computed
-// tokens (those whose keys and values are in the cache), and steps hand out tokens until computed catches up.
+// tokens (those whose keys and values are in the cache), and steps hand out tokens until computed catches up. While a
+// step is in flight its tokens count as reached, and a token that it samples counts as there although nobody knows it.
 
 /// The order of service: lower priority value first, then first come.
 struct ServiceOrder: Comparable {
@@ -17,8 +18,8 @@ struct ServiceOrder: Comparable {
 
 /// A request on its way through the scheduler. A class, because it is found by id, by row and by queue.
 final class SequenceState {
-    /// Whether the sequence waits, holds a row, or has ended.
-    enum Stage { case waiting, running, finished }
+    /// Whether the sequence waits, holds a row, must wait again as soon as no step writes its blocks, or has ended.
+    enum Stage { case waiting, running, leaving, finished }
 
     let id: RequestID
     let order: ServiceOrder
@@ -35,7 +36,13 @@ final class SequenceState {
     var tokens: [TokenID]
     /// Tokens whose keys and values are in the cache.
     var computedTokenCount = 0
-    /// Tokens of the step being planned or in flight.
+    /// Tokens that the steps in flight compute.
+    var inFlightTokenCount = 0
+    /// Tokens that the steps in flight sample.
+    var pendingTokenCount = 0
+    /// Row of the last of those among the samples of its step.
+    var pendingRow = 0
+    /// Tokens of the step being planned.
     var scheduledTokenCount = 0
     /// Blocks held; empty while waiting.
     var table = BlockTable()
@@ -48,6 +55,8 @@ final class SequenceState {
     var publishedBlockCount = 0
     /// Publication of the last of those.
     var lastPublication: UInt64 = 0
+    /// Its blocks hold something that is not a number, or nobody knows what: nothing of them may be found.
+    var isTainted = false
 
     var cachedTokenCount = 0
     var preemptionCount = 0
@@ -65,12 +74,18 @@ final class SequenceState {
         tokens = request.prompt
     }
 
-    /// Known tokens that are not computed; at least 1 while the sequence lives.
-    var remainingTokenCount: Int { tokens.count - computedTokenCount }
+    /// Tokens known now or once the steps in flight complete.
+    var expectedTokenCount: Int { tokens.count + pendingTokenCount }
+    /// Tokens computed now or once the steps in flight complete; the next step goes on from here.
+    var reachedTokenCount: Int { computedTokenCount + inFlightTokenCount }
+    /// Those of the expected tokens that may have to be computed: the last one is only reported.
+    var wantedTokenCount: Int { min(expectedTokenCount, lengthLimit - 1) }
+    /// Tokens left to hand out; at least 1 while the sequence lives and no step in flight may end it.
+    var remainingTokenCount: Int { wantedTokenCount - reachedTokenCount }
     /// Tokens generated so far.
     var generatedTokenCount: Int { tokens.count - promptTokenCount }
     /// Whether a step in flight writes its blocks.
-    var isScheduled: Bool { scheduledTokenCount > 0 }
+    var isInFlight: Bool { inFlightTokenCount > 0 }
 
     var usage: RequestUsage {
         RequestUsage(

@@ -10,6 +10,13 @@ import TestSupport
 import Testing
 
 @Suite(.serialized) struct EngineTests {
+    /// An engine whose device works while it is called, or on its own.
+    private func engine(
+        _ isDeferred: Bool, configure: (inout EngineConfiguration) -> Void = { _ in }
+    ) async throws -> Engine {
+        try await RealModel.engine(BackendOptions(deferral: isDeferred ? Deferral() : nil), configure: configure)
+    }
+
     /// Waits until `condition` holds, for at most `limit`.
     private func eventually(within limit: Duration, _ condition: () -> Bool) async throws -> Bool {
         let deadline = ContinuousClock.now + limit
@@ -20,8 +27,9 @@ import Testing
         return condition()
     }
 
-    @Test func `a stop token ends a sequence and counts as generated`() async throws {
-        let engine = try await RealModel.engine()
+    @Test(arguments: [false, true])
+    func `a stop token ends a sequence and counts as generated`(isDeferred: Bool) async throws {
+        let engine = try await engine(isDeferred)
         let golden = try GoldenCompletions.smollm2().completions[0]
         let first = try await engine.generate([golden.prompt_ids], maxNewTokens: 4)[0]
         let stopped = try await engine.generate(
@@ -32,8 +40,9 @@ import Testing
         await engine.drain(timeout: .seconds(5))
     }
 
-    @Test func `300 requests aborted at random moments leave nothing behind`() async throws {
-        let engine = try await RealModel.engine { $0.maxSequences = 16 }
+    @Test(arguments: [false, true])
+    func `300 requests aborted at random moments leave nothing behind`(isDeferred: Bool) async throws {
+        let engine = try await engine(isDeferred) { $0.maxSequences = 16 }
         await withTaskGroup(of: Void.self) { group in
             for index in 0..<300 {
                 group.addTask {
@@ -81,8 +90,9 @@ import Testing
         await engine.drain(timeout: .seconds(5))
     }
 
-    @Test func `draining finishes what runs and refuses what comes`() async throws {
-        let engine = try await RealModel.engine()
+    @Test(arguments: [false, true])
+    func `draining finishes what runs and refuses what comes`(isDeferred: Bool) async throws {
+        let engine = try await engine(isDeferred)
         async let generations = engine.generate([[1, 2, 3], [4, 5, 6]], maxNewTokens: 20)
         _ = try await eventually(within: .seconds(5)) { engine.statistics.running == 2 }
         await engine.drain(timeout: .seconds(30))
@@ -91,8 +101,9 @@ import Testing
         #expect(engine.health == .draining)
     }
 
-    @Test func `draining ends what is not finished in time`() async throws {
-        let engine = try await RealModel.engine()
+    @Test(arguments: [false, true])
+    func `draining ends what is not finished in time`(isDeferred: Bool) async throws {
+        let engine = try await engine(isDeferred)
         async let generations = engine.generate([[1, 2, 3]], maxNewTokens: 2000)
         _ = try await eventually(within: .seconds(5)) { engine.statistics.running == 1 }
         await engine.drain(timeout: .milliseconds(50))
@@ -129,8 +140,9 @@ import Testing
         await drained
     }
 
-    @Test func `a stop string counts as a stop, not as an abort`() async throws {
-        let engine = try await RealModel.engine()
+    @Test(arguments: [false, true])
+    func `a stop string counts as a stop, not as an abort`(isDeferred: Bool) async throws {
+        let engine = try await engine(isDeferred)
         let request = GenerationRequest(id: engine.makeRequestID(), prompt: [1, 2, 3], maxNewTokens: 1000)
         let stream = try engine.submit(
             [request], reservation: engine.reserve(requests: 1, promptTokenEstimate: 3))[0]

@@ -21,6 +21,10 @@ struct Coverage {
     var errors = 0
     var requests = 0
     var computedTokens = 0
+    /// Preemptions of a sequence that a step in flight computes.
+    var lateWithdrawals = 0
+    /// Shares of a step that were computed for a sequence that had ended.
+    var uselessShares = 0
 
     /// Everything that has not been seen.
     var missing: [String] {
@@ -76,5 +80,7 @@ struct Coverage {
         errors += other.errors
         requests += other.requests
         computedTokens += other.computedTokens
+        lateWithdrawals += other.lateWithdrawals
+        uselessShares += other.uselessShares
     }
 }

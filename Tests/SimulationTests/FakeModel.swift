@@ -66,6 +66,8 @@ struct FakeModel {
 
     private let blockSize: Int
     private var cells: [Cell]
+    /// What the step executed last sampled.
+    private var latestSamples: [TokenID] = []
 
     init(blockCount: Int, blockSize: Int) {
         self.blockSize = blockSize
@@ -79,7 +81,7 @@ struct FakeModel {
     }
 
     /// Runs one step: writes the slots of all its tokens, then reads every context back. Sequences in `broken` write
-    /// NaN. Salts are those that the requests came with.
+    /// NaN. Salts are those that the requests came with. Token −1 − r is what row r of the step before sampled.
     mutating func execute(
         _ output: borrowing SchedulerOutput, salts: [RequestID: UInt64], broken: Set<RequestID>
     ) -> [TokenSample] {
@@ -87,12 +89,12 @@ struct FakeModel {
             var state = Recurrence(salt: salts[sequence.id] ?? 0).state
             if sequence.start > 0 { state = cells[slot(sequence.start - 1, of: sequence, in: output)].state }
             for (offset, token) in output.tokens[sequence.tokenRange].enumerated() {
-                state = Recurrence.next(after: state, token: token)
+                state = Recurrence.next(after: state, token: token < 0 ? latestSamples[Int(-1 - token)] : token)
                 let slot = slot(sequence.start + offset, of: sequence, in: output)
                 cells[slot] = Cell(state: state, isNaN: broken.contains(sequence.id))
             }
         }
-        return output.sequences.filter(\.samples).map { sequence in
+        let samples = output.sequences.filter(\.samples).map { sequence in
             var recurrence = Recurrence(salt: salts[sequence.id] ?? 0)
             var isFinite = true
             for position in 0..<sequence.contextLength {
@@ -103,6 +105,8 @@ struct FakeModel {
             let token = recurrence.sample(seed: sequence.sampling.seed, position: sequence.samplePosition)
             return TokenSample(token: token, isFinite: isFinite)
         }
+        latestSamples = samples.map(\.token)
+        return samples
     }
 
     private func slot(_ position: Int, of sequence: ScheduledSequence, in output: borrowing SchedulerOutput) -> Int {

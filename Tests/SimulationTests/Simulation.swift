@@ -1,4 +1,7 @@
 // Drives the real scheduler with the fake model, a virtual clock and faults, and checks everything after every move.
+//
+// Overlapped, it plans one step ahead, as for a device that works on its own: the fake model executes steps in order,
+// some at once and some as late as possible, and their results come one step late.
 
 import Scheduling
 
@@ -6,12 +9,14 @@ import Scheduling
 struct SimulationFailure: Error, CustomStringConvertible {
     let seed: UInt64
     let step: Int
+    let isOverlapped: Bool
     let message: String
     /// One line for each step, when the run kept them.
     var trace: [String] = []
 
     var description: String {
-        (trace.suffix(40) + ["seed \(seed), step \(step): \(message)", "replay: make simulate SEED=\(seed)"])
+        let place = "seed \(seed), step \(step)\(isOverlapped ? ", overlapped" : "")"
+        return (trace.suffix(40) + ["\(place): \(message)", "replay: make simulate SEED=\(seed)"])
             .joined(separator: "\n")
     }
 }
@@ -26,14 +31,25 @@ struct Simulation: ~Copyable {
         var tokens = 0
         var slot: Int?
         var wasPreempted = false
-        var isComputing = false
+        /// Steps in flight that compute for it.
+        var flights = 0
         var isAborted = false
         var isBroken = false
         var mustEnd = false
         var ending: FinishReason?
     }
 
+    /// A step that was planned and not completed.
+    private struct Flight: ~Copyable {
+        let output: SchedulerOutput
+        /// Whose logits will not be finite.
+        let broken: Set<RequestID>
+        /// Once it was executed.
+        var samples: [TokenSample]?
+    }
+
     let seed: UInt64
+    private let isOverlapped: Bool
     private(set) var coverage = Coverage()
     private(set) var trace: [String] = []
     private let keepsTrace: Bool
@@ -48,10 +64,15 @@ struct Simulation: ~Copyable {
     private var refused = 0
     private var now = Duration.zero
     private var step = 0
+    /// The step that the next one is planned after.
+    private var flight: Flight?
+    /// [row] Whom that step computes there.
+    private var rowsInFlight: [Int: RequestID] = [:]
 
     /// Without deep checks only what a client could see is compared: tokens, events and usage.
     init(
-        seed: UInt64, faults: SchedulerFaults = [], checksDeeply: Bool = true, keepsTrace: Bool = false
+        seed: UInt64, isOverlapped: Bool = false, faults: SchedulerFaults = [], checksDeeply: Bool = true,
+        keepsTrace: Bool = false
     ) throws {
         let scenario = try Scenario(seed: seed)
         let allFaults = scenario.hasWeakHash ? faults.union(.weakHash) : faults
@@ -60,6 +81,7 @@ struct Simulation: ~Copyable {
         random = SimulationRandom(seed: seed ^ 0x5eed)
         self.scenario = scenario
         self.seed = seed
+        self.isOverlapped = isOverlapped
         self.checksDeeply = checksDeeply
         self.keepsTrace = keepsTrace
         trace.append("\(scenario.limits), \(scenario.requests.count) requests")
@@ -69,11 +91,13 @@ struct Simulation: ~Copyable {
     mutating func run() throws {
         // One at a time, each computed token by token, four times over.
         let stepLimit = 1000 + 4 * scenario.requests.count * scenario.limits.maxModelLength
-        while arrived < scenario.requests.count || scheduler.hasWork {
+        while arrived < scenario.requests.count || scheduler.hasWork || isStepOut {
             try arrive()
             try scheduler.expire(now: now).forEach { try observe($0) }
             if scheduler.hasWork {
                 try advance()
+            } else if let last = flight.take() {
+                try complete(last)
             } else if arrived < scenario.requests.count {
                 now = max(now, scenario.requests[arrived].arrival)
             }
@@ -84,6 +108,7 @@ struct Simulation: ~Copyable {
     }
 
     private var isHealed: Bool { step > scenario.faultySteps }
+    private var isStepOut: Bool { flight != nil }
 
     /// Hands the scheduler what has arrived by now; a refusal must be for a reason.
     private mutating func arrive() throws {
@@ -113,26 +138,58 @@ struct Simulation: ~Copyable {
         try abortSome()
     }
 
-    /// One step, with aborts before it, while it is in flight, and after it.
+    /// Plans a step and completes it, or the one before it, with aborts before, while it is in flight, and after.
     private mutating func advance() throws {
         let output = scheduler.schedule(now: now)
         step += 1
         if keepsTrace { trace.append(line(output)) }
         try check(output)
-        for sequence in output.sequences { tracks[sequence.id]?.isComputing = true }
+        for sequence in output.sequences { tracks[sequence.id]?.flights += 1 }
         try abortSome()
-        for block in output.blocks where scheduler.referenceCount(of: block) == 0 {
-            throw failure("\(block) is written by a step in flight and nobody holds it")
-        }
+        try checkBlocks(of: output)
         var broken: Set<RequestID> = []
         for sequence in output.sequences where sequence.samples && !isHealed && random.chance(scenario.nanRate) {
             broken.insert(sequence.id)
             tracks[sequence.id]?.isBroken = true
         }
-        let samples = model.execute(output, salts: salts, broken: broken)
+        var next = Flight(output: output, broken: broken)
+        guard isOverlapped else { return try complete(next) }
+        let isEager = random.chance(0.5)
+        if var previous = flight.take() {
+            if isEager { execute(&previous) }
+            if isEager { execute(&next) }
+            try complete(previous)
+        }
+        // Sometimes the device is done before there is anything to plan.
+        if random.chance(0.1) { return try complete(next) }
+        for sequence in next.output.sequences { rowsInFlight[sequence.slot] = sequence.id }
+        flight = .some(next)
+    }
+
+    private mutating func execute(_ flight: inout Flight) {
+        if flight.samples != nil { return }
+        flight.samples = model.execute(flight.output, salts: salts, broken: flight.broken)
+    }
+
+    /// A step in flight writes blocks that somebody holds.
+    private func checkBlocks(of output: borrowing SchedulerOutput) throws {
+        for block in output.blocks where scheduler.referenceCount(of: block) == 0 {
+            throw failure("\(block) is written by a step in flight and nobody holds it")
+        }
+    }
+
+    /// Executes the oldest step if that is still to be done, and hands its results to the scheduler.
+    private mutating func complete(_ flight: consuming Flight) throws {
+        try checkBlocks(of: flight.output)
+        execute(&flight)
+        rowsInFlight.removeAll(keepingCapacity: true)
+        let samples = flight.samples ?? []
         try checkInvariants()
-        for sequence in output.sequences { tracks[sequence.id]?.isComputing = false }
-        for event in scheduler.complete(output, samples: samples, now: now) { try observe(event) }
+        for sequence in flight.output.sequences {
+            tracks[sequence.id]?.flights -= 1
+            if isOverlapped, tracks[sequence.id]?.ending != nil { coverage.uselessShares += 1 }
+        }
+        for event in scheduler.complete(flight.output, samples: samples, now: now) { try observe(event) }
         try checkInvariants()
         try abortSome()
         for index in 0..<scenario.limits.blockCount {
@@ -145,12 +202,13 @@ struct Simulation: ~Copyable {
     private mutating func check(_ output: borrowing SchedulerOutput) throws {
         try checkInvariants()
         let limits = scenario.limits
-        if output.isEmpty { throw failure("work is left and the step is empty") }
+        if output.isEmpty, !isStepOut { throw failure("work is left and the step is empty") }
         if output.tokenCount > limits.tokenBudget { throw failure("\(output.tokenCount) tokens are over budget") }
         if output.sequences.count > limits.maxSequences { throw failure("\(output.sequences.count) sequences") }
         for id in output.preempted {
             guard let victim = tracks[id] else { throw failure("\(id) was preempted and is unknown") }
             coverage.preemptions += 1
+            if victim.flights > 0 { coverage.lateWithdrawals += 1 }
             tracks[id]?.wasPreempted = true
             tracks[id]?.slot = nil
             for sequence in output.sequences {
@@ -168,6 +226,9 @@ struct Simulation: ~Copyable {
             let isNewRow = slots.insert(sequence.slot).inserted
             if !isNewRow || !(0..<limits.maxSequences).contains(sequence.slot) {
                 throw failure("row \(sequence.slot) is given twice")
+            }
+            if let owner = rowsInFlight[sequence.slot], owner != sequence.id {
+                throw failure("\(sequence.id) has row \(sequence.slot) while a step in flight computes \(owner) there")
             }
             if let slot = track.slot, slot != sequence.slot { throw failure("\(sequence.id) changed its row") }
             if sequence.tokenRange.lowerBound != nextToken || sequence.tokenRange.isEmpty {
@@ -242,7 +303,7 @@ struct Simulation: ~Copyable {
             }
             if let track {
                 coverage.countAbort(
-                    hasEnded: track.ending != nil, isComputing: track.isComputing, hasRow: track.slot != nil,
+                    hasEnded: track.ending != nil, isComputing: track.flights > 0, hasRow: track.slot != nil,
                     wasPreempted: track.wasPreempted, hasTokens: track.tokens > 0)
             }
             if let event { try observe(event) }
@@ -269,7 +330,8 @@ struct Simulation: ~Copyable {
     }
 
     private func failure(_ message: String) -> SimulationFailure {
-        SimulationFailure(seed: seed, step: step, message: message, trace: keepsTrace ? trace : [])
+        SimulationFailure(
+            seed: seed, step: step, isOverlapped: isOverlapped, message: message, trace: keepsTrace ? trace : [])
     }
 
     private func line(_ output: borrowing SchedulerOutput) -> String {

@@ -29,9 +29,19 @@ package enum RealModel {
         _ options: BackendOptions = BackendOptions(),
         capacity: StepCapacity = StepCapacity(tokens: 512, sampledRows: 64)
     ) throws -> EngineParts {
-        let file = try GGUFFile(path: path())
-        let backend = try CPUBackend(
+        try parts(backend(options), capacity: capacity)
+    }
+
+    /// What `options` describe.
+    private static func backend(_ options: BackendOptions) throws -> any Backend {
+        let device = try CPUBackend(
             precision: options.precision, instructionSet: options.instructionSet, threads: options.threads)
+        return options.deferral.map { DeferredBackend(device, $0) } ?? device
+    }
+
+    /// The model on a backend.
+    package static func parts(_ backend: any Backend, capacity: StepCapacity) throws -> EngineParts {
+        let file = try GGUFFile(path: path())
         let model = try Registry.load(
             ModelConfig(file), weights: WeightReader(file), capacity: capacity, backend: backend)
         return EngineParts(backend: backend, model: model)
@@ -44,8 +54,10 @@ package enum RealModel {
         var configuration = EngineConfiguration(availableMemoryBytes: 4 << 30, cacheKey: (1, 2))
         configuration.maxModelLength = 2048
         configure(&configuration)
-        let capacity = StepCapacity(tokens: configuration.tokenBudget, sampledRows: configuration.maxSequences)
-        return try await Engine.start(configuration) { try parts(options, capacity: capacity) }
+        return try await Engine.start(configuration) { [configuration] in
+            let backend = try backend(options)
+            return try parts(backend, capacity: StepCapacity(configuration, backend: backend))
+        }
     }
 }
 
@@ -54,8 +66,14 @@ package struct BackendOptions: Sendable {
     package var precision = ComputePrecision.auto
     package var instructionSet: CPUInstructionSet?
     package var threads = 2
+    /// Set to compute as a device that works on its own would: later, in shapes filled up to multiples of 8.
+    package var deferral: Deferral?
 
-    package init(precision: ComputePrecision = .auto, instructionSet: CPUInstructionSet? = nil, threads: Int = 2) {
+    package init(
+        precision: ComputePrecision = .auto, instructionSet: CPUInstructionSet? = nil, threads: Int = 2,
+        deferral: Deferral? = nil
+    ) {
+        self.deferral = deferral
         self.precision = precision
         self.instructionSet = instructionSet
         self.threads = threads

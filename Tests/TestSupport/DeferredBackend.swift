@@ -1,0 +1,194 @@
+// The CPU as a device that works on its own: operations wait in a queue until somebody waits for their results.
+//
+// As late as possible is the worst case for whoever reuses memory, reads results or changes inputs too early. Steps are
+// filled up to multiples of 8, and a token that was sampled is looked up here when the next step is executed.
+
+import CPUBackend
+import Synchronization
+import Tensors
+
+/// How a `DeferredBackend` behaves, and what a test can learn of it from another thread.
+package final class Deferral: Sendable {
+    /// Calls of `collect` that succeed.
+    package let collectLimit: Int
+    /// The most steps that were begun and not collected.
+    package let mostInFlight = Atomic<Int>(0)
+
+    package init(collectLimit: Int = .max) { self.collectLimit = collectLimit }
+}
+
+/// A `CPUBackend` behind a queue. Lives on the engine's thread.
+package final class DeferredBackend: Backend {
+    private let device: CPUBackend
+    private let deferral: Deferral
+    private var queue: [() -> Void] = []
+    /// How many operations of the queue each `sample` that was not collected waits for, oldest first.
+    private var sampleEnds: [Int] = []
+    /// What executed `sample`s chose, oldest first.
+    private var results: [SamplingResults] = []
+    /// [rows] What the latest of them chose.
+    private var chosen: [Int32] = []
+    /// The last values of each i32 tensor, by address.
+    private var integers: [UInt: [Int32]] = [:]
+    private var failure: BackendError?
+    private var collectCount = 0
+
+    package init(_ device: CPUBackend, _ deferral: Deferral) {
+        self.device = device
+        self.deferral = deferral
+    }
+
+    package var summary: String { device.summary + ", deferred" }
+    package var isAsynchronous: Bool { true }
+    package var padsSteps: Bool { true }
+    package var linearInputType: DType { device.linearInputType }
+
+    package func padded(_ shape: StepShape) -> StepShape {
+        func up(_ count: Int) -> Int { (count + 7) / 8 * 8 }
+        return StepShape(
+            tokenCount: up(shape.tokenCount), sequenceCount: up(shape.sequenceCount),
+            sampledRowCount: up(shape.sampledRowCount), isDecodeOnly: shape.isDecodeOnly)
+    }
+
+    package func perform(_ shape: StepShape, _ body: () -> Void) {
+        precondition(shape == padded(shape), "a step of \(shape) was not filled up")
+        body()
+    }
+
+    // MARK: The queue
+
+    /// Executes the first `count` operations.
+    private func execute(_ count: Int) {
+        for operation in queue.prefix(count) { operation() }
+        queue.removeFirst(count)
+        for index in sampleEnds.indices { sampleEnds[index] -= count }
+    }
+
+    package func synchronize() throws(BackendError) {
+        execute(queue.count)
+        if let failure { throw failure }
+        try device.synchronize()
+    }
+
+    package func sample(_ logits: Tensor, _ rows: [SamplingRow]) {
+        queue.append { [unowned self] in
+            var chosen = SamplingResults(rowCapacity: rows.count)
+            device.sample(logits, rows)
+            do throws(BackendError) { try device.collect(into: &chosen) } catch { failure = error }
+            self.chosen = chosen.tokens
+            results.append(chosen)
+        }
+        sampleEnds.append(queue.count)
+        precondition(sampleEnds.count <= 2, "\(sampleEnds.count) steps are in flight")
+        deferral.mostInFlight.max(sampleEnds.count, ordering: .relaxed)
+    }
+
+    package func collect(into results: inout SamplingResults) throws(BackendError) {
+        collectCount += 1
+        if collectCount > deferral.collectLimit {
+            failure = .deviceFailure(operation: "collect", reason: "a test asked for it")
+        }
+        // After a `synchronize` there is nothing left to wait for.
+        execute(max(0, sampleEnds.removeFirst()))
+        if let failure { throw failure }
+        let chosen = self.results.removeFirst()
+        results.tokens.replaceSubrange(chosen.tokens.indices, with: chosen.tokens)
+        results.logprobs.replaceSubrange(chosen.logprobs.indices, with: chosen.logprobs)
+        results.isFinite.replaceSubrange(chosen.isFinite.indices, with: chosen.isFinite)
+        results.alternativeTokens.replaceSubrange(chosen.alternativeTokens.indices, with: chosen.alternativeTokens)
+        results.alternativeLogprobs.replaceSubrange(
+            chosen.alternativeLogprobs.indices, with: chosen.alternativeLogprobs)
+    }
+
+    // MARK: Memory and weights
+
+    package func allocate(_ shape: Shape, _ dtype: DType, purpose: String) throws(BackendError) -> Tensor {
+        try device.allocate(shape, dtype, purpose: purpose)
+    }
+
+    package func allocateKVLayer(
+        blockCount: Int, kvHeads: Int, blockSize: Int, headDim: Int
+    ) throws(BackendError) -> KVLayer {
+        try device.allocateKVLayer(blockCount: blockCount, kvHeads: kvHeads, blockSize: blockSize, headDim: headDim)
+    }
+
+    package func kvBytesPerToken(kvHeads: Int, headDim: Int) -> Int {
+        device.kvBytesPerToken(kvHeads: kvHeads, headDim: headDim)
+    }
+
+    package func upload(_ values: [Int32], count: Int, to tensor: Tensor) {
+        queue.append { [unowned self] in
+            device.upload(values, count: count, to: tensor)
+            integers[tensor.address] = Array(values.prefix(count))
+        }
+    }
+
+    package func upload(_ values: [Float], to tensor: Tensor) {
+        queue.append { [unowned self] in device.upload(values, to: tensor) }
+    }
+
+    package func download(_ tensor: Tensor) -> [Float] {
+        execute(queue.count)
+        return device.download(tensor)
+    }
+
+    package func prepare(_ parts: [StoredTensor]) throws(BackendError) -> PreparedWeight {
+        try device.prepare(parts)
+    }
+
+    // MARK: Operations
+
+    package func embed(_ tokens: Tensor, _ table: PreparedWeight, into output: Tensor) {
+        queue.append { [unowned self] in
+            let ids = (integers[tokens.address] ?? []).map { $0 < 0 ? chosen[Int(-1 - $0)] : $0 }
+            device.upload(ids, count: ids.count, to: tokens)
+            device.embed(tokens, table, into: output)
+        }
+    }
+
+    package func rmsNorm(_ x: Tensor, weight: Tensor, epsilon: Float, into output: Tensor) {
+        queue.append { [unowned self] in device.rmsNorm(x, weight: weight, epsilon: epsilon, into: output) }
+    }
+
+    package func linear(_ x: Tensor, _ weight: PreparedWeight, into output: Tensor, mode: LinearMode) {
+        queue.append { [unowned self] in device.linear(x, weight, into: output, mode: mode) }
+    }
+
+    package func rotate(
+        _ x: Tensor, heads: Int, headDim: Int, positions: Tensor, frequencies: Tensor, layout: RotaryLayout
+    ) {
+        queue.append { [unowned self] in
+            device.rotate(
+                x, heads: heads, headDim: headDim, positions: positions, frequencies: frequencies, layout: layout)
+        }
+    }
+
+    package func storeKV(
+        _ qkv: Tensor, keyOffset: Int, valueOffset: Int, kvHeads: Int, headDim: Int, slots: Tensor, cache: KVLayer
+    ) {
+        queue.append { [unowned self] in
+            device.storeKV(
+                qkv, keyOffset: keyOffset, valueOffset: valueOffset, kvHeads: kvHeads, headDim: headDim, slots: slots,
+                cache: cache)
+        }
+    }
+
+    package func attend(
+        _ q: Tensor, heads: Int, kvHeads: Int, headDim: Int, scale: Float, cache: KVLayer, batch: AttentionBatch,
+        into output: Tensor
+    ) {
+        queue.append { [unowned self] in
+            device.attend(
+                q, heads: heads, kvHeads: kvHeads, headDim: headDim, scale: scale, cache: cache, batch: batch,
+                into: output)
+        }
+    }
+
+    package func gate(_ x: Tensor, into output: Tensor) {
+        queue.append { [unowned self] in device.gate(x, into: output) }
+    }
+
+    package func gatherRows(_ x: Tensor, rows: Tensor, into output: Tensor) {
+        queue.append { [unowned self] in device.gatherRows(x, rows: rows, into: output) }
+    }
+}
