@@ -108,7 +108,7 @@ APUS_DEVICE uint64_t floor_of_weight(float highest, float temperature, float min
 APUS_DEVICE uint64_t mass_of_best(
     const token_row &row, selection_workspace &w, const kept_tokens &kept, const softmax_weights &weights) {
     uint64_t mass = 0;
-    for_each_candidate(
+    for_each_candidate<4>(
         row, w, kept.listed, kept.floor, [&](uint64_t rank) { mass += mass_of(weights, rank); });
     return block_sum(mass, w);
 }
@@ -152,7 +152,6 @@ APUS_DEVICE kept_tokens filter(
 
 /// Lets tokens race: the least variate / weight wins, the lowest id among equals.
 struct token_race {
-    softmax_weights weights;
     uint64_t seed;
     uint64_t position;
     float least;
@@ -180,14 +179,14 @@ APUS_DEVICE uint32_t word_at(uint4 words, int i) {
 APUS_DEVICE int draw(
     const token_row &row, selection_workspace &w, const kept_tokens &kept, const softmax_weights &weights,
     const cuda_sampling_row *p) {
-    token_race race = {weights, p->seed, p->position, __int_as_float(0x7F800000), ~static_cast<uint64_t>(0)};
+    token_race race = {p->seed, p->position, __int_as_float(0x7F800000), ~static_cast<uint64_t>(0)};
     if (kept.listed >= 0) {
-        for_each_candidate(row, w, kept.listed, kept.floor, [&](uint64_t rank) {
+        for_each_candidate<1>(row, w, kept.listed, kept.floor, [&](uint64_t rank) {
             const int token = token_of(rank);
             race.enter(token, weight_of(weights, logit_of(rank)), word_at(race.words(token), token % 4));
         });
     } else {
-        for_each_four(row, [&](int first, const float (&logits)[4]) {
+        for_each_four<2>(row, [&](int first, const float (&logits)[4]) {
             float four[4], heaviest = 0;
             bool is_entered[4];
 #pragma unroll

@@ -81,41 +81,58 @@ APUS_DEVICE float adjusted(const token_row &row, int token, float logit) {
     return is_masked && logit == logit ? -__int_as_float(0x7F800000) : logit;
 }
 
-/// Calls visit(first, logits) for this thread's groups of four adjacent tokens; −∞ stands past the row's end. `unrolled`
-/// loads are on their way at once.
-template <int unrolled = 1, class Visit> APUS_DEVICE void for_each_four(const token_row &row, Visit visit) {
-    const float none = -__int_as_float(0x7F800000);
-#pragma unroll(unrolled)
-    for (int first = 4 * threadIdx.x; first < row.vocab; first += 4 * blockDim.x) {
-        float logits[4];
+/// The logits of four adjacent tokens; −∞ stands past the row's end.
+APUS_DEVICE void load_logits(const token_row &row, int first, bool is_aligned, float (&logits)[4]) {
+    if (is_aligned) {
+        const uint4 bits = first < row.vocab ? load_16(row.logits + first) : make_uint4(0, 0, 0, 0);
+        logits[0] = __uint_as_float(bits.x);
+        logits[1] = __uint_as_float(bits.y);
+        logits[2] = __uint_as_float(bits.z);
+        logits[3] = __uint_as_float(bits.w);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++) logits[i] = first + i < row.vocab ? row.logits[first + i] : -__int_as_float(0x7F800000);
+}
+
+/// Calls visit(first, logits) for this thread's groups of four adjacent tokens. The loads of `depth` groups are on their
+/// way at once: a single block has to hide what memory takes.
+template <int depth, class Visit> APUS_DEVICE void for_each_four(const token_row &row, Visit visit) {
+    const int stride = 4 * blockDim.x;
+    for (int start = 4 * threadIdx.x; start < row.vocab; start += depth * stride) {
+        float logits[depth][4];
         if (row.is_aligned) {
-            const uint4 bits = load_16(row.logits + first);
-            logits[0] = __uint_as_float(bits.x);
-            logits[1] = __uint_as_float(bits.y);
-            logits[2] = __uint_as_float(bits.z);
-            logits[3] = __uint_as_float(bits.w);
+#pragma unroll
+            for (int i = 0; i < depth; i++) load_logits(row, start + i * stride, true, logits[i]);
         } else {
 #pragma unroll
-            for (int i = 0; i < 4; i++) logits[i] = first + i < row.vocab ? row.logits[first + i] : none;
+            for (int i = 0; i < depth; i++) load_logits(row, start + i * stride, false, logits[i]);
         }
-        if (row.counts != nullptr || row.mask != nullptr) {
 #pragma unroll
-            for (int i = 0; i < 4; i++) if (first + i < row.vocab) logits[i] = adjusted(row, first + i, logits[i]);
+        for (int i = 0; i < depth; i++) {
+            const int first = start + i * stride;
+            if (first >= row.vocab) return;
+            if (row.counts != nullptr || row.mask != nullptr) {
+#pragma unroll
+                for (int j = 0; j < 4; j++) {
+                    if (first + j < row.vocab) logits[i][j] = adjusted(row, first + j, logits[i][j]);
+                }
+            }
+            visit(first, logits[i]);
         }
-        visit(first, logits);
     }
 }
 
 /// Calls visit(rank) for this thread's share of the candidates of at least `floor`: of the `listed` ones, or of the row's
 /// when `listed` is negative.
-template <class Visit>
+template <int depth, class Visit>
 APUS_DEVICE void for_each_candidate(
     const token_row &row, const selection_workspace &w, int listed, uint64_t floor, Visit visit) {
     if (listed >= 0) {
         for (int i = threadIdx.x; i < listed; i += blockDim.x) if (w.list[i] >= floor) visit(w.list[i]);
         return;
     }
-    for_each_four(row, [&](int first, const float (&logits)[4]) {
+    for_each_four<depth>(row, [&](int first, const float (&logits)[4]) {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const uint64_t rank = rank_of(logits[i], first + i);
@@ -157,7 +174,7 @@ APUS_DEVICE int list_candidates(const token_row &row, selection_workspace &w, ui
     block_sync();
     if (threadIdx.x == 0) w.listed = 0;
     block_sync();
-    for_each_candidate(row, w, -1, floor, [&](uint64_t rank) {
+    for_each_candidate<4>(row, w, -1, floor, [&](uint64_t rank) {
         const uint32_t place = atomicAdd(&w.listed, 1u);
         if (place < LIST_CAPACITY) w.list[place] = rank;
     });
@@ -236,7 +253,7 @@ APUS_DEVICE uint64_t floor_of_best(
         }
         if (threadIdx.x == 0) w.bin = -1;
         block_sync();
-        for_each_candidate(row, w, listed, floor, [&](uint64_t rank) {
+        for_each_candidate<1>(row, w, listed, floor, [&](uint64_t rank) {
             if (rank > best) return;
             const int bin = static_cast<int>((rank - floor) >> shift);
             atomicAdd(&w.counts[bin], 1u);

@@ -351,6 +351,7 @@ typedef struct {
     cuda_address results;  // [rows] cuda_sampling_result
     cuda_address samples;  // [rows] i32: the tokens again, for the next step's embedding
     int32_t row_count;
+    /// Up to 2¹⁹.
     int32_t vocab;
 } cuda_sample_arguments;
 cuda_launch cuda_sample_launch(const cuda_sample_arguments *arguments);
