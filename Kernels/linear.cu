@@ -18,38 +18,59 @@ namespace linear {
 
 // MARK: Filling a stage
 
-/// Copies one unit of a tile, weights then scales; zeros beyond the matrix.
-template <int format>
-APUS_DEVICE void copy_weights(uint8_t *slot, const cuda_matrix &matrix, int tile, int unit, int units, int lane) {
-    const bool is_inside = tile * CUDA_TILE_ROWS < matrix.rows;
-    const int64_t index = is_inside ? static_cast<int64_t>(tile) * units + unit : 0;
-    const uint8_t *weights = at<const uint8_t>(matrix.data, index * unit_bytes(format) + 16 * lane);
-#pragma unroll
-    for (int i = 0; i < unit_bytes(format) / 512; i++) {
-        copy_async_16(slot + 512 * i + 16 * lane, weights + 512 * i, is_inside);
+/// Where a lane's share of a tile's units comes from; zeros beyond the matrix.
+template <int format> struct weight_stream {
+    const uint8_t *weights, *scales;
+    bool is_inside, has_scales;
+
+    __device__ weight_stream(const cuda_matrix &matrix, int tile, int units, int lane) {
+        is_inside = tile * CUDA_TILE_ROWS < matrix.rows;
+        has_scales = lane < unit_scale_bytes(format) / 16;
+        const int64_t first = static_cast<int64_t>(tile) * units;
+        weights = at<const uint8_t>(matrix.data, first * unit_bytes(format) + 16 * lane);
+        scales = at<const uint8_t>(matrix.scales, first * unit_scale_bytes(format) + 16 * lane);
     }
-    if constexpr (is_quantized(format)) {
-        if (lane < unit_scale_bytes(format) / 16) {
-            const uint8_t *scales = at<const uint8_t>(matrix.scales, index * unit_scale_bytes(format) + 16 * lane);
-            copy_async_16(slot + unit_bytes(format) + 16 * lane, scales, is_inside);
+
+    /// `slot` is the lane's place: 16 bytes for each lane.
+    __device__ void copy(uint8_t *slot, int unit) const {
+        const uint8_t *source = weights + static_cast<int64_t>(unit) * unit_bytes(format);
+#pragma unroll
+        for (int i = 0; i < unit_bytes(format); i += 512) copy_async_16(slot + i, source + i, is_inside);
+        if (is_quantized(format) && has_scales) {
+            const uint8_t *scale = scales + static_cast<int64_t>(unit) * unit_scale_bytes(format);
+            copy_async_16(slot + unit_bytes(format), scale, is_inside);
         }
     }
-}
+};
 
-/// Copies the activations of a unit, [token / 8][half unit][lane] 16 bytes; zeros beyond the tokens and the columns.
-/// `members` warps share the work.
-template <int tokens, int members>
-APUS_DEVICE void copy_activations(
-    uint8_t *slot, const cuda_linear_arguments &a, int first_token, int unit, int member, int lane) {
-#pragma unroll
-    for (int i = 0; i < tokens / 4; i += members) {
-        const int piece = i + member, token = first_token + piece / 2 * 8 + lane / 4;
-        const int column = CUDA_UNIT_COLUMNS * unit + piece % 2 * 32 + lane % 4 * 8;
-        const bool is_inside = token < a.token_count && column < a.matrix.columns;
-        const int64_t offset = is_inside ? static_cast<int64_t>(token) * a.x_stride + column : 0;
-        copy_async_16(slot + 512 * piece + 16 * lane, at<const uint16_t>(a.x, offset), is_inside);
+/// Where a lane's share of the activations comes from: [token / 8][half unit][lane] 16 bytes of each unit, of which
+/// `members` warps copy every `members`-th piece of 512. Zeros beyond the tokens and the columns.
+template <int tokens, int members> struct activation_stream {
+    const uint16_t *first;
+    int64_t token_step;
+    int column, columns, tokens_left;
+
+    __device__ activation_stream(const cuda_linear_arguments &a, int block_token, int member, int lane) {
+        const int token = block_token + member / 2 * 8 + lane / 4;
+        column = member % 2 * 32 + lane % 4 * 8;
+        first = at<const uint16_t>(a.x, static_cast<int64_t>(token) * a.x_stride + column);
+        token_step = static_cast<int64_t>(a.x_stride) * (members == 1 ? 8 : 4 * members);
+        columns = a.matrix.columns;
+        tokens_left = a.token_count - token;
     }
-}
+
+    __device__ void copy(uint8_t *slot, int unit) const {
+        const int place = CUDA_UNIT_COLUMNS * unit;
+#pragma unroll
+        for (int i = 0; i < tokens / 4 / members; i++) {
+            // A warp alone takes both halves of the unit in turn; of several, each keeps to its half.
+            const int half = members == 1 ? i % 2 * 32 : 0, step = members == 1 ? i / 2 : i;
+            const bool is_inside =
+                step * (members == 1 ? 8 : 4 * members) < tokens_left && place + column + half < columns;
+            copy_async_16(slot + 512 * members * i, first + step * token_step + place + half, is_inside);
+        }
+    }
+};
 
 // MARK: Using a stage
 
@@ -74,26 +95,63 @@ template <int format> APUS_DEVICE row_pair_scales read_scales(const uint8_t *sca
     return result;
 }
 
-/// A lane's products of 32 columns of one tile of rows with one of tokens, added to `sums` as the format demands.
-template <int format>
+/// Adds the products of a block of 32 columns, formats of one part: two steps for each pair of tiles.
+template <int format, int row_tiles, int token_tiles>
 APUS_DEVICE void multiply_block(
-    const uint32_t (&weights)[2][weight_parts(format)][4], const row_pair_scales &scales, uint4 x,
-    const float (&x_sums)[4], float (&sums)[4]) {
-    const uint32_t steps[2][2] = {{x.x, x.y}, {x.z, x.w}};
-    if constexpr (is_quantized(format)) {
-        float block_sums[4] = {0, 0, 0, 0};
-        mma_bf16(block_sums, weights[0][0], steps[0]);
-        mma_bf16(block_sums, weights[1][0], steps[1]);
+    const uint8_t *tiles, const uint8_t *activations, int block, int lane, float (&sums)[row_tiles][token_tiles][4]) {
+    constexpr int tile_bytes = unit_bytes(format) + unit_scale_bytes(format);
+    uint32_t weights[row_tiles][2][4];
+    row_pair_scales scales[row_tiles];
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            sums[i] = fmaf(scales.scale[i / 2], block_sums[i], sums[i]);
-            if (format == CUDA_WEIGHT_Q4_1) sums[i] = fmaf(scales.minimum[i / 2], x_sums[i], sums[i]);
+    for (int r = 0; r < row_tiles; r++) {
+        decode_block<format>(tiles + r * tile_bytes, block, lane, weights[r]);
+        scales[r] = read_scales<format>(tiles + r * tile_bytes + unit_bytes(format), block, lane);
+    }
+#pragma unroll
+    for (int j = 0; j < token_tiles; j++) {
+        const uint4 x = load_16(activations + (2 * j + block) * 512 + 16 * lane);
+        const uint32_t x_steps[2][2] = {{x.x, x.y}, {x.z, x.w}};
+        float x_sums[4] = {0, 0, 0, 0};
+        if constexpr (format == CUDA_WEIGHT_Q4_1) {
+            const uint32_t ones[4] = {0x3F803F80, 0x3F803F80, 0x3F803F80, 0x3F803F80};
+            mma_bf16(x_sums, ones, x_steps[0]);
+            mma_bf16(x_sums, ones, x_steps[1]);
         }
-    } else {
 #pragma unroll
-        for (int s = 0; s < 2; s++) {
+        for (int r = 0; r < row_tiles; r++) {
+            if constexpr (!is_quantized(format)) {
+                mma_bf16(sums[r][j], weights[r][0], x_steps[0]);
+                mma_bf16(sums[r][j], weights[r][1], x_steps[1]);
+                continue;
+            }
+            float block_sums[4] = {0, 0, 0, 0};
+            mma_bf16(block_sums, weights[r][0], x_steps[0]);
+            mma_bf16(block_sums, weights[r][1], x_steps[1]);
 #pragma unroll
-            for (int part = 0; part < weight_parts(format); part++) mma_bf16(sums, weights[s][part], steps[s]);
+            for (int i = 0; i < 4; i++) {
+                float &sum = sums[r][j][i];
+                sum = fmaf(scales[r].scale[i / 2], block_sums[i], sum);
+                if (format == CUDA_WEIGHT_Q4_1) sum = fmaf(scales[r].minimum[i / 2], x_sums[i], sum);
+            }
+        }
+    }
+}
+
+/// Adds the products of a step, formats of several parts: a product for each part.
+template <int format, int row_tiles, int token_tiles>
+APUS_DEVICE void multiply_step(
+    const uint8_t *tiles, const uint8_t *activations, int step, int lane, float (&sums)[row_tiles][token_tiles][4]) {
+    uint32_t weights[row_tiles][weight_parts(format)][4];
+#pragma unroll
+    for (int r = 0; r < row_tiles; r++) decode_parts<format>(tiles + r * unit_bytes(format), step, lane, weights[r]);
+#pragma unroll
+    for (int j = 0; j < token_tiles; j++) {
+        const uint2 words = load_8(activations + (2 * j + step / 2) * 512 + 16 * lane + 8 * (step % 2));
+        const uint32_t x[2] = {words.x, words.y};
+#pragma unroll
+        for (int r = 0; r < row_tiles; r++) {
+#pragma unroll
+            for (int part = 0; part < weight_parts(format); part++) mma_bf16(sums[r][j], weights[r][part], x);
         }
     }
 }
@@ -103,28 +161,17 @@ APUS_DEVICE void multiply_block(
 template <int format, int row_tiles, int token_tiles>
 APUS_DEVICE void multiply_unit(
     const uint8_t *tiles, const uint8_t *activations, int lane, float (&sums)[row_tiles][token_tiles][4]) {
-    constexpr int tile_bytes = unit_bytes(format) + unit_scale_bytes(format);
-#pragma unroll
-    for (int block = 0; block < 2; block++) {
-        uint32_t weights[row_tiles][2][weight_parts(format)][4];
-        row_pair_scales scales[row_tiles];
-#pragma unroll
-        for (int r = 0; r < row_tiles; r++) {
-            const uint8_t *tile = tiles + r * tile_bytes;
-            decode_block<format>(tile, block, lane, weights[r]);
-            scales[r] = read_scales<format>(tile + unit_bytes(format), block, lane);
+    // Unrolled, the loads of the next block start early, if there are registers for them beside the sums.
+    constexpr bool has_room = token_tiles < 4;
+    if constexpr (weight_parts(format) == 1) {
+#pragma unroll(has_room ? 2 : 1)
+        for (int block = 0; block < 2; block++) {
+            multiply_block<format, row_tiles, token_tiles>(tiles, activations, block, lane, sums);
         }
-#pragma unroll
-        for (int j = 0; j < token_tiles; j++) {
-            const uint4 x = load_16(activations + (2 * j + block) * 512 + 16 * lane);
-            float x_sums[4] = {0, 0, 0, 0};
-            if constexpr (format == CUDA_WEIGHT_Q4_1) {
-                const uint32_t ones[4] = {0x3F803F80, 0x3F803F80, 0x3F803F80, 0x3F803F80};
-                mma_bf16(x_sums, ones, {x.x, x.y});
-                mma_bf16(x_sums, ones, {x.z, x.w});
-            }
-#pragma unroll
-            for (int r = 0; r < row_tiles; r++) multiply_block<format>(weights[r], scales[r], x, x_sums, sums[r][j]);
+    } else {
+#pragma unroll(has_room ? 4 : 1)
+        for (int step = 0; step < 4; step++) {
+            multiply_step<format, row_tiles, token_tiles>(tiles, activations, step, lane, sums);
         }
     }
 }
@@ -164,21 +211,52 @@ APUS_DEVICE void write(
 
 // MARK: Up to 64 tokens
 
-/// A warp's walk over its units: round after round, a slice each. All warps take as many steps, some of them empty.
+/// The first unit of a slice.
+APUS_DEVICE int slice_start(int units, int slice) { return units * slice / CUDA_K_SLICES; }
+
+/// A warp's walk over its units: round after round, a slice each. All warps take `steps` a round, some of them empty.
 struct slice_walk {
     int units, steps, slices_at_once;
-    int slice, step;
+    int slice, left, unit, end;
 
-    __device__ int unit() const { return units * slice / CUDA_K_SLICES + step; }
-    __device__ bool is_inside() const {
-        return slice < CUDA_K_SLICES && unit() < units * (slice + 1) / CUDA_K_SLICES;
+    __device__ void enter(int next) {
+        slice = next;
+        left = steps;
+        unit = slice_start(units, slice);
+        end = slice < CUDA_K_SLICES ? slice_start(units, slice + 1) : 0;
     }
     __device__ void advance() {
-        if (++step < steps) return;
-        step = 0;
-        slice += slices_at_once;
+        unit++;
+        if (--left == 0) enter(slice + slices_at_once);
     }
 };
+
+/// Hands the sums of a round's slices to the warps of its first, which add them to their totals in order.
+template <int row_tiles, int token_tiles>
+APUS_DEVICE void add_slices(
+    float4 *partial, int slices, int part, int member, int lane, const float (&sums)[token_tiles][4],
+    float (&total)[token_tiles][4]) {
+    constexpr int size = row_tiles * token_tiles * 32;
+    const int mine = member * token_tiles * 32 + lane;
+    if (part > 0) {
+#pragma unroll
+        for (int j = 0; j < token_tiles; j++) {
+            partial[(part - 1) * size + mine + 32 * j] = make_float4(sums[j][0], sums[j][1], sums[j][2], sums[j][3]);
+        }
+    }
+    block_sync();
+    if (part > 0) return;
+    add(total, sums);
+#pragma unroll 1
+    for (int other = 0; other < slices - 1; other++) {
+#pragma unroll
+        for (int j = 0; j < token_tiles; j++) {
+            const float4 s = partial[other * size + mine + 32 * j];
+            total[j][0] = total[j][0] + s.x, total[j][1] = total[j][1] + s.y;
+            total[j][2] = total[j][2] + s.z, total[j][3] = total[j][3] + s.w;
+        }
+    }
+}
 
 template <int format, int tokens> APUS_DEVICE void skinny(const cuda_linear_arguments &a) {
     constexpr int row_tiles = linear_row_tiles(tokens), slices_at_once = linear_slices_at_once(tokens);
@@ -194,64 +272,45 @@ template <int format, int tokens> APUS_DEVICE void skinny(const cuda_linear_argu
     uint8_t *const my_weights = shared + warp * tile_bytes;
     uint8_t *const my_activations = shared + LINEAR_WARPS * tile_bytes + part * x_bytes;
 
-    slice_walk ahead = {units, steps, slices_at_once, part, 0};
-    int fill = 0;
-    const auto fill_next = [&] {
-        if (ahead.is_inside()) {
-            copy_weights<format>(my_weights + fill, a.matrix, tile, ahead.unit(), units, lane);
-            copy_activations<tokens, row_tiles>(my_activations + fill, a, 0, ahead.unit(), member, lane);
+    const weight_stream<format> weights(a.matrix, tile, units, lane);
+    const activation_stream<tokens, row_tiles> activations(a, 0, member, lane);
+    slice_walk ahead = {units, steps, slices_at_once, 0, 0, 0, 0};
+    ahead.enter(part);
+    const auto fill = [&](int stage) {
+        if (ahead.unit < ahead.end) {
+            weights.copy(my_weights + stage + 16 * lane, ahead.unit);
+            activations.copy(my_activations + stage + 512 * member + 16 * lane, ahead.unit);
         }
         copy_async_commit();
         ahead.advance();
-        fill = fill + stage_bytes == stages * stage_bytes ? 0 : fill + stage_bytes;
     };
 #pragma unroll 1
-    for (int i = 0; i < stages - 1; i++) fill_next();
+    for (int i = 0; i < stages - 1; i++) fill(i * stage_bytes);
 
     float total[token_tiles][4], sums[1][token_tiles][4];
     clear(total);
-    slice_walk walk = {units, steps, slices_at_once, part, 0};
-    int use = 0;
+    int stage = 0, previous = (stages - 1) * stage_bytes;
 #pragma unroll 1
     for (int round = 0; round < row_tiles; round++) {
+        const int slice = round * slices_at_once + part;
+        const int count = slice_start(units, slice + 1) - slice_start(units, slice);
         clear(sums[0]);
 #pragma unroll 1
         for (int step = 0; step < steps; step++) {
             copy_async_wait<stages - 2>();
-            // Of this step's stage all has arrived, and what `fill_next` overwrites has been read.
+            // Now this step's stage has arrived, and everyone has read the previous one, which is filled anew.
             if constexpr (row_tiles == 1) warp_sync();
             else block_sync();
-            fill_next();
-            if (walk.is_inside()) {
-                multiply_unit<format, 1, token_tiles>(my_weights + use, my_activations + use, lane, sums);
+            fill(previous);
+            if (step < count) {
+                multiply_unit<format, 1, token_tiles>(my_weights + stage, my_activations + stage, lane, sums);
             }
-            walk.advance();
-            use = use + stage_bytes == stages * stage_bytes ? 0 : use + stage_bytes;
+            previous = stage;
+            stage = stage + stage_bytes == stages * stage_bytes ? 0 : stage + stage_bytes;
         }
-        // The warps of the round's first slice add all of them up. The next round's barriers come before its sums.
+        // The next round's barriers come before its own partial sums.
         float4 *const partial = reinterpret_cast<float4 *>(shared + stages * stage_bytes);
-        constexpr int partials = row_tiles * token_tiles * 32;
-        const int mine = member * token_tiles * 32 + lane;
-        if (part > 0) {
-#pragma unroll
-            for (int j = 0; j < token_tiles; j++) {
-                const float(&s)[4] = sums[0][j];
-                partial[(part - 1) * partials + mine + 32 * j] = make_float4(s[0], s[1], s[2], s[3]);
-            }
-        }
-        block_sync();
-        if (part == 0) {
-            add(total, sums[0]);
-#pragma unroll 1
-            for (int other = 0; other < slices_at_once - 1; other++) {
-#pragma unroll
-                for (int j = 0; j < token_tiles; j++) {
-                    const float4 s = partial[other * partials + mine + 32 * j];
-                    total[j][0] = total[j][0] + s.x, total[j][1] = total[j][1] + s.y;
-                    total[j][2] = total[j][2] + s.z, total[j][3] = total[j][3] + s.w;
-                }
-            }
-        }
+        add_slices<row_tiles, token_tiles>(partial, slices_at_once, part, member, lane, sums[0], total);
     }
     if (part == 0) write(a, tile, 0, lane, total);
 }
@@ -272,35 +331,36 @@ template <int format> APUS_DEVICE void large(const cuda_linear_arguments &a) {
     const uint8_t *const my_weights = shared + warp / 2 * row_tiles * tile_bytes;
     const uint8_t *const my_activations = shared + LINEAR_LARGE_TILES * tile_bytes + warp % 2 * token_tiles * 1024;
 
-    int ahead = 0, fill = 0;
-    const auto fill_next = [&] {
-        if (ahead < units) {
-            copy_weights<format>(shared + fill + warp * tile_bytes, a.matrix, first_tile + warp, ahead, units, lane);
-            copy_activations<LINEAR_LARGE_TOKENS, LINEAR_WARPS>(
-                shared + fill + LINEAR_LARGE_TILES * tile_bytes, a, block_token, ahead, warp, lane);
+    const weight_stream<format> weights(a.matrix, first_tile + warp, units, lane);
+    const activation_stream<LINEAR_LARGE_TOKENS, LINEAR_WARPS> activations(a, block_token, warp, lane);
+    uint8_t *const weight_slot = shared + warp * tile_bytes + 16 * lane;
+    uint8_t *const activation_slot = shared + LINEAR_LARGE_TILES * tile_bytes + 512 * warp + 16 * lane;
+    const auto fill = [&](int stage, int unit) {
+        if (unit < units) {
+            weights.copy(weight_slot + stage, unit);
+            activations.copy(activation_slot + stage, unit);
         }
         copy_async_commit();
-        ahead++;
-        fill = fill + stage_bytes == stages * stage_bytes ? 0 : fill + stage_bytes;
     };
 #pragma unroll 1
-    for (int i = 0; i < stages - 1; i++) fill_next();
+    for (int i = 0; i < stages - 1; i++) fill(i * stage_bytes, i);
 
     float total[row_tiles][token_tiles][4], sums[row_tiles][token_tiles][4];
 #pragma unroll
     for (int r = 0; r < row_tiles; r++) clear(total[r]);
-    int unit = 0, use = 0;
+    int unit = 0, stage = 0, previous = (stages - 1) * stage_bytes;
 #pragma unroll 1
     for (int slice = 1; slice <= CUDA_K_SLICES; slice++) {
 #pragma unroll
         for (int r = 0; r < row_tiles; r++) clear(sums[r]);
 #pragma unroll 1
-        for (; unit < units * slice / CUDA_K_SLICES; unit++) {
+        for (; unit < slice_start(units, slice); unit++) {
             copy_async_wait<stages - 2>();
             block_sync();
-            fill_next();
-            multiply_unit<format, row_tiles, token_tiles>(my_weights + use, my_activations + use, lane, sums);
-            use = use + stage_bytes == stages * stage_bytes ? 0 : use + stage_bytes;
+            fill(previous, unit + stages - 1);
+            multiply_unit<format, row_tiles, token_tiles>(my_weights + stage, my_activations + stage, lane, sums);
+            previous = stage;
+            stage = stage + stage_bytes == stages * stage_bytes ? 0 : stage + stage_bytes;
         }
 #pragma unroll
         for (int r = 0; r < row_tiles; r++) add(total[r], sums[r]);
@@ -312,7 +372,11 @@ template <int format> APUS_DEVICE void large(const cuda_linear_arguments &a) {
 }  // namespace linear
 
 #define LINEAR_SKINNY(name, format, tokens) \
-    APUS_KERNEL(linear_##name##_##tokens, cuda_linear_arguments, LINEAR_THREADS, 2) { linear::skinny<format, tokens>(a); }
+    APUS_KERNEL( \
+        linear_##name##_##tokens, cuda_linear_arguments, LINEAR_THREADS, \
+        linear_blocks(format, tokens)) { \
+        linear::skinny<format, tokens>(a); \
+    }
 #define LINEAR_KERNELS(name, format) \
     LINEAR_SKINNY(name, format, 8) \
     LINEAR_SKINNY(name, format, 16) \

@@ -33,8 +33,6 @@ APUS_LAYOUT int unit_scale_bytes(int format) {
 enum {
     LINEAR_THREADS = 256,
     LINEAR_WARPS = 8,
-    /// Shared memory that leaves room for two blocks on a multiprocessor of compute capability 9.0.
-    LINEAR_SKINNY_SHARED = 113 * 1024,
     /// Of the one block of the large kernel: what compute capability 8.0 has, less the system's.
     LINEAR_LARGE_SHARED = 160 * 1024,
     LINEAR_LARGE_TOKENS = 128,
@@ -65,9 +63,13 @@ APUS_LAYOUT int linear_stages_that_fit(int bytes, int stage_bytes, int most) {
     return bytes / stage_bytes < most ? bytes / stage_bytes : most;
 }
 
+/// Blocks of a multiprocessor. Quantized weights leave room for more, and their arithmetic wants the warps.
+APUS_LAYOUT int linear_blocks(int format, int tokens) { return is_quantized(format) && tokens <= 8 ? 4 : 2; }
+
 APUS_LAYOUT int linear_stages(int format, int tokens) {
-    return linear_stages_that_fit(
-        LINEAR_SKINNY_SHARED - linear_partial_bytes(tokens), linear_stage_bytes(format, tokens), 8);
+    // A multiprocessor of compute capability 9.0 has 228 KB, of which each block takes one for the system.
+    const int bytes = linear_blocks(format, tokens) == 4 ? 56 * 1024 : 113 * 1024;
+    return linear_stages_that_fit(bytes - linear_partial_bytes(tokens), linear_stage_bytes(format, tokens), 8);
 }
 
 APUS_LAYOUT int linear_shared_bytes(int format, int tokens) {

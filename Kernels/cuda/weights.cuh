@@ -65,35 +65,44 @@ template <int format> APUS_DEVICE void decode_floats(const uint8_t *unit, int st
     }
 }
 
-/// A lane's operands of the two steps of 32 columns: `fragment[step][part]`, in the order of their products.
-/// `unit` are a unit's bytes, in shared or global memory.
+/// A lane's operands of a step of a f16 or f32 unit, in the order of their products.
 template <int format>
-APUS_DEVICE void decode_block(
-    const uint8_t *unit, int block, int lane, uint32_t (&fragment)[2][weight_parts(format)][4]) {
+APUS_DEVICE void decode_parts(const uint8_t *unit, int step, int lane, uint32_t (&fragments)[weight_parts(format)][4]) {
+    float weights[8];
+    decode_floats<format>(unit, step, lane, weights);
 #pragma unroll
-    for (int s = 0; s < 2; s++) {
-        const int step = 2 * block + s;
-        if constexpr (format == CUDA_WEIGHT_BF16) {
-            const uint4 words = load_16(unit + 512 * step + 16 * lane);
-            fragment[s][0][0] = words.x, fragment[s][0][1] = words.y;
-            fragment[s][0][2] = words.z, fragment[s][0][3] = words.w;
-        } else if constexpr (format == CUDA_WEIGHT_Q8_0) {
-            const uint2 words = load_8(unit + 512 * block + 16 * lane + 8 * s);
-            const uint2 first = bytes_to_bf16(words.x), second = bytes_to_bf16(words.y);
-            fragment[s][0][0] = first.x, fragment[s][0][1] = first.y;
-            fragment[s][0][2] = second.x, fragment[s][0][3] = second.y;
-        } else if constexpr (is_quantized(format)) {
-            const uint32_t nibbles = *reinterpret_cast<const uint32_t *>(unit + 16 * lane + 4 * step);
+    for (int part = 0; part < weight_parts(format); part++) {
 #pragma unroll
-            for (int i = 0; i < 4; i++) fragment[s][0][i] = nibbles_to_bf16(nibbles, i, format);
-        } else {
-            float weights[8];
-            decode_floats<format>(unit, step, lane, weights);
+        for (int i = 0; i < 4; i++) fragments[part][i] = take_part(weights[2 * i], weights[2 * i + 1]);
+    }
+}
+
+/// A lane's operands of the two steps of 32 columns of a format of one part. Here as above `unit` are a unit's bytes, in
+/// shared or global memory.
+template <int format>
+APUS_DEVICE void decode_block(const uint8_t *unit, int block, int lane, uint32_t (&fragments)[2][4]) {
+    static_assert(weight_parts(format) == 1, "formats of several parts are decoded step by step");
+    if constexpr (format == CUDA_WEIGHT_BF16) {
 #pragma unroll
-            for (int part = 0; part < weight_parts(format); part++) {
+        for (int s = 0; s < 2; s++) {
+            const uint4 words = load_16(unit + 512 * (2 * block + s) + 16 * lane);
+            fragments[s][0] = words.x, fragments[s][1] = words.y;
+            fragments[s][2] = words.z, fragments[s][3] = words.w;
+        }
+    } else if constexpr (format == CUDA_WEIGHT_Q8_0) {
+        const uint4 words = load_16(unit + 512 * block + 16 * lane);
+        const uint2 pairs[4] = {
+            bytes_to_bf16(words.x), bytes_to_bf16(words.y), bytes_to_bf16(words.z), bytes_to_bf16(words.w)};
 #pragma unroll
-                for (int i = 0; i < 4; i++) fragment[s][part][i] = take_part(weights[2 * i], weights[2 * i + 1]);
-            }
+        for (int i = 0; i < 4; i++) {
+            fragments[i / 2][i % 2 * 2] = pairs[i].x, fragments[i / 2][i % 2 * 2 + 1] = pairs[i].y;
+        }
+    } else {
+        const uint2 words = load_8(unit + 16 * lane + 8 * block);
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            fragments[0][i] = nibbles_to_bf16(words.x, i, format);
+            fragments[1][i] = nibbles_to_bf16(words.y, i, format);
         }
     }
 }
