@@ -199,28 +199,9 @@ void run_block(uint32_t threads, uint32_t shared_bytes) {
     if (!launch.has_failed && live > 0) describe_deadlock();
 }
 
-cuda_result refuse(const char *name, const char *reason, uint64_t value, cuda_result error) {
+int32_t refuse(const char *name, const char *reason, uint64_t value, int32_t error) {
     fprintf(stderr, "%s: %s (%llu)\n", name, reason, static_cast<unsigned long long>(value));
     return error;
-}
-
-const kernel *find(const char *name) {
-    const kernel *entry = first_kernel;
-    while (entry != nullptr && strcmp(entry->name, name) != 0) entry = entry->next;
-    return entry;
-}
-
-cuda_result check(const char *name, const kernel *entry, const cuda_launch &shape) {
-    if (entry == nullptr) return refuse(name, "no such kernel is compiled in", 0, 500);
-    if (shape.threads == 0 || shape.threads > most_threads) return refuse(name, "threads of a block", shape.threads, 1);
-    if (shape.threads > entry->max_threads) return refuse(name, "more threads than declared", shape.threads, 1);
-    const uint64_t blocks = static_cast<uint64_t>(shape.grid_x) * shape.grid_y * shape.grid_z;
-    if (blocks == 0) return refuse(name, "blocks of the grid", blocks, 1);
-    if (shape.grid_x > INT32_MAX) return refuse(name, "grid's x", shape.grid_x, 1);
-    if (shape.grid_y > UINT16_MAX) return refuse(name, "grid's y", shape.grid_y, 1);
-    if (shape.grid_z > UINT16_MAX) return refuse(name, "grid's z", shape.grid_z, 1);
-    if (shape.shared_bytes > most_shared_bytes) return refuse(name, "bytes of shared memory", shape.shared_bytes, 1);
-    return 0;
 }
 
 }  // namespace
@@ -273,9 +254,21 @@ void block_sync() {
     give_way();
 }
 
-size_t argument_bytes(const char *name) {
-    const kernel *const entry = find(name);
-    return entry == nullptr ? 0 : entry->argument_bytes;
+const kernel *find(const char *name) {
+    const kernel *entry = first_kernel;
+    while (entry != nullptr && strcmp(entry->name, name) != 0) entry = entry->next;
+    return entry;
+}
+
+int32_t check(const char *name, const kernel *entry, const cuda_launch &shape) {
+    if (entry == nullptr) return refuse(name, "no such kernel is compiled in", 0, 500);
+    if (shape.threads == 0 || shape.threads > most_threads) return refuse(name, "threads of a block", shape.threads, 1);
+    if (shape.threads > entry->max_threads) return refuse(name, "more threads than declared", shape.threads, 1);
+    if (shape.grid_x == 0 || shape.grid_x > INT32_MAX) return refuse(name, "grid's x", shape.grid_x, 1);
+    if (shape.grid_y == 0 || shape.grid_y > UINT16_MAX) return refuse(name, "grid's y", shape.grid_y, 1);
+    if (shape.grid_z == 0 || shape.grid_z > UINT16_MAX) return refuse(name, "grid's z", shape.grid_z, 1);
+    if (shape.shared_bytes > most_shared_bytes) return refuse(name, "bytes of shared memory", shape.shared_bytes, 1);
+    return 0;
 }
 
 }  // namespace emulator
@@ -285,7 +278,7 @@ using namespace emulator;
 int32_t cuda_emulator_launch_named(const char *name, const cuda_launch *shape, const void *arguments) {
     const std::lock_guard<std::mutex> guard(launch_lock);
     const kernel *const entry = find(name);
-    const cuda_result refused = check(name, entry, *shape);
+    const int32_t refused = check(name, entry, *shape);
     if (refused != 0) return refused;
     if (shared_end == nullptr) allocate_memory();
     launch = {entry, arguments, false, ""};

@@ -54,4 +54,9 @@ bool arrive(place where, void *operand);
 /// Lets the warp go on.
 void release();
 
+/// The kernel of this name, or null.
+const kernel *find(const char *name);
+/// 0 if a device would take such a launch; else an error of the driver, after a sentence on standard error.
+int32_t check(const char *name, const kernel *entry, const cuda_launch &shape);
+
 }  // namespace emulator
