@@ -155,7 +155,7 @@ struct EngineCore: ~Copyable {
         prefillRate.add(tokens: tokenCount - samples.count, elapsed: now - start)
         publish(events, tokenCount: tokenCount, now: now)
         // Everything that remains was deferred; sleep a moment instead of spinning.
-        if tokenCount == 0, scheduler.hasWork { inbox.wait(timeout: .now() + .milliseconds(1)) }
+        if tokenCount == 0, stepInFlight == nil { inbox.wait(timeout: .now() + .milliseconds(1)) }
     }
 
     /// Takes all messages.

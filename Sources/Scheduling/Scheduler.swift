@@ -120,7 +120,10 @@ package struct Scheduler: ~Copyable {
     /// called for the one after it too if that was planned.
     package mutating func abandon(_ output: consuming SchedulerOutput) -> [SchedulerEvent] {
         let step = takeStep(output.stepIndex)
-        for (scheduled, sequence) in zip(output.sequences, step.members) { leave(scheduled, sequence) }
+        for (scheduled, sequence) in zip(output.sequences, step.members) {
+            leave(scheduled, sequence)
+            sequence.computedTokenCount += scheduled.tokenRange.count
+        }
         // Nobody knows what the step wrote.
         for sequence in running {
             sequence.isTainted = true

@@ -6,10 +6,12 @@ import Testing
 @Suite struct PlantedBugTests {
     /// Runs seeds until one fails.
     private static func firstFailure(
-        with fault: SchedulerFaults, checksDeeply: Bool, seeds: ClosedRange<UInt64> = 1...300
+        with fault: SchedulerFaults, isOverlapped: Bool = false, checksDeeply: Bool,
+        seeds: ClosedRange<UInt64> = 1...300
     ) throws -> String? {
         for seed in seeds {
-            var simulation = try Simulation(seed: seed, faults: fault, checksDeeply: checksDeeply)
+            var simulation = try Simulation(
+                seed: seed, isOverlapped: isOverlapped, faults: fault, checksDeeply: checksDeeply)
             do { try simulation.run() } catch { return "\(error)" }
         }
         return nil
@@ -64,6 +66,33 @@ import Testing
     ])
     func `a planted bug changes what a client sees`(plant: Plant) throws {
         let found = try #require(try Self.firstFailure(with: plant.fault, checksDeeply: false))
+        #expect(found.contains(plant.words))
+    }
+
+    // Some can only be made, or are made more often, while a step is planned ahead.
+
+    @Test(arguments: [
+        Plant(.leaksOnAbort, "leaks on abort", "tables hold it"),
+        Plant(.reusesEarly, "reuses early", "holds 0 blocks"),
+        Plant(.publishesNonFinite, "publishes blocks that are not finite", "ended with error"),
+        Plant(.withdrawsInFlight, "withdraws in flight", "waits with"),
+        Plant(.keepsLateTokens, "keeps late tokens", "and then came"),
+    ])
+    func `a planted bug is found while a step is planned ahead`(plant: Plant) throws {
+        let found = try #require(
+            try Self.firstFailure(with: plant.fault, isOverlapped: true, checksDeeply: true))
+        #expect(found.contains(plant.words))
+    }
+
+    @Test(arguments: [
+        Plant(.reusesEarly, "reuses early", "nobody holds it"),
+        Plant(.sharesSlot, "shares a row", "row"),
+        Plant(.withdrawsInFlight, "withdraws in flight", "nobody holds it"),
+        Plant(.keepsLateTokens, "keeps late tokens", "and then came"),
+    ])
+    func `a planted bug changes what a client sees while a step is planned ahead`(plant: Plant) throws {
+        let found = try #require(
+            try Self.firstFailure(with: plant.fault, isOverlapped: true, checksDeeply: false))
         #expect(found.contains(plant.words))
     }
 

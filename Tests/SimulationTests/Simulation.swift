@@ -202,7 +202,7 @@ struct Simulation: ~Copyable {
     private mutating func check(_ output: borrowing SchedulerOutput) throws {
         try checkInvariants()
         let limits = scenario.limits
-        if output.isEmpty, !isStepOut { throw failure("work is left and the step is empty") }
+        if output.isEmpty, rowsInFlight.isEmpty { throw failure("work is left and the step is empty") }
         if output.tokenCount > limits.tokenBudget { throw failure("\(output.tokenCount) tokens are over budget") }
         if output.sequences.count > limits.maxSequences { throw failure("\(output.sequences.count) sequences") }
         for id in output.preempted {
