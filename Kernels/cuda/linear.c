@@ -101,7 +101,8 @@ void cuda_pack(
     for (int64_t tile = first_tile; tile < first_tile + tile_count; tile++) {
         const int64_t rows_left = rows - tile * CUDA_TILE_ROWS;
         for (int64_t i = 0; i < units; i++) {
-            const int64_t columns_left = columns - i * CUDA_UNIT_COLUMNS, index = tile * units + i;
+            const int64_t columns_left = columns - i * CUDA_UNIT_COLUMNS;
+            const int64_t index = (tile - first_tile) * units + i;
             const unit_source unit = {
                 .format = format,
                 .source = source + tile * CUDA_TILE_ROWS * row_bytes,

@@ -136,7 +136,8 @@ typedef struct {
 uint64_t cuda_packed_bytes(int32_t format, int64_t rows, int64_t columns);
 uint64_t cuda_packed_scale_bytes(int32_t format, int64_t rows, int64_t columns);
 /// Packs `rows` × `columns` weights as stored in a checkpoint (row-major; blocks of 18, 20 or 34 bytes when quantized)
-/// into host memory. `first_tile` and `tile_count` choose the tiles to write, so that threads can share the work.
+/// into host memory. `first_tile` and `tile_count` choose the tiles to write; `data` and `scales`
+/// are where the first of them goes, so that threads can share the work and large weights can be packed in pieces.
 void cuda_pack(
     int32_t format, const uint8_t *source, int64_t rows, int64_t columns, int64_t first_tile, int64_t tile_count,
     uint8_t *data, uint8_t *scales);
