@@ -13,9 +13,11 @@ FIELDS = ["registers", "spill_stores", "spill_loads", "stack", "shared"]
 # Kernels that may spill or have a stack frame, each with its reason and the most bytes of stack it may take.
 ALLOWED = {}
 
-# Kernels that stream weights: what they must load with, and why it matters is in linear.cu.
+# Kernels that stream weights are bound by bytes in flight: these they load, and copy to shared memory, 16 at a time.
+# Their narrower loads are of the output that they add to.
 SKINNY = re.compile(r"linear_\w+_(8|16|32|64)")
 WIDE_LOAD = re.compile(r"\bLDG\.E(\.\w+)*\.128\b|\bLDGSTS\.E(\.\w+)*\.128\b")
+NARROW_COPY = re.compile(r"\bLDGSTS\b(?!\S*\.128\b)")
 LOCAL = re.compile(r"\b(LDL|STL)\b")
 
 
@@ -135,5 +137,7 @@ def refused_instructions(cuobjdump, folder, say):
                 skinny += 1
                 if not any(WIDE_LOAD.search(text) for text in kernels[kernel]):
                     sentences.append(f"{kernel} (sm_90a): no load of 16 bytes")
+                if any(NARROW_COPY.search(text) for text in kernels[kernel]):
+                    sentences.append(f"{kernel} (sm_90a): copies less than 16 bytes at a time to shared memory")
     say(f"read the instructions of {read} kernels, {skinny} of which stream weights")
     return sentences

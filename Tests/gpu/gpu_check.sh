@@ -79,7 +79,7 @@ sanitizer() {
         return
     fi
     stage "$tool" "$seconds" compute-sanitizer --tool "$tool" --error-exitcode 9 --print-limit 20 \
-        --log-file "$OUT/$tool.txt" "$work/apus" verify --device "$DEVICE" --filter small --json
+        --log-file "$OUT/$tool.txt" "$work/apus" verify --device "$DEVICE" --small --json
 }
 
 bench() {

@@ -67,12 +67,17 @@ def conformance(folder):
     cases = records(folder, "verify")
     if not cases:
         return ["No case was reported."]
+    lines = (folder / "verify.jsonl").read_text().splitlines()
     failed = [case for case in cases if not case.get("passed")]
     shares = [(case["worst"] / case["bound"], case["case"]) for case in cases if case.get("bound")]
-    lines = [f"{len(cases)} cases, {len(failed)} failed."]
+    summary = f"{len(cases)} cases, {len(failed)} failed."
+    if len(lines) > len(cases):
+        # Not a number in the place of an error, or a stage that was stopped: either way not a pass.
+        summary += f" {len(lines) - len(cases)} more cannot be read."
     if shares:
         share, name = max(shares)
-        lines[0] += f" The largest error, in {name}, is {share:.2f} of its bound."
+        summary += f" The largest error, in “{name}”, is {share:.2f} of its bound."
+    lines = [summary]
     for case in failed[:20]:
         lines.append(f"- failed: {case['case']} (worst {case.get('worst')}, bound {case.get('bound')})")
     return lines

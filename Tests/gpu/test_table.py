@@ -63,7 +63,8 @@ class Tables(unittest.TestCase):
     def test_every_stage_has_its_rows(self):
         write(self.folder, STAGES)
         text = table.page(self.folder)
-        self.assertIn("2 cases, 1 failed. The largest error, in norm 2x7, is 3.00 of its bound.", text)
+        self.assertIn("2 cases, 1 failed. 1 more cannot be read.", text)
+        self.assertIn("The largest error, in “norm 2x7”, is 3.00 of its bound.", text)
         self.assertIn(
             "| linear bf16 | " + SHAPE + " | 10.00 | 2.00 | 50 % | 4.0 | 15.00 (with launches) | 1.50× |", text)
         self.assertIn("| gate | tokens=16 ffn=64 | 2.00 | 1.00 | 25 % | – | – | – |", text)
@@ -128,6 +129,8 @@ class Resources(unittest.TestCase):
             self.assertTrue(resources.WIDE_LOAD.search(wide), wide)
         for narrow in ("LDG.E.64 R4, [R2]", "STG.E.128 [R2], R4", "LDS.128 R4, [R2]"):
             self.assertFalse(resources.WIDE_LOAD.search(narrow), narrow)
+        self.assertTrue(resources.NARROW_COPY.search("LDGSTS.E.LTC128B.64 [R3], desc[UR6][R4.64]"))
+        self.assertFalse(resources.NARROW_COPY.search("LDGSTS.E.BYPASS.128 [R3], desc[UR6][R4.64]"))
         self.assertTrue(resources.LOCAL.search("@!P1 LDL.64 R2, [R1]"))
         self.assertFalse(resources.LOCAL.search("STG.E [R2], R4"))
 
