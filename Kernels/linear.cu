@@ -18,7 +18,8 @@ namespace linear {
 
 // MARK: Filling a stage
 
-/// Where a lane's share of a tile's units comes from; zeros beyond the matrix.
+/// Where a lane's share of a tile's next unit comes from; zeros beyond the matrix. Streams move on by addition: computed
+/// anew from the unit's index, addresses would take as many instructions as the products.
 template <int format> struct weight_stream {
     const uint8_t *weights, *scales;
     bool is_inside, has_scales;
@@ -32,43 +33,47 @@ template <int format> struct weight_stream {
     }
 
     /// `slot` is the lane's place: 16 bytes for each lane.
-    __device__ void copy(uint8_t *slot, int unit) const {
-        const uint8_t *source = weights + static_cast<int64_t>(unit) * unit_bytes(format);
+    __device__ void copy(uint8_t *slot) const {
 #pragma unroll
-        for (int i = 0; i < unit_bytes(format); i += 512) copy_async_16(slot + i, source + i, is_inside);
-        if (is_quantized(format) && has_scales) {
-            const uint8_t *scale = scales + static_cast<int64_t>(unit) * unit_scale_bytes(format);
-            copy_async_16(slot + unit_bytes(format), scale, is_inside);
-        }
+        for (int i = 0; i < unit_bytes(format); i += 512) copy_async_16(slot + i, weights + i, is_inside);
+        if (is_quantized(format) && has_scales) copy_async_16(slot + unit_bytes(format), scales, is_inside);
+    }
+
+    __device__ void advance(int units) {
+        weights += static_cast<int64_t>(units) * unit_bytes(format);
+        scales += static_cast<int64_t>(units) * unit_scale_bytes(format);
     }
 };
 
-/// Where a lane's share of the activations comes from: [token / 8][half unit][lane] 16 bytes of each unit, of which
+/// Where a lane's share of the next unit's activations comes from: [token / 8][half unit][lane] 16 bytes, of which
 /// `members` warps copy every `members`-th piece of 512. Zeros beyond the tokens and the columns.
 template <int tokens, int members> struct activation_stream {
+    /// A warp alone takes both halves of a unit in turn; of several, each keeps to its half.
+    static constexpr int tokens_a_step = members == 1 ? 8 : 4 * members;
     const uint16_t *first;
     int64_t token_step;
-    int column, columns, tokens_left;
+    int columns_left, tokens_left;
 
     __device__ activation_stream(const cuda_linear_arguments &a, int block_token, int member, int lane) {
-        const int token = block_token + member / 2 * 8 + lane / 4;
-        column = member % 2 * 32 + lane % 4 * 8;
+        const int token = block_token + member / 2 * 8 + lane / 4, column = member % 2 * 32 + lane % 4 * 8;
         first = at<const uint16_t>(a.x, static_cast<int64_t>(token) * a.x_stride + column);
-        token_step = static_cast<int64_t>(a.x_stride) * (members == 1 ? 8 : 4 * members);
-        columns = a.matrix.columns;
+        token_step = static_cast<int64_t>(a.x_stride) * tokens_a_step;
+        columns_left = a.matrix.columns - column;
         tokens_left = a.token_count - token;
     }
 
-    __device__ void copy(uint8_t *slot, int unit) const {
-        const int place = CUDA_UNIT_COLUMNS * unit;
+    __device__ void copy(uint8_t *slot) const {
 #pragma unroll
         for (int i = 0; i < tokens / 4 / members; i++) {
-            // A warp alone takes both halves of the unit in turn; of several, each keeps to its half.
             const int half = members == 1 ? i % 2 * 32 : 0, step = members == 1 ? i / 2 : i;
-            const bool is_inside =
-                step * (members == 1 ? 8 : 4 * members) < tokens_left && place + column + half < columns;
-            copy_async_16(slot + 512 * members * i, first + step * token_step + place + half, is_inside);
+            const bool is_inside = step * tokens_a_step < tokens_left && half < columns_left;
+            copy_async_16(slot + 512 * members * i, first + step * token_step + half, is_inside);
         }
+    }
+
+    __device__ void advance(int units) {
+        first += CUDA_UNIT_COLUMNS * units;
+        columns_left -= CUDA_UNIT_COLUMNS * units;
     }
 };
 
@@ -214,20 +219,17 @@ APUS_DEVICE void write(
 /// The first unit of a slice.
 APUS_DEVICE int slice_start(int units, int slice) { return units * slice / CUDA_K_SLICES; }
 
-/// A warp's walk over its units: round after round, a slice each. All warps take `steps` a round, some of them empty.
+/// A warp's way through its units: round after round, a slice each. All warps take `steps` a round, some of them empty.
 struct slice_walk {
     int units, steps, slices_at_once;
-    int slice, left, unit, end;
+    int slice, steps_left, units_left;
 
-    __device__ void enter(int next) {
-        slice = next;
-        left = steps;
-        unit = slice_start(units, slice);
-        end = slice < CUDA_K_SLICES ? slice_start(units, slice + 1) : 0;
-    }
-    __device__ void advance() {
-        unit++;
-        if (--left == 0) enter(slice + slices_at_once);
+    /// Enters a slice, the one after the last being empty. Returns its first unit.
+    __device__ int enter(int next) {
+        slice = min(next, static_cast<int>(CUDA_K_SLICES));
+        steps_left = steps;
+        units_left = slice_start(units, min(slice + 1, static_cast<int>(CUDA_K_SLICES))) - slice_start(units, slice);
+        return slice_start(units, slice);
     }
 };
 
@@ -272,17 +274,26 @@ template <int format, int tokens> APUS_DEVICE void skinny(const cuda_linear_argu
     uint8_t *const my_weights = shared + warp * tile_bytes;
     uint8_t *const my_activations = shared + LINEAR_WARPS * tile_bytes + part * x_bytes;
 
-    const weight_stream<format> weights(a.matrix, tile, units, lane);
-    const activation_stream<tokens, row_tiles> activations(a, 0, member, lane);
-    slice_walk ahead = {units, steps, slices_at_once, 0, 0, 0, 0};
-    ahead.enter(part);
+    weight_stream<format> weights(a.matrix, tile, units, lane);
+    activation_stream<tokens, row_tiles> activations(a, 0, member, lane);
+    slice_walk ahead = {units, steps, slices_at_once, 0, 0, 0};
+    const auto skip = [&](int count) {
+        weights.advance(count);
+        activations.advance(count);
+    };
+    skip(ahead.enter(part));
     const auto fill = [&](int stage) {
-        if (ahead.unit < ahead.end) {
-            weights.copy(my_weights + stage + 16 * lane, ahead.unit);
-            activations.copy(my_activations + stage + 512 * member + 16 * lane, ahead.unit);
+        if (ahead.units_left > 0) {
+            weights.copy(my_weights + stage + 16 * lane);
+            activations.copy(my_activations + stage + 512 * member + 16 * lane);
         }
         copy_async_commit();
-        ahead.advance();
+        skip(1);
+        ahead.units_left--;
+        if (row_tiles > 1 && --ahead.steps_left == 0) {
+            const int passed = slice_start(units, ahead.slice) + steps;
+            skip(ahead.enter(ahead.slice + slices_at_once) - passed);
+        }
     };
 #pragma unroll 1
     for (int i = 0; i < stages - 1; i++) fill(i * stage_bytes);
@@ -331,19 +342,23 @@ template <int format> APUS_DEVICE void large(const cuda_linear_arguments &a) {
     const uint8_t *const my_weights = shared + warp / 2 * row_tiles * tile_bytes;
     const uint8_t *const my_activations = shared + LINEAR_LARGE_TILES * tile_bytes + warp % 2 * token_tiles * 1024;
 
-    const weight_stream<format> weights(a.matrix, first_tile + warp, units, lane);
-    const activation_stream<LINEAR_LARGE_TOKENS, LINEAR_WARPS> activations(a, block_token, warp, lane);
+    weight_stream<format> weights(a.matrix, first_tile + warp, units, lane);
+    activation_stream<LINEAR_LARGE_TOKENS, LINEAR_WARPS> activations(a, block_token, warp, lane);
     uint8_t *const weight_slot = shared + warp * tile_bytes + 16 * lane;
     uint8_t *const activation_slot = shared + LINEAR_LARGE_TILES * tile_bytes + 512 * warp + 16 * lane;
-    const auto fill = [&](int stage, int unit) {
-        if (unit < units) {
-            weights.copy(weight_slot + stage, unit);
-            activations.copy(activation_slot + stage, unit);
+    int units_left = units;
+    const auto fill = [&](int stage) {
+        if (units_left > 0) {
+            weights.copy(weight_slot + stage);
+            activations.copy(activation_slot + stage);
         }
         copy_async_commit();
+        weights.advance(1);
+        activations.advance(1);
+        units_left--;
     };
 #pragma unroll 1
-    for (int i = 0; i < stages - 1; i++) fill(i * stage_bytes, i);
+    for (int i = 0; i < stages - 1; i++) fill(i * stage_bytes);
 
     float total[row_tiles][token_tiles][4], sums[row_tiles][token_tiles][4];
 #pragma unroll
@@ -357,7 +372,7 @@ template <int format> APUS_DEVICE void large(const cuda_linear_arguments &a) {
         for (; unit < slice_start(units, slice); unit++) {
             copy_async_wait<stages - 2>();
             block_sync();
-            fill(previous, unit + stages - 1);
+            fill(previous);
             multiply_unit<format, row_tiles, token_tiles>(my_weights + stage, my_activations + stage, lane, sums);
             previous = stage;
             stage = stage + stage_bytes == stages * stage_bytes ? 0 : stage + stage_bytes;

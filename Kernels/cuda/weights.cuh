@@ -15,6 +15,17 @@ APUS_DEVICE int units_of(int columns) { return (columns + CUDA_UNIT_COLUMNS - 1)
 
 // MARK: Values
 
+/// (value & mask) | bits, one instruction: left alone, the compiler makes two of two constants.
+APUS_DEVICE uint32_t and_or(uint32_t value, uint32_t mask, uint32_t bits) {
+#ifdef __CUDACC__
+    uint32_t result;
+    asm("lop3.b32 %0, %1, %2, %3, 0xEA;" : "=r"(result) : "r"(value), "r"(mask), "r"(bits));
+    return result;
+#else
+    return (value & mask) | bits;
+#endif
+}
+
 /// Four signed bytes as two pairs of bf16. A byte is its low seven bits minus 128 if its high bit is set: both are
 /// below 256, and OR-ing them into 128.0 gives 128 + low bits, and 128.0 or 256.0.
 APUS_DEVICE uint2 bytes_to_bf16(uint32_t bytes) {
@@ -26,7 +37,8 @@ APUS_DEVICE uint2 bytes_to_bf16(uint32_t bytes) {
     uint32_t pair[2];
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        pair[i] = bf16x2_sub((spread[i] & 0x007F007F) | 0x43004300, (spread[i] & 0x00800080) | 0x43004300);
+        const uint32_t sign = and_or(spread[i], 0x00800080, 0x43004300);
+        pair[i] = bf16x2_sub(and_or(spread[i], 0x007F007F, 0x43004300), sign);
     }
     return make_uint2(pair[0], pair[1]);
 }
@@ -34,7 +46,7 @@ APUS_DEVICE uint2 bytes_to_bf16(uint32_t bytes) {
 /// The weights 2i and 2i + 1 of a step's eight, minus the format's offset. A nibble OR-ed into 128.0 gives 128 + nibble.
 APUS_DEVICE uint32_t nibbles_to_bf16(uint32_t nibbles, int i, int format) {
     const uint32_t offset = format == CUDA_WEIGHT_Q4_0 ? 0x43084308 : 0x43004300;
-    return bf16x2_sub((nibbles >> 4 * i & 0x000F000F) | 0x43004300, offset);
+    return bf16x2_sub(and_or(nibbles >> 4 * i, 0x000F000F, 0x43004300), offset);
 }
 
 /// The next part of two weights, and what is left of them.
