@@ -1,5 +1,5 @@
-// What the CUDA kernels are written with: each instruction that C++ has no word for, once, with two bodies side by side.
-// nvcc takes the first, PTX or an intrinsic. A C++ compiler takes the second, which the emulator of the tests
+// What the CUDA kernels are written with: each instruction that C++ has no word for, once, with two bodies side by
+// side. nvcc takes the first, PTX or an intrinsic. A C++ compiler takes the second, which the emulator of the tests
 // (`Tests/CUDAEmulator`) completes, so that the same kernel source runs and is checked without a GPU. Where arithmetic
 // is concerned both bodies round alike, bit for bit, except `exp2_approx` and the order of additions inside `mma_bf16`.
 //

@@ -1,12 +1,10 @@
 // The kernels themselves, compiled as C++. `device.cuh` enters each into the emulator's list.
 
-// nvcc compiles them as C++17, where enumerations may be mixed.
-#pragma clang diagnostic ignored "-Wdeprecated-anon-enum-enum-conversion"
-
 #include "../../Kernels/activation.cu"
 #include "../../Kernels/attention.cu"
 #include "../../Kernels/embedding.cu"
 #include "../../Kernels/norm.cu"
+#include "../../Kernels/prefill.cu"
 #include "../../Kernels/rotary.cu"
 #include "../../Kernels/stamp.cu"
 #if __has_include("../../Kernels/linear.cu")

@@ -34,7 +34,8 @@ void *pointer(cuda_pointer address) { return reinterpret_cast<void *>(address); 
 bool may_touch(const work &work, const char *what) {
     if (contains(device.device_memory, work.device, work.bytes)) return true;
     fprintf(
-        stderr, "%s %zu bytes at %p: not inside one allocation of the device\n", what, work.bytes, pointer(work.device));
+        stderr, "%s %zu bytes at %p: not inside one allocation of the device\n", what, work.bytes,
+        pointer(work.device));
     device.error = illegal_address;
     return false;
 }

@@ -67,8 +67,8 @@ __attribute__((naked, noinline)) void switch_stack(void **, void *) {
         "popq %r15\n popq %r14\n popq %r13\n popq %r12\n popq %rbx\n popq %rbp\n ret");
 }
 
-/// The thread whose turn it is, which leaves its warp's ready lanes; null if all wait or have returned. In order 0 a warp
-/// runs until all its lanes wait, in ascending order.
+/// The thread whose turn it is, which leaves its warp's ready lanes; null if all wait or have returned. In order 0 a
+/// warp runs until all its lanes wait, in ascending order.
 fiber *next() {
     uint32_t start = static_cast<uint32_t>(current_warp - warps);
     if (order != 0 && random_bits() % 16 == 0) start = random_bits() % warp_count;
@@ -119,7 +119,8 @@ void run_thread() {
 void allocate_memory() {
     const size_t shared_bytes = (most_shared_bytes + page_bytes - 1) / page_bytes * page_bytes;
     const size_t bytes = most_threads * stack_bytes + shared_bytes + page_bytes;
-    void *const memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    void *const memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (memory == MAP_FAILED) abort();
     unsigned char *const start = static_cast<unsigned char *>(memory);
     // Below each stack and after the shared memory, pages that cannot be touched.

@@ -1,5 +1,5 @@
-// The emulator's inside: a block's threads are fibers of the calling thread, which change places only where they wait for
-// one another. A warp's lanes leave pointers to their operands; the last to arrive computes for all.
+// The emulator's inside: a block's threads are fibers of the calling thread, which change places only where they wait
+// for one another. A warp's lanes leave pointers to their operands; the last to arrive computes for all.
 
 #pragma once
 
@@ -48,8 +48,8 @@ extern warp *current_warp;
 /// Ends the launch with a sentence; called by one of its threads.
 [[noreturn]] void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/// Registers that the current lane is at `where`. False if others are still to come: the lane then goes on once the last
-/// has called `release`.
+/// Registers that the current lane is at `where`. True for the last of its warp, which then calls `release`; the others
+/// return false after that.
 bool arrive(place where, void *operand);
 /// Lets the warp go on.
 void release();

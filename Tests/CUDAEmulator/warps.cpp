@@ -124,8 +124,10 @@ float maximum(float value) {
     return butterfly(place::maximum, value, [](float a, float b) { return fmaxf(a, b); });
 }
 
-// MARK: Copies. The destination is poisoned when the copy begins and written when it is waited for: what a device leaves
-// open between the two is then wrong at both ends.
+// MARK: Copies
+//
+// The destination is poisoned when the copy begins and written when it is waited for: whatever a device leaves open
+// between the two is wrong at both ends.
 
 void copy(void *shared, const void *global, bool valid) {
     if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 || (valid && reinterpret_cast<uintptr_t>(global) % 16 != 0)) {

@@ -1,5 +1,6 @@
 // Runs the CUDA kernels without a GPU: their source compiled as C++, a fiber for each thread, and a driver that looks
-// like NVIDIA's to the backend. Made to find mistakes: what a device leaves open, this does in the least convenient way.
+// like NVIDIA's to the backend. Made to find mistakes: what a device leaves open, this does in the least convenient
+// way.
 
 #ifndef CUDA_EMULATOR_H
 #define CUDA_EMULATOR_H
@@ -16,8 +17,8 @@ extern "C" {
 
 // MARK: Kernels
 
-/// Runs a launch to its end. Returns 0, or nonzero after a sentence on standard error: an unknown kernel, a shape that a
-/// device refuses, or threads that wait for one another for ever. Launches of several threads run one after the other.
+/// Runs a launch to its end. Returns 0, or nonzero after a sentence on standard error: an unknown kernel, a shape that
+/// a device refuses, or threads that wait for one another for ever. Launches of several threads take turns.
 int32_t cuda_emulator_launch(const cuda_launch *launch, const void *arguments);
 
 /// The same for a kernel that is not in the contract's list.
@@ -27,6 +28,14 @@ int32_t cuda_emulator_launch_named(const char *name, const cuda_launch *shape, c
 /// kernel whose result depends on it lacks a barrier.
 void cuda_emulator_set_order(uint64_t seed);
 
+/// What the kernels of examples.cpp take; `variant` chooses what each does wrong, 0 nothing.
+typedef struct {
+    cuda_address a, b;
+    cuda_address output;
+    int32_t variant;
+    int32_t unused;
+} cuda_example_arguments;
+
 /// Whether a kernel of this name (with its `apus_`) is compiled in.
 bool cuda_emulator_has_kernel(const char *name);
 
@@ -35,8 +44,8 @@ bool cuda_emulator_has_kernel(const char *name);
 /// An image that `module_load` accepts; it holds all kernels.
 #define CUDA_EMULATOR_IMAGE "EMULATED"
 
-/// A driver with one device of compute capability 9.0. Work on a stream is done as late as the order of calls allows: at a
-/// synchronization, or when `CUDA_EMULATOR_QUEUE_LIMIT` entries wait. So host memory that is read or reused too early shows.
+/// A driver with one device of compute capability 9.0. Work on a stream is done as late as the order of calls allows:
+/// at a synchronization, or when `CUDA_EMULATOR_QUEUE_LIMIT` entries wait. So memory read or reused too early shows.
 const cuda_driver *cuda_emulator_driver(void);
 
 enum { CUDA_EMULATOR_QUEUE_LIMIT = 4096 };
@@ -47,9 +56,9 @@ void cuda_emulator_configure(int32_t multiprocessors, uint64_t memory_bytes);
 /// Forgets everything: allocations are freed, queues dropped, failures and counters cleared, sticky errors too.
 void cuda_emulator_reset(void);
 
-/// Makes the member `call` of the driver ("launch", "memory_allocate", …) return `error` once it has been called `after`
-/// more times. Errors of launches and synchronizations stay, as on a device: every later call returns them. False if
-/// there is no such call.
+/// Lets the member `call` of the driver ("launch", "memory_allocate", …) succeed `after` more times and then return
+/// `error`, once. Errors of launches, copies and synchronizations stay, as on a device: every later call returns them.
+/// False if there is no such call.
 bool cuda_emulator_fail(const char *call, int32_t after, cuda_result error);
 
 /// How often a member of the driver was called; −1 if there is no such call.
