@@ -117,6 +117,7 @@ struct InputBatch {
             tokenCount: row, sequenceCount: sequences.count, sampledRowCount: samplingRows.count,
             isDecodeOnly: maxQueryLength == 1)
         let shape = backend.padded(used)
+        precondition(shape == used || backend.padsSteps, "\(used) is filled up to \(shape) without room for it")
         fillUp(used, to: shape)
         upload(shape, backend: backend)
         return ForwardStep(
