@@ -139,5 +139,7 @@ def refused_instructions(cuobjdump, folder, say):
                     sentences.append(f"{kernel} (sm_90a): no load of 16 bytes")
                 if any(NARROW_COPY.search(text) for text in kernels[kernel]):
                     sentences.append(f"{kernel} (sm_90a): copies less than 16 bytes at a time to shared memory")
+    if skinny == 0 and (folder / "linear.fatbin").exists():
+        sentences.append("linear.fatbin has no kernel named like those that stream weights; nothing was checked")
     say(f"read the instructions of {read} kernels, {skinny} of which stream weights")
     return sentences

@@ -46,11 +46,13 @@ unpack() {
     fi
 }
 
+is_chosen() { [ ${#chosen[@]} -eq 0 ] || [[ " ${chosen[*]} " == *" $1 "* ]]; }
+
 # stage NAME SECONDS COMMAND …: standard output becomes NAME.jsonl, standard error NAME.log.
 stage() {
     local name=$1 seconds=$2
     shift 2
-    if [ ${#chosen[@]} -gt 0 ] && [[ " ${chosen[*]} " != *" $name "* ]]; then return; fi
+    if ! is_chosen "$name"; then return; fi
     local left=$((LIMIT - SECONDS)) start=$SECONDS status=0 outcome
     if [ "$left" -lt 5 ]; then
         outcome="skipped: no time left"
@@ -74,6 +76,7 @@ stage() {
 sanitizer() {
     local tool=$1 seconds=$2
     if ! command -v compute-sanitizer >/dev/null; then
+        if ! is_chosen "$tool"; then return; fi
         printf '{"stage": "%s", "outcome": "skipped: no compute-sanitizer", "seconds": 0}\n' "$tool" \
             >>"$OUT/stages.jsonl"
         return
