@@ -1,14 +1,15 @@
 // Math:    output[t] = Σ_p softmax_p(scale · q[t] · k[p]) · v[p] over positions p ≤ position[t] of t's sequence.
-// Shapes:  q [tokens, stride] f32, heads side by side; cache as in cuda/pages.cuh; output [tokens, heads, head_dim] bf16.
-// Launch:  Products are transposed: 16 positions (rows) by 8 columns, the (query row, head) pairs of one kv head, so that
-//          cached fragments are operands as they are. Decode: a warp per (sequence, head, span of 128 positions), straight
-//          from global memory to registers; combine folds the spans. Prefill: eight warps of 16 columns share positions
-//          through shared memory and fold in registers. Both compute and fold the same spans in the same order, so
-//          that a row's bits do not depend on the kernel, the batch, or how its sequence was cut into steps.
-// Bound:   decode: bytes of keys and values; prefill: multiply-adds.
-//          |y − y*| ≤ Σ w η |v − y*| / (1 − Σ w η) + 2⁻⁸ |y*|, where w are the weights, η = 2⁻⁷ + 2^δ − 1 for q and the
-//          weights rounded to bf16, and δ = 2⁻⁸ · log2 e · scale · Σ|q k| of the position.
-// Checked: AttentionTests (CUDA, on the emulator: f64 reference within the bound; bitwise over chunks, batch and kernels)
+// Shapes:  q [tokens, stride] f32, heads side by side; cache as in cuda/pages.cuh; output [tokens, heads, head_dim]
+//          bf16. Here for sequences with one query row; the others are prefill.cu's.
+// Launch:  plan: one block, once a step. decode: a warp per (kv head, up to 8 of its heads, span of 128 positions),
+//          from global memory straight to registers: products are transposed, 16 positions (rows) by 8 heads (columns),
+//          so that cached fragments are operands as they are. combine: a block per (sequence, head) folds the spans
+//          in order. Prefill computes and folds the same spans with the same functions, so that a row's bits do not
+//          depend on the kernel, the batch, or how its sequence was cut into steps.
+// Bound:   bytes of keys and values.
+//          Errors: |y − y*| ≤ Σ w η |v − y*| / (1 − Σ w η) + 2⁻⁸ |y*|, w being the weights, because these and the query
+//          are rounded to bf16: η = 2⁻⁸ + 2^δ − 1 + 2⁻¹⁵, δ = 2⁻⁸ · log2 e · scale · Σ|q k|.
+// Checked: AttentionCases (f64 reference within the bound; bitwise over chunks, batch and kernels; NaN in unused slots)
 // Source:  Dao et al., "Flash-Decoding" (2023); fixed splits: He, "Defeating Nondeterminism in LLM Inference" (2025)
 
 #include "cuda/device.cuh"
@@ -75,18 +76,6 @@ APUS_KERNEL(attention_plan, cuda_attention_plan_arguments, 256, 1) {
     }
 }
 
-/// The sequence s with starts[s] ≤ index < starts[s + 1]. A warp looks at 32 places at a time.
-APUS_DEVICE int find_sequence(const int32_t *starts, int count, int index) {
-    int low = 0, high = count;
-    while (high - low > 1) {
-        const int step = (high - low + 31) / 32, probe = low + lane_index() * step;
-        const int below = __popc(ballot(probe < high && starts[min(probe, high - 1)] <= index));
-        low += (below - 1) * step;
-        high = min(high, low + step);
-    }
-    return low;
-}
-
 // MARK: Decode
 
 /// Computes a span for the columns of `query`, which all see the first `limit` positions of the sequence. Fragments are
@@ -95,7 +84,7 @@ template <int FRAGMENTS>
 APUS_DEVICE void attend_span(
     const cuda_attend_arguments &a, const int32_t *table, int head, int first_token, int limit,
     const uint32_t (&query)[FRAGMENTS][2], softmax_state<FRAGMENTS> &span) {
-    constexpr int piece = FRAGMENTS % 4 == 0 ? 4 : FRAGMENTS, parts = FRAGMENTS / piece;
+    constexpr int piece = FRAGMENTS == 16 ? 2 : FRAGMENTS % 4 == 0 ? 4 : FRAGMENTS, parts = FRAGMENTS / piece;
     constexpr int half = TILE_GROUPS * parts, pieces = 2 * half;
     // Lane i knows where the span's i-th group is; −1 is nowhere.
     const int token = first_token + lane_index() * CUDA_GROUP_TOKENS;
@@ -107,9 +96,10 @@ APUS_DEVICE void attend_span(
     uint4 fragments[2][piece];
     const auto load = [&](int tile, int i, uint4 (&target)[piece]) {
         const int group = shuffle(place, tile * TILE_GROUPS + i % half / parts);
-        const uint16_t *source = at<const uint16_t>(
-            i < half ? a.cache.keys : a.cache.values, static_cast<int64_t>(group) * (FRAGMENTS * CUDA_FRAGMENT_ELEMENTS));
-        source += i % parts * (piece * CUDA_FRAGMENT_ELEMENTS) + lane_index() * CUDA_LANE_ELEMENTS;
+        const int64_t fragment = static_cast<int64_t>(group) * FRAGMENTS + i % parts * piece;
+        const uint16_t *const source = at<const uint16_t>(
+            i < half ? a.cache.keys : a.cache.values,
+            fragment * CUDA_FRAGMENT_ELEMENTS + lane_index() * CUDA_LANE_ELEMENTS);
 #pragma unroll
         for (int f = 0; f < piece; f++) {
             target[f] = make_uint4(0, 0, 0, 0);
@@ -135,16 +125,12 @@ APUS_DEVICE void attend_span(
                 }
                 weigh_tile(scores, tile == 0, span, weights);
             }
-            const int group_limit = tile_limit - group * CUDA_GROUP_TOKENS;
+            const value_mask mask = mask_of_values(tile_limit - group * CUDA_GROUP_TOKENS);
 #pragma unroll
             for (int f = 0; f < piece; f++) {
-                uint4 fragment = fragments[i % 2][f];
-                if (i < half) {
-                    multiply_fragment(scores[group], fragment, query[part + f]);
-                } else {
-                    if (group_limit < CUDA_GROUP_TOKENS) fragment = cut_values(fragment, group_limit);
-                    multiply_fragment(span.output[part + f], fragment, weights[group]);
-                }
+                const uint4 fragment = fragments[i % 2][f];
+                if (i < half) multiply_fragment(scores[group], fragment, query[part + f]);
+                else multiply_fragment(span.output[part + f], keep_values(fragment, mask), weights[group]);
             }
         }
     }
@@ -202,53 +188,79 @@ APUS_DEVICE void store_columns(
     }
 }
 
-template <int FRAGMENTS> APUS_DEVICE void attend_decode(const cuda_attend_arguments &a) {
-    const cuda_attention_batch &batch = a.batch;
-    const int count = batch.sequence_count, group = batch.heads / batch.kv_heads;
+/// One of a warp's items: some spans of a sequence, for up to eight heads that share a kv head.
+struct decode_item {
+    int sequence;
+    int kv_head;
+    int first_head;
+    int columns;
+    int row;
+    int limit;
+    /// As in the plan.
+    int slot;
+    int first_span;
+    int last_span;
+};
+
+APUS_DEVICE decode_item find_item(const cuda_attention_batch &batch, int item) {
     const int32_t *const units = at<const int32_t>(batch.plan);
-    const int32_t *const slots = units + cuda_plan_slots(count);
-    const int tiles = cuda_decode_tiles(batch.heads, batch.kv_heads), pairs = batch.kv_heads * tiles;
-    // Every warp takes an equal run of items: (sequence, head, columns, span), spans next to each other.
-    const int64_t items = static_cast<int64_t>(units[count]) * pairs, warps = gridDim.x * 4;
-    const int64_t warp = blockIdx.x * 4 + static_cast<uint32_t>(warp_index());
-    const int end = static_cast<int>(items * (warp + 1) / warps);
-    for (int item = static_cast<int>(items * warp / warps); item < end; item++) {
-        const int s = find_sequence(units, count, item / pairs);
-        const int local = item - units[s] * pairs, own_units = units[s + 1] - units[s], slot = slots[s];
-        const int head = local / own_units / tiles, first_column = local / own_units % tiles * 8;
-        const int columns = min(8, group - first_column), first_head = head * group + first_column;
-        const int row = at<const int32_t>(batch.query_starts)[s];
-        const int limit =
-            min(at<const int32_t>(batch.context_lengths)[s], at<const int32_t>(batch.positions)[row] + 1);
-        const int spans = (limit + CUDA_SPAN_TOKENS - 1) / CUDA_SPAN_TOKENS;
-        const int32_t *const table =
-            at<const int32_t>(batch.block_tables, static_cast<int64_t>(s) * batch.blocks_per_sequence);
+    const int group = batch.heads / batch.kv_heads, tiles = cuda_decode_tiles(batch.heads, batch.kv_heads);
+    const int pairs = batch.kv_heads * tiles;
+    decode_item own;
+    own.sequence = find_sequence(units, batch.sequence_count, item / pairs);
+    const int start = units[own.sequence], count = units[own.sequence + 1] - start, local = item - start * pairs;
+    const int pair = local / count, first_column = pair % tiles * 8;
+    own.kv_head = pair / tiles;
+    own.first_head = own.kv_head * group + first_column;
+    own.columns = min(8, group - first_column);
+    own.row = at<const int32_t>(batch.query_starts)[own.sequence];
+    own.limit =
+        min(at<const int32_t>(batch.context_lengths)[own.sequence], at<const int32_t>(batch.positions)[own.row] + 1);
+    own.slot = units[cuda_plan_slots(batch.sequence_count) + own.sequence];
+    const int spans = (own.limit + CUDA_SPAN_TOKENS - 1) / CUDA_SPAN_TOKENS;
+    own.first_span = own.slot >= 0 ? local % count : 0;
+    own.last_span = own.slot >= 0 ? own.first_span : max(spans - 1, 0);
+    return own;
+}
 
+template <int FRAGMENTS> APUS_DEVICE void attend_decode(const cuda_attend_arguments &a) {
+    // In shared memory, and read again where needed, because the products take all registers.
+    __shared__ decode_item items[4];
+    const decode_item &own = items[warp_index()];
+    const cuda_attention_batch &batch = a.batch;
+    // Items are (sequence, kv head, eight heads, span). The first ones go to a warp of each block, not to all warps of
+    // the first blocks, so that a small batch is spread over the multiprocessors.
+    const int32_t *const units = at<const int32_t>(batch.plan) + batch.sequence_count;
+    const int pairs = batch.kv_heads * cuda_decode_tiles(batch.heads, batch.kv_heads);
+    const int blocks = static_cast<int>(gridDim.x);
+    for (int item = warp_index() * blocks + static_cast<int>(blockIdx.x); item < *units * pairs; item += 4 * blocks) {
+        const decode_item found = find_item(batch, item);
+        warp_sync();
+        if (lane_index() == 0) items[warp_index()] = found;
+        warp_sync();
         uint32_t query[FRAGMENTS][2];
-        const float *const q = at<const float>(a.q, static_cast<int64_t>(row) * a.q_stride)
-            + (first_head + lane_index() / 4) * batch.head_dim;
-        load_query(lane_index() / 4 < columns ? q : nullptr, a.scale, query);
-
-        // A span of its own, or all of the sequence's with the total in memory: registers are for what is under way.
-        const bool has_slots = slot >= 0;
-        int index = has_slots ? local % own_units : 0;
-        const int last = has_slots ? index : max(spans - 1, 0);
+        const float *const q = at<const float>(a.q, static_cast<int64_t>(own.row) * a.q_stride)
+            + (own.first_head + lane_index() / 4) * batch.head_dim;
+        load_query(lane_index() / 4 < own.columns ? q : nullptr, a.scale, query);
+        // A span of its own, or all of the sequence's with the total in memory.
 #pragma unroll 1
-        for (bool is_first = true; index <= last; index++, is_first = false) {
+        for (int index = own.first_span; index <= own.last_span; index++) {
+            const int32_t *const table =
+                at<const int32_t>(batch.block_tables, static_cast<int64_t>(own.sequence) * batch.blocks_per_sequence);
             softmax_state<FRAGMENTS> span;
-            attend_span(a, table, head, index * CUDA_SPAN_TOKENS, limit, query, span);
-            if (has_slots) {
-                move_partial<true>(a, slot + index, first_head, columns, span);
+            attend_span(a, table, own.kv_head, index * CUDA_SPAN_TOKENS, own.limit, query, span);
+            warp_sync();
+            if (own.slot >= 0) {
+                move_partial<true>(a, own.slot + index, own.first_head, own.columns, span);
                 continue;
             }
             softmax_state<FRAGMENTS> total;
             total.clear();
-            if (!is_first) move_partial<false>(a, s, first_head, columns, total);
+            if (index > 0) move_partial<false>(a, own.sequence, own.first_head, own.columns, total);
             warp_sync();
             fold_span(total, span);
-            if (index < last) move_partial<true>(a, s, first_head, columns, total);
-            else store_columns(a, row, first_head, columns, total);
-            warp_sync();
+            if (index < own.last_span) move_partial<true>(a, own.sequence, own.first_head, own.columns, total);
+            else store_columns(a, own.row, own.first_head, own.columns, total);
         }
     }
 }
@@ -311,183 +323,13 @@ APUS_KERNEL(attend_combine, cuda_attend_arguments, 128, 4) {
         pack_bf16(output[0] * inverse, output[1] * inverse);
 }
 
-// MARK: Prefill
-
-/// What a warp of a prefill block knows of its columns, the first of which is `first_column` of the sequence.
-template <int FRAGMENTS, int TILES> struct prefill_columns {
-    uint32_t query[TILES][FRAGMENTS][2];
-    /// How many positions the lane's columns 2t and 2t + 1 of each tile see; 0 for columns that are none.
-    int limits[TILES][2];
-    /// The least and greatest of the warp's limits.
-    int least;
-    int greatest;
-};
-
-template <int FRAGMENTS, int TILES>
-APUS_DEVICE void load_columns(
-    const cuda_attend_arguments &a, int head, int first_row, int context, int first_column, int column_count,
-    prefill_columns<FRAGMENTS, TILES> &columns) {
-    const int group = a.batch.heads / a.batch.kv_heads;
-    columns.least = context;
-    columns.greatest = 0;
-#pragma unroll
-    for (int tile = 0; tile < TILES; tile++) {
-        const int column = first_column + tile * 8 + lane_index() / 4;
-        const int row = first_row + column / group, own_head = head * group + column % group;
-        const bool is_one = column < column_count;
-        const float *const q =
-            at<const float>(a.q, static_cast<int64_t>(row) * a.q_stride + own_head * a.batch.head_dim);
-        load_query(is_one ? q : nullptr, a.scale, columns.query[tile]);
-        const int limit = is_one ? min(context, at<const int32_t>(a.batch.positions)[row] + 1) : 0;
-#pragma unroll
-        for (int c = 0; c < 2; c++) {
-            columns.limits[tile][c] = shuffle(limit, (lane_index() % 4 * 2 + c) * 4);
-            columns.least = min(columns.least, columns.limits[tile][c]);
-            columns.greatest = max(columns.greatest, columns.limits[tile][c]);
-        }
-    }
-#pragma unroll
-    for (int mask = 1; mask <= 2; mask *= 2) {
-        columns.least = min(columns.least, shuffle_xor(columns.least, mask));
-        columns.greatest = max(columns.greatest, shuffle_xor(columns.greatest, mask));
-    }
-}
-
-/// Takes 64 positions from `first_token`, keys and then values in `stage`, into the spans of a warp's columns.
-template <int FRAGMENTS, int TILES>
-APUS_DEVICE void attend_tile(
-    const uint16_t *stage, int first_token, int context, bool is_first,
-    const prefill_columns<FRAGMENTS, TILES> &columns, softmax_state<FRAGMENTS> (&spans)[TILES]) {
-    const uint16_t *const keys = stage + lane_index() * CUDA_LANE_ELEMENTS;
-    const uint16_t *const values = keys + TILE_GROUPS * FRAGMENTS * CUDA_FRAGMENT_ELEMENTS;
-    float scores[TILES][TILE_GROUPS][4] = {};
-#pragma unroll
-    for (int f = 0; f < FRAGMENTS; f++) {
-#pragma unroll
-        for (int group = 0; group < TILE_GROUPS; group++) {
-            const uint4 fragment = load_16(keys + (group * FRAGMENTS + f) * CUDA_FRAGMENT_ELEMENTS);
-#pragma unroll
-            for (int tile = 0; tile < TILES; tile++) {
-                multiply_fragment(scores[tile][group], fragment, columns.query[tile][f]);
-            }
-        }
-    }
-    uint32_t weights[TILES][TILE_GROUPS][2];
-#pragma unroll
-    for (int tile = 0; tile < TILES; tile++) {
-        if (first_token + TILE_TOKENS > columns.least) {
-            const int lane_token = first_token + lane_index() / 4;
-            mask_scores(scores[tile], columns.limits[tile][0] - lane_token, columns.limits[tile][1] - lane_token);
-        }
-        weigh_tile(scores[tile], is_first, spans[tile], weights[tile]);
-    }
-#pragma unroll
-    for (int group = 0; group < TILE_GROUPS; group++) {
-        const int limit = context - first_token - group * CUDA_GROUP_TOKENS;
-#pragma unroll
-        for (int f = 0; f < FRAGMENTS; f++) {
-            uint4 fragment = load_16(values + (group * FRAGMENTS + f) * CUDA_FRAGMENT_ELEMENTS);
-            if (limit < CUDA_GROUP_TOKENS) fragment = cut_values(fragment, limit);
-#pragma unroll
-            for (int tile = 0; tile < TILES; tile++) {
-                multiply_fragment(spans[tile].output[f], fragment, weights[tile][group]);
-            }
-        }
-    }
-}
-
-/// Starts copying the 64 positions from `token` to `stage`: each of eight warps a group's keys or values.
-template <int FRAGMENTS>
-APUS_DEVICE void copy_tile(
-    const cuda_attend_arguments &a, const int32_t *table, int head, int first_token, int limit, uint16_t *stage) {
-    constexpr int elements = FRAGMENTS * CUDA_FRAGMENT_ELEMENTS;
-    const int token = first_token + warp_index() % TILE_GROUPS * CUDA_GROUP_TOKENS, size = a.cache.block_size;
-    const bool is_valid = token < limit;
-    const int64_t group =
-        is_valid ? cuda_kv_group(table[token / size], token % size, head, a.cache.kv_heads, size) : 0;
-    const cuda_address cache = warp_index() < TILE_GROUPS ? a.cache.keys : a.cache.values;
-    const uint16_t *const source = at<const uint16_t>(cache, group * elements) + lane_index() * CUDA_LANE_ELEMENTS;
-    uint16_t *const target = stage + warp_index() * elements + lane_index() * CUDA_LANE_ELEMENTS;
-#pragma unroll
-    for (int f = 0; f < FRAGMENTS; f++) {
-        copy_async_16(target + f * CUDA_FRAGMENT_ELEMENTS, source + f * CUDA_FRAGMENT_ELEMENTS, is_valid);
-    }
-    copy_async_commit();
-}
-
-template <int FRAGMENTS, int TILES> APUS_DEVICE void attend_prefill(const cuda_attend_arguments &a) {
-    constexpr int stage_elements = 2 * TILE_GROUPS * FRAGMENTS * CUDA_FRAGMENT_ELEMENTS;
-    DYNAMIC_SHARED(uint16_t, stages);
-    const cuda_attention_batch &batch = a.batch;
-    const int count = batch.sequence_count, group = batch.heads / batch.kv_heads;
-    const int32_t *const tiles = at<const int32_t>(batch.plan) + cuda_plan_tiles(count);
-    const int32_t *const starts = at<const int32_t>(batch.query_starts);
-    const int items = tiles[count] * batch.kv_heads;
-    for (int item = static_cast<int>(blockIdx.x); item < items; item += static_cast<int>(gridDim.x)) {
-        // The last rows of a sequence, which look back furthest, first.
-        const int tile = tiles[count] - 1 - item / batch.kv_heads, head = item % batch.kv_heads;
-        const int s = find_sequence(tiles, count, tile);
-        const int first_row = starts[s], column_count = (starts[s + 1] - first_row) * group;
-        const int first_column = (tile - tiles[s]) * (64 * TILES);
-        const int context = at<const int32_t>(batch.context_lengths)[s];
-        const int last_row = first_row + (min(first_column + 64 * TILES, column_count) - 1) / group;
-        const int limit = min(context, at<const int32_t>(batch.positions)[last_row] + 1);
-        const int32_t *const table =
-            at<const int32_t>(batch.block_tables, static_cast<int64_t>(s) * batch.blocks_per_sequence);
-        if (limit > 0) copy_tile<FRAGMENTS>(a, table, head, 0, limit, stages);
-
-        prefill_columns<FRAGMENTS, TILES> columns;
-        const int own_column = first_column + warp_index() * (8 * TILES);
-        load_columns(a, head, first_row, context, own_column, column_count, columns);
-        softmax_state<FRAGMENTS> totals[TILES], spans[TILES];
-#pragma unroll
-        for (int i = 0; i < TILES; i++) totals[i].clear();
-#pragma unroll 1
-        for (int token = 0, parity = 0; token < limit; token += TILE_TOKENS, parity ^= 1) {
-            // The stage of the tile before is free once every warp is here.
-            copy_async_wait<0>();
-            block_sync();
-            if (token + TILE_TOKENS < limit) {
-                copy_tile<FRAGMENTS>(
-                    a, table, head, token + TILE_TOKENS, limit, stages + (parity ^ 1) * stage_elements);
-            }
-            if (token >= columns.greatest) continue;
-            const bool is_last = parity == 1 || token + TILE_TOKENS >= columns.greatest;
-#pragma unroll
-            for (int i = 0; i < TILES; i++) {
-                if (parity == 0) spans[i].clear();
-            }
-            attend_tile(stages + parity * stage_elements, token, context, parity == 0, columns, spans);
-#pragma unroll
-            for (int i = 0; i < TILES; i++) {
-                if (!is_last) continue;
-                finish_span(spans[i]);
-                fold_span(totals[i], spans[i]);
-            }
-        }
-#pragma unroll
-        for (int i = 0; i < 2 * TILES; i++) {
-            const int column = own_column + i / 2 * 8 + lane_index() % 4 * 2 + i % 2;
-            if (column >= column_count) continue;
-            const int64_t row = first_row + column / group, place = row * batch.heads + head * group + column % group;
-            store_output(totals[i / 2], i % 2, at<uint16_t>(a.output, place * batch.head_dim));
-        }
-        block_sync();
-    }
-}
-
 // MARK: Head sizes
 
-#define ATTEND(dimensions, tiles, decode_blocks) \
-    APUS_KERNEL(attend_decode_##dimensions, cuda_attend_arguments, 128, decode_blocks) { \
-        attend_decode<dimensions / 16>(a); \
-    } \
-    APUS_KERNEL(attend_prefill_##dimensions, cuda_attend_arguments, 256, 1) { \
-        attend_prefill<dimensions / 16, tiles>(a); \
-    }
+#define DECODE(dimensions, blocks) \
+    APUS_KERNEL(attend_decode_##dimensions, cuda_attend_arguments, 128, blocks) { attend_decode<dimensions / 16>(a); }
 
-ATTEND(64, 2, 3)
-ATTEND(80, 2, 3)
-ATTEND(96, 2, 3)
-ATTEND(128, 2, 3)
-ATTEND(256, 1, 2)
+DECODE(64, 3)
+DECODE(80, 3)
+DECODE(96, 3)
+DECODE(128, 3)
+DECODE(256, 2)

@@ -1,11 +1,11 @@
-// Math:    rotate: (x_a, x_b) ← (x_a · cos θ − x_b · sin θ, x_b · cos θ + x_a · sin θ), θ = position · frequency rounded
-//          to f32, its cosine and sine right to the last place. store_kv: keys and values rounded to bf16.
+// Math:    rotate: (x_a, x_b) ← (x_a · cos θ − x_b · sin θ, x_b · cos θ + x_a · sin θ), θ = position · frequency
+//          rounded to f32, its cosine and sine right to the last place. store_kv: keys and values rounded to bf16.
 // Shapes:  x [tokens, stride], the first heads × head_dim of each row in place; frequencies [rotary / 2]; the cache in
 //          groups of 16 tokens, in the fragments of cuda/pages.cuh.
 // Launch:  rotate: a block per token and 8 heads, with a table of the token's cosines and sines in shared memory.
 //          store_kv: a warp per 8 tokens and 16 dimensions, so that it fills whole sectors where slots are adjacent.
 // Bound:   bytes of x; of keys and values.
-// Checked: AttentionTests, ElementwiseTests (CUDA)
+// Checked: RowCases, AttentionCases
 // Source:  Su et al., "RoFormer" (2021)
 
 #include "cuda/device.cuh"

@@ -1,9 +1,9 @@
-// Where things lie in a layer's key/value cache, and in the plan of a step's attention. In C, for the host as well as the
-// kernels: whoever writes keys, reads them or sizes memory asks here.
+// Where things lie in a layer's key/value cache, and in the plan of a step's attention. In C, for the host as well as
+// the kernels: whoever writes keys, reads them or sizes memory asks here.
 //
-// A cache is cut into groups of 16 tokens of one block and one head. A group holds head_dim / 16 fragments of 512 bytes,
-// each the A operand of one mma.m16n8k16 as the 32 lanes of a warp hold it, 16 bytes after 16 bytes: a product's operand
-// is one load that a warp makes of adjacent memory, and no lane has to pass on what it has read.
+// A cache is cut into groups of 16 tokens of one block and one head. A group holds head_dim / 16 fragments of 512
+// bytes, each the A operand of one mma.m16n8k16 as the 32 lanes of a warp hold it, 16 bytes after 16 bytes: a product's
+// operand is one load that a warp makes of adjacent memory, and no lane has to pass on what it has read.
 
 #ifndef APUS_PAGES_CUH
 #define APUS_PAGES_CUH
@@ -58,7 +58,7 @@ APUS_INDEX int32_t cuda_value_element(int32_t token, int32_t dimension) {
 enum {
     /// The sequence has one span or none, or is not the decode kernel's: no partial results.
     CUDA_SLOT_NONE = -1,
-    /// Partial results found no room: a warp folds one span after the other, in the slot that bears the sequence's index.
+    /// Partial results found no room: a warp folds one span after the other, in the slot of the sequence's own index.
     CUDA_SLOT_OWN = -2,
 };
 

@@ -1,6 +1,6 @@
-// The softmax over a span of 128 positions, for eight columns (query row, head) of a warp, and how spans are folded into a
-// total. Prefill, decode and combine all compute with these functions, so that a row's bits do not depend on which of
-// them it went through. Scores are in units of log2: the query is scaled by scale · log2 e before it is rounded.
+// The softmax over a span of 128 positions, for eight columns (query row, head) of a warp, and how spans are folded
+// into a total. Prefill, decode and combine all compute with these functions, so that a row's bits do not depend on
+// which of them it went through. Scores are in units of log2: the query is scaled by scale · log2 e before it is rounded.
 //
 // Lane 4g + t holds the columns 2t and 2t + 1 (index 0 and 1), of scores the tokens g and g + 8 of each group of 16, of
 // outputs the dimensions 2g and 2g + 1 of each fragment's 16.
@@ -20,8 +20,8 @@ enum {
 
 #define APUS_INFINITY __int_as_float(0x7F800000)
 
-/// A softmax so far: maximum, Σ 2^(score − maximum), and that sum weighted with the values. `sum` is the lane's own part
-/// until `finish_span`. Outputs are (2g; column 0), (2g; 1), (2g + 1; 0), (2g + 1; 1) of each fragment.
+/// A softmax so far: maximum, Σ 2^(score − maximum), and that sum weighted with the values. `sum` is the lane's own
+/// part until `finish_span`. Outputs are (2g; column 0), (2g; 1), (2g + 1; 0), (2g + 1; 1) of each fragment.
 template <int FRAGMENTS> struct softmax_state {
     float output[FRAGMENTS][4];
     float maximum[2];
@@ -50,9 +50,9 @@ APUS_DEVICE void mask_scores(float (&scores)[TILE_GROUPS][4], int remaining_0, i
     }
 }
 
-/// Takes a tile's scores into the span's maximum and sum, rescales its outputs, and gives the weights, rounded to bf16, as
-/// B operands of the product with the values. The sum is of the rounded weights, so that they add up to one. A tile that is
-/// masked entirely changes nothing, exactly.
+/// Takes a tile's scores into the span's maximum and sum, rescales its outputs, and gives the weights, rounded to bf16,
+/// as B operands of the product with the values. The sum is of the rounded weights, so that they add up to one. A tile
+/// that is masked entirely changes nothing, exactly.
 template <int FRAGMENTS>
 APUS_DEVICE void weigh_tile(
     const float (&scores)[TILE_GROUPS][4], bool is_first, softmax_state<FRAGMENTS> &span,
@@ -148,6 +148,20 @@ APUS_DEVICE void fold_span(softmax_state<FRAGMENTS> &total, const softmax_state<
 /// What outputs are multiplied with in the end. A row without context is 0.
 APUS_DEVICE float inverse_of_sum(float sum) { return sum == 0 ? 0 : 1 / sum; }
 
+// MARK: Work
+
+/// The sequence s with starts[s] ≤ index < starts[s + 1]. A warp looks at 32 places at a time.
+APUS_DEVICE int find_sequence(const int32_t *starts, int count, int index) {
+    int low = 0, high = count;
+    while (high - low > 1) {
+        const int step = (high - low + 31) / 32, probe = low + lane_index() * step;
+        const int below = __popc(ballot(probe < high && starts[min(probe, high - 1)] <= index));
+        low += (below - 1) * step;
+        high = min(high, low + step);
+    }
+    return low;
+}
+
 // MARK: Products
 
 APUS_DEVICE void multiply_fragment(float (&d)[4], const uint4 &fragment, const uint32_t (&b)[2]) {
@@ -155,18 +169,23 @@ APUS_DEVICE void multiply_fragment(float (&d)[4], const uint4 &fragment, const u
     mma_bf16(d, a, b);
 }
 
-/// Two values of a lane's tokens `token` and `token + 1`, without those at and beyond `limit`.
-APUS_DEVICE uint32_t keep_below(uint32_t pair, int token, int limit) {
-    return token >= limit ? 0 : token + 1 >= limit ? pair & 0xFFFF : pair;
+/// Which of a lane's tokens `token` and `token + 1` are below `limit`, as a mask of a pair.
+APUS_DEVICE uint32_t pair_mask(int token, int limit) {
+    return token >= limit ? 0 : token + 1 >= limit ? 0xFFFF : 0xFFFFFFFF;
 }
 
-/// A fragment of values without the tokens at and beyond `limit` of its group: what lies there may be a NaN, which not
+/// What keeps of a fragment of values the tokens below `limit` of its group. What lies beyond may be a NaN, which not
 /// even a weight of 0 makes go away.
-APUS_DEVICE uint4 cut_values(uint4 fragment, int limit) {
+struct value_mask {
+    uint32_t low;
+    uint32_t high;
+};
+APUS_DEVICE value_mask mask_of_values(int limit) {
     const int token = lane_index() % 4 * 2;
-    return make_uint4(
-        keep_below(fragment.x, token, limit), keep_below(fragment.y, token, limit),
-        keep_below(fragment.z, token + 8, limit), keep_below(fragment.w, token + 8, limit));
+    return {pair_mask(token, limit), pair_mask(token + 8, limit)};
+}
+APUS_DEVICE uint4 keep_values(uint4 fragment, value_mask mask) {
+    return make_uint4(fragment.x & mask.low, fragment.y & mask.low, fragment.z & mask.high, fragment.w & mask.high);
 }
 
 /// The lane's share of column g of a query, scaled, as B operands. `row` is 0 for a column that is none.

@@ -1,0 +1,229 @@
+// Math:    output[t] = Σ_p softmax_p(scale · q[t] · k[p]) · v[p] over positions p ≤ position[t] of t's sequence.
+// Shapes:  q [tokens, stride] f32, heads side by side; cache as in cuda/pages.cuh; output [tokens, heads, head_dim]
+//          bf16. Here for sequences with several query rows; the others are attention.cu's.
+// Launch:  A block takes tiles of 128 columns, (query row, head) pairs of one kv head, 16 to a warp (8 of large heads).
+//          Positions come through shared memory, 64 at a time in two stages, as the fragments they are cached in: a
+//          load of 16 bytes a lane is two products' operand. Spans are those of decode, folded in registers.
+// Bound:   multiply-adds. Errors: as attention.cu.
+// Checked: AttentionCases (f64 reference within the bound; bitwise over chunks, batch and kernels; NaN in unused slots)
+// Source:  Dao, "FlashAttention-2" (2023)
+
+#include "cuda/device.cuh"
+#include "cuda/pages.cuh"
+#include "cuda/span.cuh"
+
+/// One of a block's items: a tile of columns of a sequence and kv head.
+struct prefill_item {
+    int sequence;
+    int kv_head;
+    int first_row;
+    int first_column;
+    /// Of the sequence.
+    int column_count;
+    int context;
+    /// Positions that the last of the tile's columns sees.
+    int limit;
+};
+
+/// The last rows of a sequence, which look back furthest, come first.
+APUS_DEVICE prefill_item find_item(const cuda_attention_batch &batch, int columns, int item) {
+    const int32_t *const tiles = at<const int32_t>(batch.plan) + cuda_plan_tiles(batch.sequence_count);
+    const int32_t *const starts = at<const int32_t>(batch.query_starts);
+    const int tile = tiles[batch.sequence_count] - 1 - item / batch.kv_heads, group = batch.heads / batch.kv_heads;
+    prefill_item own;
+    own.kv_head = item % batch.kv_heads;
+    own.sequence = find_sequence(tiles, batch.sequence_count, tile);
+    own.first_row = starts[own.sequence];
+    own.first_column = (tile - tiles[own.sequence]) * columns;
+    own.column_count = (starts[own.sequence + 1] - own.first_row) * group;
+    own.context = at<const int32_t>(batch.context_lengths)[own.sequence];
+    const int last_row = own.first_row + (min(own.first_column + columns, own.column_count) - 1) / group;
+    own.limit = min(own.context, at<const int32_t>(batch.positions)[last_row] + 1);
+    return own;
+}
+
+/// What a warp knows of its columns.
+template <int FRAGMENTS, int TILES> struct prefill_columns {
+    uint32_t query[TILES][FRAGMENTS][2];
+    /// How many positions the lane's columns 2t and 2t + 1 of each tile see; 0 for columns that are none.
+    int limits[TILES][2];
+    /// The least and greatest of the warp's limits.
+    int least;
+    int greatest;
+};
+
+template <int FRAGMENTS, int TILES>
+APUS_DEVICE void load_columns(
+    const cuda_attend_arguments &a, const prefill_item &item, prefill_columns<FRAGMENTS, TILES> &columns) {
+    const int group = a.batch.heads / a.batch.kv_heads;
+    columns.least = item.context;
+    columns.greatest = 0;
+#pragma unroll
+    for (int tile = 0; tile < TILES; tile++) {
+        const int column = item.first_column + (warp_index() * TILES + tile) * 8 + lane_index() / 4;
+        const int row = item.first_row + column / group, head = item.kv_head * group + column % group;
+        const bool is_one = column < item.column_count;
+        const float *const q = at<const float>(a.q, static_cast<int64_t>(row) * a.q_stride + head * a.batch.head_dim);
+        load_query(is_one ? q : nullptr, a.scale, columns.query[tile]);
+        const int limit = is_one ? min(item.context, at<const int32_t>(a.batch.positions)[row] + 1) : 0;
+#pragma unroll
+        for (int c = 0; c < 2; c++) {
+            columns.limits[tile][c] = shuffle(limit, (lane_index() % 4 * 2 + c) * 4);
+            columns.least = min(columns.least, columns.limits[tile][c]);
+            columns.greatest = max(columns.greatest, columns.limits[tile][c]);
+        }
+    }
+#pragma unroll
+    for (int mask = 1; mask <= 2; mask *= 2) {
+        columns.least = min(columns.least, shuffle_xor(columns.least, mask));
+        columns.greatest = max(columns.greatest, shuffle_xor(columns.greatest, mask));
+    }
+}
+
+/// Takes 64 positions from `first_token`, keys and then values in `stage`, into the spans of a warp's columns.
+template <int FRAGMENTS, int TILES>
+APUS_DEVICE void attend_tile(
+    const uint16_t *stage, int first_token, bool is_first,
+    const prefill_columns<FRAGMENTS, TILES> &columns, softmax_state<FRAGMENTS> (&spans)[TILES]) {
+    const uint16_t *const keys = stage + lane_index() * CUDA_LANE_ELEMENTS;
+    const uint16_t *const values = keys + TILE_GROUPS * FRAGMENTS * CUDA_FRAGMENT_ELEMENTS;
+    float scores[TILES][TILE_GROUPS][4] = {};
+#pragma unroll
+    for (int f = 0; f < FRAGMENTS; f++) {
+#pragma unroll
+        for (int group = 0; group < TILE_GROUPS; group++) {
+            const uint4 fragment = load_16(keys + (group * FRAGMENTS + f) * CUDA_FRAGMENT_ELEMENTS);
+#pragma unroll
+            for (int tile = 0; tile < TILES; tile++) {
+                multiply_fragment(scores[tile][group], fragment, columns.query[tile][f]);
+            }
+        }
+    }
+    uint32_t weights[TILES][TILE_GROUPS][2];
+#pragma unroll
+    for (int tile = 0; tile < TILES; tile++) {
+        if (first_token + TILE_TOKENS > columns.least) {
+            const int lane_token = first_token + lane_index() / 4;
+            mask_scores(scores[tile], columns.limits[tile][0] - lane_token, columns.limits[tile][1] - lane_token);
+        }
+        weigh_tile(scores[tile], is_first, spans[tile], weights[tile]);
+    }
+#pragma unroll
+    for (int group = 0; group < TILE_GROUPS; group++) {
+#pragma unroll
+        for (int f = 0; f < FRAGMENTS; f++) {
+            const uint4 fragment = load_16(values + (group * FRAGMENTS + f) * CUDA_FRAGMENT_ELEMENTS);
+#pragma unroll
+            for (int tile = 0; tile < TILES; tile++) {
+                multiply_fragment(spans[tile].output[f], fragment, weights[tile][group]);
+            }
+        }
+    }
+}
+
+/// Starts copying the 64 positions from `first_token` to `stage`: each of eight warps a group's keys or values.
+template <int FRAGMENTS>
+APUS_DEVICE void copy_tile(
+    const cuda_attend_arguments &a, const prefill_item &item, int first_token, uint16_t *stage) {
+    constexpr int elements = FRAGMENTS * CUDA_FRAGMENT_ELEMENTS;
+    const int token = first_token + warp_index() % TILE_GROUPS * CUDA_GROUP_TOKENS, size = a.cache.block_size;
+    const int32_t *const table =
+        at<const int32_t>(a.batch.block_tables, static_cast<int64_t>(item.sequence) * a.batch.blocks_per_sequence);
+    const bool is_valid = token < item.limit;
+    const int64_t group =
+        is_valid ? cuda_kv_group(table[token / size], token % size, item.kv_head, a.cache.kv_heads, size) : 0;
+    const cuda_address cache = warp_index() < TILE_GROUPS ? a.cache.keys : a.cache.values;
+    const uint16_t *const source = at<const uint16_t>(cache, group * elements) + lane_index() * CUDA_LANE_ELEMENTS;
+    uint16_t *const target = stage + warp_index() * elements + lane_index() * CUDA_LANE_ELEMENTS;
+#pragma unroll
+    for (int f = 0; f < FRAGMENTS; f++) {
+        copy_async_16(target + f * CUDA_FRAGMENT_ELEMENTS, source + f * CUDA_FRAGMENT_ELEMENTS, is_valid);
+    }
+    copy_async_commit();
+}
+
+/// Clears the values at and beyond `limit` of a tile. A lane sees to what it has copied itself, so it need not wait for
+/// the others.
+template <int FRAGMENTS> APUS_DEVICE void clear_tail(int limit, uint16_t *stage) {
+    const int group_limit = limit - warp_index() % TILE_GROUPS * CUDA_GROUP_TOKENS;
+    if (warp_index() < TILE_GROUPS || group_limit >= CUDA_GROUP_TOKENS) return;
+    const value_mask mask = mask_of_values(group_limit);
+    uint16_t *const values =
+        stage + warp_index() * FRAGMENTS * CUDA_FRAGMENT_ELEMENTS + lane_index() * CUDA_LANE_ELEMENTS;
+#pragma unroll
+    for (int f = 0; f < FRAGMENTS; f++) {
+        uint16_t *const fragment = values + f * CUDA_FRAGMENT_ELEMENTS;
+        store_16(fragment, keep_values(load_16(fragment), mask));
+    }
+}
+
+template <int FRAGMENTS, int TILES> APUS_DEVICE void attend_prefill(const cuda_attend_arguments &a) {
+    constexpr int stage_elements = 2 * TILE_GROUPS * FRAGMENTS * CUDA_FRAGMENT_ELEMENTS;
+    DYNAMIC_SHARED(uint16_t, stages);
+    // In shared memory, and read again where needed, because the products take all registers.
+    __shared__ prefill_item own;
+    const cuda_attention_batch &batch = a.batch;
+    const int32_t *const tiles = at<const int32_t>(batch.plan) + cuda_plan_tiles(batch.sequence_count);
+    const int items = tiles[batch.sequence_count] * batch.kv_heads;
+    for (int item = static_cast<int>(blockIdx.x); item < items; item += static_cast<int>(gridDim.x)) {
+        if (warp_index() == 0) {
+            const prefill_item found = find_item(batch, 64 * TILES, item);
+            if (lane_index() == 0) own = found;
+        }
+        block_sync();
+        if (own.limit > 0) copy_tile<FRAGMENTS>(a, own, 0, stages);
+        prefill_columns<FRAGMENTS, TILES> columns;
+        load_columns(a, own, columns);
+        softmax_state<FRAGMENTS> totals[TILES], spans[TILES];
+#pragma unroll
+        for (int i = 0; i < TILES; i++) totals[i].clear();
+#pragma unroll 1
+        for (int token = 0, parity = 0; token < own.limit; token += TILE_TOKENS, parity ^= 1) {
+            uint16_t *const stage = stages + parity * stage_elements;
+            copy_async_wait<0>();
+            if (token + TILE_TOKENS > own.context) clear_tail<FRAGMENTS>(own.context - token, stage);
+            // The other stage is free once every warp is here.
+            block_sync();
+            if (token + TILE_TOKENS < own.limit) {
+                copy_tile<FRAGMENTS>(a, own, token + TILE_TOKENS, stages + (parity ^ 1) * stage_elements);
+            }
+            if (token >= columns.greatest) continue;
+#pragma unroll
+            for (int i = 0; i < TILES; i++) {
+                if (parity == 0) spans[i].clear();
+            }
+            attend_tile(stage, token, parity == 0, columns, spans);
+            if (parity == 0 && token + TILE_TOKENS < columns.greatest) continue;
+#pragma unroll
+            for (int i = 0; i < TILES; i++) {
+                finish_span(spans[i]);
+                fold_span(totals[i], spans[i]);
+            }
+        }
+        block_sync();
+        const int group = batch.heads / batch.kv_heads;
+#pragma unroll
+        for (int i = 0; i < 2 * TILES; i++) {
+            const int column =
+                own.first_column + (warp_index() * TILES + i / 2) * 8 + lane_index() % 4 * 2 + i % 2;
+            if (column >= own.column_count) continue;
+            const int64_t row = own.first_row + column / group;
+            const int64_t place = row * batch.heads + own.kv_head * group + column % group;
+            store_output(totals[i / 2], i % 2, at<uint16_t>(a.output, place * batch.head_dim));
+        }
+        block_sync();
+    }
+}
+
+// MARK: Head sizes
+
+#define PREFILL(dimensions, tiles) \
+    APUS_KERNEL(attend_prefill_##dimensions, cuda_attend_arguments, 256, 1) { \
+        attend_prefill<dimensions / 16, tiles>(a); \
+    }
+
+PREFILL(64, 2)
+PREFILL(80, 2)
+PREFILL(96, 2)
+PREFILL(128, 2)
+PREFILL(256, 1)
