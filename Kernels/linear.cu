@@ -100,10 +100,31 @@ template <int format> APUS_DEVICE row_pair_scales read_scales(const uint8_t *sca
     return result;
 }
 
+/// A lane's sums of 32 columns of activations, for the tokens of the result's layout: a product with ones.
+APUS_DEVICE float2 sum_activations(const uint32_t (&x_steps)[2][2]) {
+    const uint32_t ones[4] = {0x3F803F80, 0x3F803F80, 0x3F803F80, 0x3F803F80};
+    float sums[4] = {0, 0, 0, 0};
+    mma_bf16(sums, ones, x_steps[0]);
+    mma_bf16(sums, ones, x_steps[1]);
+    return make_float2(sums[0], sums[1]);
+}
+
+/// Leaves the sums of a stage's activations behind them, [token / 8][half unit][8] f32, shared by `members` warps.
+template <int tokens, int members> APUS_DEVICE void share_sums(uint8_t *activations, int member, int lane) {
+#pragma unroll
+    for (int i = 0; i < tokens / 4; i += members) {
+        const uint4 x = load_16(activations + (i + member) * 512 + 16 * lane);
+        const float2 sums = sum_activations({{x.x, x.y}, {x.z, x.w}});
+        float2 *const place = reinterpret_cast<float2 *>(activations + linear_activation_bytes(tokens));
+        if (lane < 4) place[4 * (i + member) + lane] = sums;
+    }
+}
+
 /// Adds the products of a block of 32 columns, formats of one part: two steps for each pair of tiles.
-template <int format, int row_tiles, int token_tiles>
+template <int format, int row_tiles, int token_tiles, bool has_shared_sums>
 APUS_DEVICE void multiply_block(
-    const uint8_t *tiles, const uint8_t *activations, int block, int lane, float (&sums)[row_tiles][token_tiles][4]) {
+    const uint8_t *tiles, const uint8_t *activations, const uint8_t *shared_sums, int block, int lane,
+    float (&sums)[row_tiles][token_tiles][4]) {
     constexpr int tile_bytes = unit_bytes(format) + unit_scale_bytes(format);
     uint32_t weights[row_tiles][2][4];
     row_pair_scales scales[row_tiles];
@@ -116,11 +137,10 @@ APUS_DEVICE void multiply_block(
     for (int j = 0; j < token_tiles; j++) {
         const uint4 x = load_16(activations + (2 * j + block) * 512 + 16 * lane);
         const uint32_t x_steps[2][2] = {{x.x, x.y}, {x.z, x.w}};
-        float x_sums[4] = {0, 0, 0, 0};
+        float2 x_sums = make_float2(0, 0);
         if constexpr (format == CUDA_WEIGHT_Q4_1) {
-            const uint32_t ones[4] = {0x3F803F80, 0x3F803F80, 0x3F803F80, 0x3F803F80};
-            mma_bf16(x_sums, ones, x_steps[0]);
-            mma_bf16(x_sums, ones, x_steps[1]);
+            const auto place = reinterpret_cast<const float2 *>(shared_sums) + 4 * (2 * j + block) + lane % 4;
+            x_sums = has_shared_sums ? *place : sum_activations(x_steps);
         }
 #pragma unroll
         for (int r = 0; r < row_tiles; r++) {
@@ -136,7 +156,7 @@ APUS_DEVICE void multiply_block(
             for (int i = 0; i < 4; i++) {
                 float &sum = sums[r][j][i];
                 sum = fmaf(scales[r].scale[i / 2], block_sums[i], sum);
-                if (format == CUDA_WEIGHT_Q4_1) sum = fmaf(scales[r].minimum[i / 2], x_sums[i], sum);
+                if (format == CUDA_WEIGHT_Q4_1) sum = fmaf(scales[r].minimum[i / 2], i % 2 ? x_sums.y : x_sums.x, sum);
             }
         }
     }
@@ -163,15 +183,17 @@ APUS_DEVICE void multiply_step(
 
 /// Adds the products of one unit of `row_tiles` tiles with `token_tiles` times 8 tokens to `sums`. The only place where
 /// products are made: what it adds to a sum, and in which order, is the same for every shape.
-template <int format, int row_tiles, int token_tiles>
+template <int format, int row_tiles, int token_tiles, bool has_shared_sums>
 APUS_DEVICE void multiply_unit(
-    const uint8_t *tiles, const uint8_t *activations, int lane, float (&sums)[row_tiles][token_tiles][4]) {
+    const uint8_t *tiles, const uint8_t *activations, const uint8_t *shared_sums, int lane,
+    float (&sums)[row_tiles][token_tiles][4]) {
     // Unrolled, the loads of the next block start early, if there are registers for them beside the sums.
     constexpr bool has_room = token_tiles < 4;
     if constexpr (weight_parts(format) == 1) {
 #pragma unroll(has_room ? 2 : 1)
         for (int block = 0; block < 2; block++) {
-            multiply_block<format, row_tiles, token_tiles>(tiles, activations, block, lane, sums);
+            multiply_block<format, row_tiles, token_tiles, has_shared_sums>(
+                tiles, activations, shared_sums, block, lane, sums);
         }
     } else {
 #pragma unroll(has_room ? 4 : 1)
@@ -233,29 +255,31 @@ struct slice_walk {
     }
 };
 
-/// Hands the sums of a round's slices to the warps of its first, which add them to their totals in order.
-template <int row_tiles, int token_tiles>
+/// Adds the sums of a round's slices to the totals, in the slices' order. Each slice's warps own the totals of their
+/// share of the tokens (the first ones, where there are fewer tiles of tokens than slices) and get the others' sums
+/// of them through `partial`, [slices − 1][tile of rows][tile of tokens][lane].
+template <int row_tiles, int token_tiles, int slices, int owned>
 APUS_DEVICE void add_slices(
-    float4 *partial, int slices, int part, int member, int lane, const float (&sums)[token_tiles][4],
-    float (&total)[token_tiles][4]) {
+    float4 *partial, int part, int member, int lane, const float (&sums)[token_tiles][4], float (&total)[owned][4]) {
     constexpr int size = row_tiles * token_tiles * 32;
     const int mine = member * token_tiles * 32 + lane;
-    if (part > 0) {
 #pragma unroll
-        for (int j = 0; j < token_tiles; j++) {
-            partial[(part - 1) * size + mine + 32 * j] = make_float4(sums[j][0], sums[j][1], sums[j][2], sums[j][3]);
-        }
+    for (int j = 0; j < token_tiles; j++) {
+        const int owner = j / owned, slot = part < owner ? part : part - 1;
+        if (owner == part) continue;
+        partial[slot * size + mine + 32 * j] = make_float4(sums[j][0], sums[j][1], sums[j][2], sums[j][3]);
     }
     block_sync();
-    if (part > 0) return;
-    add(total, sums);
 #pragma unroll 1
-    for (int other = 0; other < slices - 1; other++) {
+    for (int slice = 0; slice < slices; slice++) {
 #pragma unroll
         for (int j = 0; j < token_tiles; j++) {
-            const float4 s = partial[other * size + mine + 32 * j];
-            total[j][0] = total[j][0] + s.x, total[j][1] = total[j][1] + s.y;
-            total[j][2] = total[j][2] + s.z, total[j][3] = total[j][3] + s.w;
+            if (j / owned != part) continue;
+            const int slot = slice < part ? slice : slice - 1;
+            float4 s = make_float4(sums[j][0], sums[j][1], sums[j][2], sums[j][3]);
+            if (slice != part) s = partial[slot * size + mine + 32 * j];
+            float(&t)[4] = total[j % owned];
+            t[0] = t[0] + s.x, t[1] = t[1] + s.y, t[2] = t[2] + s.z, t[3] = t[3] + s.w;
         }
     }
 }
@@ -265,14 +289,15 @@ template <int format, int tokens> APUS_DEVICE void skinny(const cuda_linear_argu
     constexpr int stages = linear_stages(format, tokens), stage_bytes = linear_stage_bytes(format, tokens);
     constexpr int tile_bytes = unit_bytes(format) + unit_scale_bytes(format);
     constexpr int x_bytes = linear_activation_bytes(tokens), token_tiles = tokens / 8;
-    static_assert(stages >= 2, "a stage is filled while another is used");
+    constexpr bool shares_sums = linear_shares_sums(format, tokens);
+    static_assert(stages >= 2 + shares_sums, "a stage is filled while another is used, and the next one summed");
     DYNAMIC_SHARED(uint8_t, shared);
     const int lane = lane_index(), warp = warp_index();
     const int member = warp % row_tiles, part = warp / row_tiles;
     const int tile = static_cast<int>(blockIdx.x) * row_tiles + member, units = units_of(a.matrix.columns);
     const int steps = (units + CUDA_K_SLICES - 1) / CUDA_K_SLICES;
     uint8_t *const my_weights = shared + warp * tile_bytes;
-    uint8_t *const my_activations = shared + LINEAR_WARPS * tile_bytes + part * x_bytes;
+    uint8_t *const my_activations = shared + LINEAR_WARPS * tile_bytes + part * (x_bytes + linear_sum_bytes(format, tokens));
 
     weight_stream<format> weights(a.matrix, tile, units, lane);
     activation_stream<tokens, row_tiles> activations(a, 0, member, lane);
@@ -298,7 +323,14 @@ template <int format, int tokens> APUS_DEVICE void skinny(const cuda_linear_argu
 #pragma unroll 1
     for (int i = 0; i < stages - 1; i++) fill(i * stage_bytes);
 
-    float total[token_tiles][4], sums[1][token_tiles][4];
+    if constexpr (shares_sums) {
+        copy_async_wait<stages - 2>();
+        block_sync();
+        share_sums<tokens, row_tiles>(my_activations, member, lane);
+    }
+
+    constexpr int owned = token_tiles > slices_at_once ? token_tiles / slices_at_once : 1;
+    float total[owned][4], sums[1][token_tiles][4];
     clear(total);
     int stage = 0, previous = (stages - 1) * stage_bytes;
 #pragma unroll 1
@@ -308,22 +340,24 @@ template <int format, int tokens> APUS_DEVICE void skinny(const cuda_linear_argu
         clear(sums[0]);
 #pragma unroll 1
         for (int step = 0; step < steps; step++) {
-            copy_async_wait<stages - 2>();
+            copy_async_wait<stages - 2 - shares_sums>();
             // Now this step's stage has arrived, and everyone has read the previous one, which is filled anew.
             if constexpr (row_tiles == 1) warp_sync();
             else block_sync();
             fill(previous);
+            const int next = stage + stage_bytes == stages * stage_bytes ? 0 : stage + stage_bytes;
+            if constexpr (shares_sums) share_sums<tokens, row_tiles>(my_activations + next, member, lane);
             if (step < count) {
-                multiply_unit<format, 1, token_tiles>(my_weights + stage, my_activations + stage, lane, sums);
+                const uint8_t *x = my_activations + stage;
+                multiply_unit<format, 1, token_tiles, shares_sums>(my_weights + stage, x, x + x_bytes, lane, sums);
             }
-            previous = stage;
-            stage = stage + stage_bytes == stages * stage_bytes ? 0 : stage + stage_bytes;
+            previous = stage, stage = next;
         }
         // The next round's barriers come before its own partial sums.
         float4 *const partial = reinterpret_cast<float4 *>(shared + stages * stage_bytes);
-        add_slices<row_tiles, token_tiles>(partial, slices_at_once, part, member, lane, sums[0], total);
+        add_slices<row_tiles, token_tiles, slices_at_once>(partial, part, member, lane, sums[0], total);
     }
-    if (part == 0) write(a, tile, 0, lane, total);
+    if (part * owned < token_tiles) write(a, tile, part * owned * 8, lane, total);
 }
 
 // MARK: More tokens
@@ -333,19 +367,23 @@ template <int format> APUS_DEVICE void large(const cuda_linear_arguments &a) {
     constexpr int row_tiles = 2, token_tiles = LINEAR_LARGE_TOKENS / 16;
     constexpr int stages = linear_large_stages(format), stage_bytes = linear_large_stage_bytes(format);
     constexpr int tile_bytes = unit_bytes(format) + unit_scale_bytes(format);
-    static_assert(stages >= 2, "a stage is filled while another is used");
+    constexpr int x_bytes = linear_activation_bytes(LINEAR_LARGE_TOKENS);
+    constexpr bool shares_sums = linear_shares_sums(format, LINEAR_LARGE_TOKENS);
+    static_assert(stages >= 2 + shares_sums, "a stage is filled while another is used, and the next one summed");
     DYNAMIC_SHARED(uint8_t, shared);
     const int lane = lane_index(), warp = warp_index();
     const int first_tile = static_cast<int>(blockIdx.y) * LINEAR_LARGE_TILES, units = units_of(a.matrix.columns);
     const int block_token = static_cast<int>(blockIdx.x) * LINEAR_LARGE_TOKENS;
     const int my_tile = first_tile + warp / 2 * row_tiles, my_token = block_token + warp % 2 * (8 * token_tiles);
     const uint8_t *const my_weights = shared + warp / 2 * row_tiles * tile_bytes;
-    const uint8_t *const my_activations = shared + LINEAR_LARGE_TILES * tile_bytes + warp % 2 * token_tiles * 1024;
+    uint8_t *const activations_place = shared + LINEAR_LARGE_TILES * tile_bytes;
+    const uint8_t *const my_activations = activations_place + warp % 2 * (x_bytes / 2);
+    const uint8_t *const my_sums = activations_place + x_bytes + warp % 2 * (LINEAR_LARGE_TOKENS * 4);
 
     weight_stream<format> weights(a.matrix, first_tile + warp, units, lane);
     activation_stream<LINEAR_LARGE_TOKENS, LINEAR_WARPS> activations(a, block_token, warp, lane);
     uint8_t *const weight_slot = shared + warp * tile_bytes + 16 * lane;
-    uint8_t *const activation_slot = shared + LINEAR_LARGE_TILES * tile_bytes + 512 * warp + 16 * lane;
+    uint8_t *const activation_slot = activations_place + 512 * warp + 16 * lane;
     int units_left = units;
     const auto fill = [&](int stage) {
         if (units_left > 0) {
@@ -360,6 +398,12 @@ template <int format> APUS_DEVICE void large(const cuda_linear_arguments &a) {
 #pragma unroll 1
     for (int i = 0; i < stages - 1; i++) fill(i * stage_bytes);
 
+    if constexpr (shares_sums) {
+        copy_async_wait<stages - 2>();
+        block_sync();
+        share_sums<LINEAR_LARGE_TOKENS, LINEAR_WARPS>(activations_place, warp, lane);
+    }
+
     float total[row_tiles][token_tiles][4], sums[row_tiles][token_tiles][4];
 #pragma unroll
     for (int r = 0; r < row_tiles; r++) clear(total[r]);
@@ -370,12 +414,16 @@ template <int format> APUS_DEVICE void large(const cuda_linear_arguments &a) {
         for (int r = 0; r < row_tiles; r++) clear(sums[r]);
 #pragma unroll 1
         for (; unit < slice_start(units, slice); unit++) {
-            copy_async_wait<stages - 2>();
+            copy_async_wait<stages - 2 - shares_sums>();
             block_sync();
             fill(previous);
-            multiply_unit<format, row_tiles, token_tiles>(my_weights + stage, my_activations + stage, lane, sums);
-            previous = stage;
-            stage = stage + stage_bytes == stages * stage_bytes ? 0 : stage + stage_bytes;
+            const int next = stage + stage_bytes == stages * stage_bytes ? 0 : stage + stage_bytes;
+            if constexpr (shares_sums) {
+                share_sums<LINEAR_LARGE_TOKENS, LINEAR_WARPS>(activations_place + next, warp, lane);
+            }
+            multiply_unit<format, row_tiles, token_tiles, shares_sums>(
+                my_weights + stage, my_activations + stage, my_sums + stage, lane, sums);
+            previous = stage, stage = next;
         }
 #pragma unroll
         for (int r = 0; r < row_tiles; r++) add(total[r], sums[r]);

@@ -39,8 +39,12 @@ enum {
     LINEAR_LARGE_TILES = 8,
 };
 
-/// Bytes of 64 columns of bf16 activations.
+/// Whether warps that multiply the same activations with q4_1 weights share the work of summing them.
+APUS_LAYOUT bool linear_shares_sums(int format, int tokens) { return format == CUDA_WEIGHT_Q4_1 && tokens > 8; }
+
+/// Bytes of 64 columns of bf16 activations, and after them those of their two sums in f32, if shared.
 APUS_LAYOUT int linear_activation_bytes(int tokens) { return tokens * CUDA_UNIT_COLUMNS * 2; }
+APUS_LAYOUT int linear_sum_bytes(int format, int tokens) { return linear_shares_sums(format, tokens) ? tokens * 8 : 0; }
 
 /// Tiles of rows of a block of the kernel for up to `tokens` (8, 16, 32, 64): the more tokens, the more warps share them.
 APUS_LAYOUT int linear_row_tiles(int tokens) { return tokens <= 8 ? 1 : tokens <= 16 ? 2 : 4; }
@@ -51,7 +55,7 @@ APUS_LAYOUT int linear_slices_at_once(int tokens) { return LINEAR_WARPS / linear
 /// Bytes of a stage: a unit of weights for each warp, and the activations of each slice's unit.
 APUS_LAYOUT int linear_stage_bytes(int format, int tokens) {
     return LINEAR_WARPS * (unit_bytes(format) + unit_scale_bytes(format)) +
-        linear_slices_at_once(tokens) * linear_activation_bytes(tokens);
+        linear_slices_at_once(tokens) * (linear_activation_bytes(tokens) + linear_sum_bytes(format, tokens));
 }
 
 /// Bytes of the sums that all slices but a round's first hand over.
@@ -78,7 +82,7 @@ APUS_LAYOUT int linear_shared_bytes(int format, int tokens) {
 
 APUS_LAYOUT int linear_large_stage_bytes(int format) {
     return LINEAR_LARGE_TILES * (unit_bytes(format) + unit_scale_bytes(format)) +
-        linear_activation_bytes(LINEAR_LARGE_TOKENS);
+        linear_activation_bytes(LINEAR_LARGE_TOKENS) + linear_sum_bytes(format, LINEAR_LARGE_TOKENS);
 }
 
 APUS_LAYOUT int linear_large_stages(int format) {

@@ -54,7 +54,11 @@ APUS_DEVICE uint32_t take_part(float &low, float &high) {
     const uint32_t low_bits = __float_as_uint(low), high_bits = __float_as_uint(high);
     low = low - __uint_as_float(low_bits & 0xFFFF0000u);
     high = high - __uint_as_float(high_bits & 0xFFFF0000u);
+#ifdef __CUDACC__
+    return __byte_perm(low_bits, high_bits, 0x7632);
+#else
     return low_bits >> 16 | (high_bits & 0xFFFF0000u);
+#endif
 }
 
 /// A lane's eight weights of a step of a f16 or f32 unit.
