@@ -15,6 +15,11 @@ let swift: [SwiftSetting] = [
 // The kernels decide where a multiplication and an addition round once; the compiler must not.
 let c: [CSetting] = [.unsafeFlags(["-O3", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"])]
 
+// The kernels as C++, with their arithmetic as written; C++17 as nvcc compiles them.
+let emulated: [CXXSetting] = [
+    .headerSearchPath("../../Kernels"), .unsafeFlags(["-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"]),
+]
+
 let hummingbird = "hummingbird"
 let lifecycle = "swift-service-lifecycle"
 func product(_ name: String, _ package: String) -> Target.Dependency { .product(name: name, package: package) }
@@ -39,9 +44,14 @@ let package = Package(
         .target(name: "Scheduling", swiftSettings: swift),
         .target(name: "Tokenization", swiftSettings: swift),
         .target(name: "CPUKernels", path: "Kernels", sources: ["cpu"], cSettings: c),
+        // The host's side of Kernels/*.cu; the kernels themselves are compiled by `make kernels`.
+        .target(name: "CUDAKernels", path: "Kernels/cuda", cSettings: c),
+        .target(name: "CUDADriver", cSettings: c, linkerSettings: [.linkedLibrary("dl", .when(platforms: [.linux]))]),
         // Layer 1
         .target(name: "Checkpoints", dependencies: ["Tensors"], swiftSettings: swift),
         .target(name: "CPUBackend", dependencies: ["Tensors", "CPUKernels"], swiftSettings: swift),
+        .target(name: "CUDABackend", dependencies: ["Tensors", "CUDADriver", "CUDAKernels"], swiftSettings: swift),
+        .target(name: "Conformance", dependencies: ["Tensors"], swiftSettings: swift),
         // Layer 2
         .target(
             name: "Models", dependencies: ["Checkpoints", "Tensors"], path: "Models",
@@ -61,9 +71,10 @@ let package = Package(
         .executableTarget(
             name: "apus",
             dependencies: [
-                "Serving", "Execution", "Models", "Checkpoints", "CPUBackend", "Scheduling", "Tokenization", "Tensors",
-                product("ArgumentParser", "swift-argument-parser"), product("Logging", "swift-log"),
-                product("ServiceLifecycle", lifecycle), product("UnixSignals", lifecycle), product("Yams", "Yams"),
+                "Serving", "Execution", "Models", "Checkpoints", "CPUBackend", "CUDABackend", "Conformance",
+                "Scheduling", "Tokenization", "Tensors", product("ArgumentParser", "swift-argument-parser"),
+                product("Logging", "swift-log"), product("ServiceLifecycle", lifecycle),
+                product("UnixSignals", lifecycle), product("Yams", "Yams"),
             ], swiftSettings: swift),
 
         // Tests
@@ -77,6 +88,15 @@ let package = Package(
         .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints", "Tensors"], swiftSettings: swift),
         .testTarget(
             name: "BackendTests", dependencies: ["CPUBackend", "CPUKernels", "Tensors"], swiftSettings: swift),
+        .target(
+            name: "CUDAEmulator", dependencies: ["CUDADriver", "CUDAKernels"], path: "Tests/CUDAEmulator",
+            cxxSettings: emulated),
+        .testTarget(
+            name: "CUDABackendTests",
+            dependencies: [
+                "CUDABackend", "CUDADriver", "CUDAEmulator", "CUDAKernels", "Conformance", "Execution", "Models",
+                "Scheduling", "Tensors", "TestSupport",
+            ], swiftSettings: swift),
         .testTarget(
             name: "ExecutionTests",
             dependencies: ["TestSupport", "Execution", "Models", "CPUBackend", "Scheduling", "Tensors"],
@@ -94,5 +114,6 @@ let package = Package(
                 "apus", "Execution", "Serving", "Scheduling", "Checkpoints", "Models", "Tensors",
                 product("ArgumentParser", "swift-argument-parser"), product("Logging", "swift-log"),
             ], exclude: ["Goldens"], swiftSettings: swift),
-    ]
+    ],
+    cxxLanguageStandard: .cxx17
 )

@@ -10,9 +10,11 @@
 #define APUS_LN2_HIGH 0x1.62e430p-1f
 #define APUS_LN2_LOW (-0x1.05c610p-29f)
 
-/// e^x for x ≤ 88 (larger ones count as 88); 0 for x < −87, so that no result is subnormal.
+/// e^x; infinite for x > 88 and 0 for x < −87, so that no result is subnormal.
 APUS_DEVICE float exponential(float x) {
     if (x < -87.0f) return 0;
+    if (x > 88.0f) return __uint_as_float(0x7F800000);
+    // A NaN is not more than 88: it becomes a number here, and stays NaN in whatever multiplies it.
     x = fminf(x, 88.0f);
     // Adding 1.5 · 2²³ rounds to an integer, n. What is left, r, is at most half of ln 2.
     const float n = fmaf(x, 0x1.715476p0f, 0x1.8p23f) - 0x1.8p23f;

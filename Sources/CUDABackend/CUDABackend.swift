@@ -1,8 +1,8 @@
 // An NVIDIA GPU as a compute device: memory, weights and steps. Every operation is a launch or two on one stream.
 //
-// Nothing waits for the device but `collect`, `synchronize` and `download`. A step's launches depend on its padded shape
-// only, so steps that only decode are captured once per shape and replayed. Numbers do not depend on batch, chunks or
-// block size: see Kernels/linear.cu and Kernels/attention.cu.
+// Nothing waits for the device but `collect`, `synchronize` and `download`. A step's launches depend on its padded
+// shape only, so steps that only decode are captured once per shape and replayed. Numbers do not depend on batch,
+// chunks or block size: see Kernels/linear.cu and Kernels/attention.cu.
 
 import CUDADriver
 import CUDAKernels
@@ -89,9 +89,11 @@ package final class CUDABackend: Backend {
         }
         guard cuda_attention_supports(Int32(clamping: headDim)) else {
             throw .unsupported(
-                operation: "attention heads of \(headDim) on a GPU", reason: "there are kernels for 64, 80, 96, 128, 256")
+                operation: "attention heads of \(headDim) on a GPU",
+                reason: "there are kernels for 64, 80, 96, 128 and 256")
         }
-        let byteCount = Int(clamping: cuda_kv_bytes(Int64(blockCount), Int32(blockSize), Int32(kvHeads), Int32(headDim)))
+        let byteCount = Int(
+            clamping: cuda_kv_bytes(Int64(blockCount), Int32(blockSize), Int32(kvHeads), Int32(headDim)))
         let shape: Shape = [blockCount, kvHeads, blockSize, headDim]
         func pages(_ purpose: String) throws(BackendError) -> Tensor {
             let buffer = try device.allocate(byteCount: byteCount, purpose: purpose)
@@ -112,8 +114,17 @@ package final class CUDABackend: Backend {
     }
 
     package func upload(_ values: [Float], to tensor: Tensor) {
-        precondition(tensor.dtype == .f32 && values.count <= tensor.elementCount)
-        unsafe values.withUnsafeBytes { unsafe enqueue($0, to: tensor.address) }
+        precondition(values.count <= tensor.elementCount)
+        switch tensor.dtype {
+        case .f32: unsafe values.withUnsafeBytes { unsafe enqueue($0, to: tensor.address) }
+        case .bf16:
+            // Nearest, ties to even, as the kernels round.
+            let halves = values.map { value in
+                UInt16(truncatingIfNeeded: (value.bitPattern + 0x7FFF + (value.bitPattern >> 16 & 1)) >> 16)
+            }
+            unsafe halves.withUnsafeBytes { unsafe enqueue($0, to: tensor.address) }
+        default: preconditionFailure("numbers for a tensor of \(tensor.dtype)")
+        }
     }
 
     /// Copies `bytes` to `address` while loading.
@@ -164,7 +175,7 @@ package final class CUDABackend: Backend {
         return StepShape(tokenCount: count, sequenceCount: count, sampledRowCount: count, isDecodeOnly: true)
     }
 
-    /// The number of sequences a decoding step is filled up to: 1, 2, 4, 8, then multiples of 8 up to 256, of 32 beyond.
+    /// The number of sequences a decoding step is filled up to: 1, 2, 4, 8, then multiples of 8, and of 32 beyond 256.
     static func bucket(_ count: Int) -> Int {
         switch count {
         case ...1: 1

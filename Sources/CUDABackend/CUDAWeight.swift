@@ -121,8 +121,9 @@ extension CUDABackend {
     }
 }
 
-/// Where the threads that pack read and write: disjoint tiles of the same arrays, which outlive them.
+/// Where the threads that pack read and write.
 @safe
+// Unchecked: the threads write disjoint tiles of arrays that outlive them, and only read the source.
 private struct PackTarget: @unchecked Sendable {
     let source: UnsafeRawBufferPointer
     let data: UnsafeMutableRawPointer?

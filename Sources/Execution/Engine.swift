@@ -13,10 +13,14 @@ import Tensors
 package struct EngineParts {
     package let backend: any Backend
     package let model: any LanguageModel
+    /// Bytes for keys and values when the configuration leaves them open; nil lets `MemoryPlan` choose from the host's
+    /// memory.
+    package let cacheMemoryBytes: Int?
 
-    package init(backend: any Backend, model: any LanguageModel) {
+    package init(backend: any Backend, model: any LanguageModel, cacheMemoryBytes: Int? = nil) {
         self.backend = backend
         self.model = model
+        self.cacheMemoryBytes = cacheMemoryBytes
     }
 }
 

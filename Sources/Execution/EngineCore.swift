@@ -44,6 +44,8 @@ struct EngineCore: ~Copyable {
     ) throws {
         var phases = [StartupPhase(name: "model", duration: clock.now)]
         let model = parts.model.dimensions
+        var configuration = configuration
+        configuration.kvCacheMemoryBytes = configuration.kvCacheMemoryBytes ?? parts.cacheMemoryBytes
         let plan = try MemoryPlan(
             configuration: configuration,
             model: .init(

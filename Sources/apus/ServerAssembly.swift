@@ -2,6 +2,7 @@
 // that names a concrete backend.
 
 import CPUBackend
+import CUDABackend
 import Checkpoints
 import Execution
 import Foundation
@@ -31,14 +32,15 @@ struct RunningModel: Sendable {
         let begin = clock.now
         let model = try ModelFile(path: path)
         let opened = begin.duration(to: clock.now)
+        let device = try ComputeDevice.choose(settings)
         var configuration = EngineConfiguration(
-            settings, availableMemoryBytes: MachineMemory.availableBytes(),
+            settings, isOnGPU: device.isGPU, availableMemoryBytes: MachineMemory.availableBytes(),
             cacheKey: (.random(in: 0 ... .max), .random(in: 0 ... .max)))
         adjust(&configuration)
         let compute = ComputeConfiguration(settings, coreCount: MachineCores.available())
-        let capacity = StepCapacity(tokens: configuration.tokenBudget, sampledRows: configuration.maxSequences)
+        let limits = configuration
         let engine = try await Engine.start(configuration) {
-            try parts(model: model, compute: compute, capacity: capacity)
+            try parts(model: model, device: device, compute: compute, limits: limits)
         }
         var phases = [(name: "open", duration: opened)]
         var previous = Duration.zero
@@ -52,16 +54,38 @@ struct RunningModel: Sendable {
 
     /// The backend and the model on it; called on the engine's thread.
     private static func parts(
-        model: ModelFile, compute: ComputeConfiguration, capacity: StepCapacity
+        model: ModelFile, device: ComputeDevice, compute: ComputeConfiguration, limits: EngineConfiguration
     ) throws -> EngineParts {
-        let backend = try makeBackend(compute)
-        let loaded = try Registry.load(
-            model.config, weights: WeightReader(model.file), capacity: capacity, backend: backend)
-        return EngineParts(backend: backend, model: loaded)
+        func load(_ backend: any Backend) throws -> any LanguageModel {
+            try Registry.load(
+                model.config, weights: WeightReader(model.file), capacity: StepCapacity(limits, backend: backend),
+                backend: backend)
+        }
+        switch device {
+        case .cpu:
+            let backend = try makeCPUBackend(compute)
+            return EngineParts(backend: backend, model: try load(backend))
+        case .cuda(let choice, let kernels):
+            let backend = try makeCUDABackend(choice, kernels)
+            let before = try backend.memory().free
+            let loaded = try load(backend)
+            let used = before - (try backend.memory().free)
+            // What the step's scratch memory and captured graphs take comes out of the share that is left alone.
+            let share = Int(Double(before) * compute.gpuMemoryShare)
+            return EngineParts(backend: backend, model: loaded, cacheMemoryBytes: max(0, share - used))
+        }
     }
 
-    /// The backend that `compute` asks for.
-    static func makeBackend(_ compute: ComputeConfiguration) throws(BackendError) -> any Backend {
+    static func makeCUDABackend(
+        _ choice: DeviceChoice, _ kernels: KernelImages
+    ) throws(BackendError) -> CUDABackend {
+        var options = CUDABackend.Options()
+        options.device = choice
+        return try CUDABackend(options, driver: Driver(), kernels: kernels)
+    }
+
+    /// The CPU as `compute` asks for it.
+    static func makeCPUBackend(_ compute: ComputeConfiguration) throws(BackendError) -> CPUBackend {
         try CPUBackend(
             precision: compute.precision,
             instructionSet: compute.instructionSet.flatMap { CPUInstructionSet(rawValue: $0) },

@@ -9,12 +9,18 @@ import Tensors
 
 extension EngineConfiguration {
     /// The engine's limits, given the memory that was measured and a secret made for this process.
-    init(_ settings: ResolvedSettings, availableMemoryBytes: Int, cacheKey: (UInt64, UInt64)) {
+    /// - Parameter isOnGPU: chooses among the defaults, where a setting is left to the server.
+    init(
+        _ settings: ResolvedSettings, isOnGPU: Bool, availableMemoryBytes: Int, cacheKey: (UInt64, UInt64)
+    ) {
         self.init(availableMemoryBytes: availableMemoryBytes, cacheKey: cacheKey)
         blockSize = settings.number(.blockSize)
         maxModelLength = settings.integer(.maxModelLen)
-        maxSequences = settings.number(.maxNumSeqs)
-        tokenBudget = settings.number(.maxNumBatchedTokens)
+        let defaults = (sequences: isOnGPU ? 256 : maxSequences, tokens: isOnGPU ? 4096 : tokenBudget)
+        // A step gives every running sequence a token: a limit that is given bends the one that is not.
+        let budget = settings.integer(.maxNumBatchedTokens)
+        maxSequences = settings.integer(.maxNumSeqs) ?? min(defaults.sequences, budget ?? .max)
+        tokenBudget = budget ?? max(defaults.tokens, maxSequences)
         enablePrefixCaching = settings.boolean(.enablePrefixCaching)
         policy = settings.choice(.schedulingPolicy)
         longPrefillTokenThreshold = settings.number(.longPrefillTokenThreshold)
@@ -51,12 +57,15 @@ struct ComputeConfiguration: Sendable, Equatable {
     /// nil for the best this machine has.
     var instructionSet: String?
     var threads: Int
+    /// The share of a GPU's free memory to use, 0.01 to 1.
+    var gpuMemoryShare: Double
 
     /// - Parameter coreCount: the cores this process may use, which `threads: auto` takes all of.
     init(_ settings: ResolvedSettings, coreCount: Int) {
         precision = settings.choice(.dtype)
         let name = settings.text(.cpuISA)
         instructionSet = name == "auto" ? nil : name
+        gpuMemoryShare = Double(settings.number(.gpuMemoryUtilization)) / 1000
         threads = settings.integer(.threads) ?? min(max(1, coreCount), 512)
     }
 }

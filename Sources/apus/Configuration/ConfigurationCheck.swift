@@ -9,15 +9,16 @@ package struct ConfigurationCheck: Sendable {
     package let contradiction: @Sendable (ResolvedSettings) -> String?
 
     package static let all = [
-        budgetHoldsEverySequence, thresholdWithinBudget, oneCacheSize, reachableHost,
+        budgetHoldsEverySequence, thresholdWithinBudget, oneCacheSize, knownDevice, exactOnCPU, reachableHost,
     ]
 
     /// A running sequence needs at least one token of the budget in each step.
     private static let budgetHoldsEverySequence = ConfigurationCheck(
         settings: [.maxNumBatchedTokens, .maxNumSeqs]
     ) { settings in
-        let (budget, sequences) = (settings.number(.maxNumBatchedTokens), settings.number(.maxNumSeqs))
-        guard budget < sequences else { return nil }
+        guard let budget = settings.integer(.maxNumBatchedTokens), let sequences = settings.integer(.maxNumSeqs),
+            budget < sequences
+        else { return nil }
         return "max-num-batched-tokens (\(budget)) is less than max-num-seqs (\(sequences)); "
             + "a step gives every running sequence a token. Raise the first or lower the second."
     }
@@ -25,8 +26,8 @@ package struct ConfigurationCheck: Sendable {
     private static let thresholdWithinBudget = ConfigurationCheck(
         settings: [.maxNumBatchedTokens, .longPrefillTokenThreshold]
     ) { settings in
-        let (budget, threshold) = (settings.number(.maxNumBatchedTokens), settings.number(.longPrefillTokenThreshold))
-        guard threshold > budget else { return nil }
+        let threshold = settings.number(.longPrefillTokenThreshold)
+        guard let budget = settings.integer(.maxNumBatchedTokens), threshold > budget else { return nil }
         return "long-prefill-token-threshold (\(threshold)) is more than max-num-batched-tokens (\(budget)), "
             + "so it limits nothing. Lower it, or give 0 to switch it off."
     }
@@ -38,6 +39,19 @@ package struct ConfigurationCheck: Sendable {
         else { return nil }
         return "kv-cache-memory-bytes (\(ByteCount.describe(bytes))) and num-gpu-blocks-override (\(blocks)) both set "
             + "the size of the KV cache. Give one of them."
+    }
+
+    private static let knownDevice = ConfigurationCheck(settings: [.device]) { settings in
+        let text = settings.text(.device) ?? ""
+        guard DeviceSetting(text) == nil else { return nil }
+        return "device is '\(text)', but must be auto, cpu, cuda, cuda:N with N counted from 0, or the UUID of a GPU "
+            + "(GPU-…) or of a MIG instance (MIG-…)."
+    }
+
+    private static let exactOnCPU = ConfigurationCheck(settings: [.device, .dtype]) { settings in
+        guard case .cuda = settings.text(.device).flatMap({ DeviceSetting($0) }), settings.text(.dtype) == "float32"
+        else { return nil }
+        return "dtype float32 is the exact reference of the CPU; a GPU multiplies bf16. Give --device cpu with it."
     }
 
     private static let reachableHost = ConfigurationCheck(

@@ -27,6 +27,8 @@ package struct Setting: Sendable {
         case bytes(ClosedRange<Int>)
         /// A time, in milliseconds; seconds unless written with a unit (ms, s, m).
         case duration(ClosedRange<Int>)
+        /// A share of a whole, from 0.01 to 1, kept in thousandths.
+        case fraction
         /// One of a few words, in any case.
         case choice([String])
         /// Any text but the empty one.
@@ -80,6 +82,7 @@ package struct Setting: Sendable {
             case .oneOf(let allowed): Self.alternatives(allowed.map { String($0) })
             case .bytes(let range): "a number of bytes \(Self.describe(range, ByteCount.describe)), such as 2GiB"
             case .duration(let range): "a time \(Self.describe(range, Milliseconds.describe)), such as 30s"
+            case .fraction: "a fraction from 0.01 to 1, such as 0.9"
             case .choice(let words): Self.alternatives(words)
             case .text: "a text that is not empty"
             case .path: "a path that is not empty"
@@ -96,6 +99,7 @@ package struct Setting: Sendable {
         case (.boolean(let value), _): String(value)
         case (.integer(let value), .bytes): ByteCount.describe(value)
         case (.integer(let value), .duration): Milliseconds.describe(value)
+        case (.integer(let value), .fraction): Decimals.format(Double(value) / 1000, places: value % 100 == 0 ? 1 : 3)
         case (.integer(let value), _): String(value)
         case (.text(let value), _): value
         case (.texts(let values), _): values.isEmpty ? "-" : values.joined(separator: ", ")

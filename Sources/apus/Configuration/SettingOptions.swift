@@ -35,6 +35,8 @@ package struct ModelOptions: ParsableArguments {
 }
 
 package struct ComputeOptions: ParsableArguments {
+    @Option(.device) var device: String?
+    @Option(.kernels) var kernels: String?
     @Option(.dtype) var dtype: String?
     @Option(.cpuISA) var cpuISA: String?
     @Option(.threads) var threads: String?
@@ -46,6 +48,7 @@ package struct CacheOptions: ParsableArguments {
     @Option(.blockSize) var blockSize: String?
     @Flag(.enablePrefixCaching) var enablePrefixCaching: Bool?
     @Option(.kvCacheMemoryBytes) var kvCacheMemoryBytes: String?
+    @Option(.gpuMemoryUtilization) var gpuMemoryUtilization: String?
     @Option(.numGPUBlocksOverride) var numGPUBlocksOverride: String?
 
     package init() {}
@@ -126,6 +129,7 @@ extension Setting {
         case .oneOf(let allowed): allowed.map { String($0) }.joined(separator: "|")
         case .bytes: "size"
         case .duration: "time"
+        case .fraction: "fraction"
         case .choice(let words): words.count > 4 ? "word" : words.joined(separator: "|")
         case .text: "text"
         case .path: "path"

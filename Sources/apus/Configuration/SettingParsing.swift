@@ -29,6 +29,8 @@ extension Setting {
             return Quantity.parse(text, units: ByteCount.units).flatMap { within(range, $0) }
         case .duration(let range):
             return Milliseconds.parse(text).flatMap { within(range, $0) }
+        case .fraction:
+            return Quantity.parse(text + "k", units: Quantity.countUnits).flatMap { within(10...1000, $0) }
         case .choice(let words):
             return words.first { $0 == text.lowercased() }.map { .text($0) }
         case .text, .path:

@@ -53,6 +53,7 @@ extension Setting {
             case .bytes(let range): "\(ByteCount.describe(range.lowerBound)) to \(ByteCount.describe(range.upperBound))"
             case .duration(let range):
                 "\(Milliseconds.describe(range.lowerBound)) to \(Milliseconds.describe(range.upperBound))"
+            case .fraction: "0.01 to 1"
             case .choice(let words): words.joined(separator: ", ")
             case .text: "text"
             case .path: "path"

@@ -22,6 +22,11 @@ extension Setting {
 
     // MARK: Compute
 
+    package static let device = Setting(
+        "device", .compute, .text, default: .text("auto"),
+        "auto, cpu, cuda, cuda:N, or a GPU's UUID")
+    package static let kernels = Setting(
+        "kernels", .compute, .path, "Folder of compiled CUDA kernels (default: beside the binary)")
     package static let dtype = Setting(
         "dtype", .compute, .choice(["auto", "float32"]), default: .text("auto"),
         "float32 is the exact reference")
@@ -43,9 +48,10 @@ extension Setting {
     package static let kvCacheMemoryBytes = Setting(
         "kv-cache-memory-bytes", .cache, .bytes((1 << 20)...(1 << 44)), allowsAuto: true, default: .auto,
         "Memory of the KV cache",
-        aliases: [
-            "gpu-memory-utilization", "mem-fraction-static", "kv-cache-memory", "cpu-kvcache-space",
-        ])
+        aliases: ["kv-cache-memory", "cpu-kvcache-space"])
+    package static let gpuMemoryUtilization = Setting(
+        "gpu-memory-utilization", .cache, .fraction, default: .integer(900),
+        "Share of a GPU's free memory to use", aliases: ["mem-fraction-static"])
     package static let numGPUBlocksOverride = Setting(
         "num-gpu-blocks-override", .cache, .integer(1...(1 << 30)),
         "Exactly this many KV blocks, for tests", aliases: ["num-blocks-override", "num-gpu-blocks", "num-blocks"])
@@ -53,11 +59,12 @@ extension Setting {
     // MARK: Scheduling
 
     package static let maxNumSeqs = Setting(
-        "max-num-seqs", .scheduling, .integer(1...4096), default: .integer(64), "Most sequences in one step",
+        "max-num-seqs", .scheduling, .integer(1...4096), allowsAuto: true, default: .auto,
+        "Most sequences in one step; auto is 64, 256 on a GPU",
         aliases: ["max-running-requests", "max-batch-size", "parallel", "max-seqs"])
     package static let maxNumBatchedTokens = Setting(
-        "max-num-batched-tokens", .scheduling, .integer(1...(1 << 20)), default: .integer(256),
-        "Token budget of one step",
+        "max-num-batched-tokens", .scheduling, .integer(1...(1 << 20)), allowsAuto: true, default: .auto,
+        "Token budget of one step; auto is 256, 4096 on a GPU",
         aliases: ["chunked-prefill-size", "max-prefill-tokens", "max-num-tokens", "ubatch-size", "batch-size"])
     package static let maxNumQueuedReqs = Setting(
         "max-num-queued-reqs", .scheduling, .integer(1...(1 << 20)), default: .integer(1024),
@@ -105,8 +112,8 @@ extension Setting {
     /// Every setting, in the order of the help text.
     package static let all: [Setting] = [
         config, model, servedModelName, home, maxModelLen,
-        dtype, cpuISA, threads,
-        blockSize, enablePrefixCaching, kvCacheMemoryBytes, numGPUBlocksOverride,
+        device, kernels, dtype, cpuISA, threads,
+        blockSize, enablePrefixCaching, kvCacheMemoryBytes, gpuMemoryUtilization, numGPUBlocksOverride,
         maxNumSeqs, maxNumBatchedTokens, maxNumQueuedReqs, maxNumQueuedTokens, schedulingPolicy,
         longPrefillTokenThreshold,
         host, port, allowUnauthenticated, maxRequestBodyBytes, timeoutKeepAlive, shutdownTimeout,

@@ -1,5 +1,6 @@
 // A checkpoint's facts, read without its weights: what it is, how it speaks, and how large its cache would be.
 
+import CPUBackend
 import Checkpoints
 import Execution
 import Foundation
@@ -18,10 +19,10 @@ struct Inspection {
     init(path: String, settings: ResolvedSettings) throws {
         model = try ModelFile(path: path)
         let configuration = EngineConfiguration(
-            settings, availableMemoryBytes: MachineMemory.availableBytes(), cacheKey: (0, 0))
+            settings, isOnGPU: false, availableMemoryBytes: MachineMemory.availableBytes(), cacheKey: (0, 0))
         var compute = ComputeConfiguration(settings, coreCount: 1)
         compute.threads = 1
-        let backend = try RunningModel.makeBackend(compute)
+        let backend = try RunningModel.makeCPUBackend(compute)
         let config = model.config
         plan = try MemoryPlan(
             configuration: configuration,

@@ -1,0 +1,84 @@
+// Matrices as a checkpoint would store them, with what their elements are exactly.
+
+import Tensors
+
+/// Bytes with a stable address for as long as the object lives.
+@safe
+final class OwnedBytes {
+    let bytes: UnsafeRawBufferPointer
+
+    init(_ source: [UInt8]) {
+        let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: source.count, alignment: 16)
+        unsafe copy.copyBytes(from: source)
+        unsafe bytes = UnsafeRawBufferPointer(copy)
+    }
+
+    deinit { unsafe bytes.deallocate() }
+}
+
+/// A matrix of random weights.
+package struct EncodedMatrix {
+    package let tensor: StoredTensor
+    package let rows: Int
+    package let columns: Int
+    /// [rows × columns]
+    package let values: [Double]
+
+    package init(_ dtype: DType, rows: Int, columns: Int, seed: UInt64) {
+        var numbers = SeededNumbers(seed)
+        var bytes: [UInt8] = []
+        var values: [Double] = []
+        values.reserveCapacity(rows * columns)
+        for _ in 0..<(rows * columns / dtype.blockElementCount) {
+            Self.appendBlock(dtype, &numbers, &bytes, &values)
+        }
+        let owner = OwnedBytes(bytes)
+        tensor = unsafe StoredTensor(
+            name: "check.\(dtype.rawValue)", dtype: dtype, shape: [rows, columns], bytes: owner.bytes, owner: owner)
+        self.rows = rows
+        self.columns = columns
+        self.values = values
+    }
+
+    private static func appendBlock(
+        _ dtype: DType, _ numbers: inout SeededNumbers, _ bytes: inout [UInt8], _ values: inout [Double]
+    ) {
+        switch dtype {
+        case .f32:
+            let value = numbers.normal()
+            append(value.bitPattern, to: &bytes)
+            values.append(Double(value))
+        case .f16:
+            let value = Float16(numbers.normal())
+            append(value.bitPattern, to: &bytes)
+            values.append(Double(value))
+        case .bf16:
+            let value = numbers.normal().roundedToBF16
+            append(UInt16(value.bitPattern >> 16), to: &bytes)
+            values.append(Double(value))
+        case .q8_0:
+            let scale = Float16(numbers.normal() / 64)
+            append(scale.bitPattern, to: &bytes)
+            for _ in 0..<32 {
+                let q = Int8.random(in: -128...127, using: &numbers)
+                bytes.append(UInt8(bitPattern: q))
+                values.append(Double(scale) * Double(q))
+            }
+        case .q4_0, .q4_1:
+            let scale = Float16(numbers.normal() / 8)
+            let minimum = dtype == .q4_1 ? Float16(numbers.normal()) : scale * -8
+            append(scale.bitPattern, to: &bytes)
+            if dtype == .q4_1 { append(minimum.bitPattern, to: &bytes) }
+            let q = (0..<32).map { _ in UInt8.random(in: 0...15, using: &numbers) }
+            for i in 0..<16 { bytes.append(q[i] | q[i + 16] << 4) }
+            for x in q { values.append(Double(scale) * Double(x) + Double(minimum)) }
+        case .i32: break
+        }
+    }
+
+    private static func append<T: FixedWidthInteger>(_ value: T, to bytes: inout [UInt8]) {
+        for shift in stride(from: 0, to: T.bitWidth, by: 8) {
+            bytes.append(UInt8(truncatingIfNeeded: value >> T(shift)))
+        }
+    }
+}

@@ -1,0 +1,107 @@
+// linear: against f64, and bit for bit whatever the batch.
+
+import Tensors
+
+extension ConformanceCase {
+    static let linearCases: [ConformanceCase] =
+        weightTypes.map { dtype in
+            ConformanceCase("linear of \(dtype.rawValue) stays within the bound of f64", isSmall: dtype == .q4_0) {
+                try linearError($0, dtype)
+            }
+        }
+        + weightTypes.map { dtype in
+            ConformanceCase("linear of \(dtype.rawValue) gives a row the same bits in any batch") {
+                try linearInvariance($0, dtype)
+            }
+        }
+        + [ConformanceCase("linear adds to what is there, and stacks parts", isSmall: true, accumulationError)]
+
+    private static func linearError(_ backend: any Backend, _ dtype: DType) throws -> Double {
+        var worst = WorstError()
+        for (rows, columns, tokenCounts) in [(16, 64, [1]), (50, 96, [1, 9, 130]), (80, 1536, [1, 17, 65])] {
+            let matrix = EncodedMatrix(dtype, rows: rows, columns: columns, seed: UInt64(columns))
+            let weight = try backend.prepare([matrix.tensor])
+            for tokens in tokenCounts {
+                var numbers = SeededNumbers(UInt64(tokens))
+                let x = numbers.normals(tokens * columns).map { $0.rounded(to: backend.linearInputType) }
+                let result = try multiply(backend, weight, x)
+                for t in 0..<tokens {
+                    let row = x[t * columns..<(t + 1) * columns].map(Double.init)
+                    for r in 0..<rows {
+                        let weights = matrix.values[r * columns..<(r + 1) * columns]
+                        let allowed = allowedError(row, weights, dtype, backend.linearInputType)
+                        let exact = zip(row, weights).reduce(0) { $0 + $1.0 * $1.1 }
+                        worst.note(Double(result[t * rows + r]) - exact, allowed: allowed)
+                    }
+                }
+            }
+        }
+        return worst.value
+    }
+
+    /// (4√K + 4) · 2⁻²⁴ · Σ|w·x|, and what rounding activations to 8 bits in blocks of 32 may add.
+    private static func allowedError(
+        _ x: [Double], _ weights: ArraySlice<Double>, _ dtype: DType, _ inputType: DType
+    ) -> Double {
+        let size = zip(x, weights).reduce(0) { $0 + abs($1.0 * $1.1) }
+        // The two terms of a block with a minimum may cancel in the weight but not in the rounding.
+        let slack = dtype == .q4_1 ? 4.0 : 1
+        var allowed = slack * (4 * Double(x.count).squareRoot() + 4) * 0x1p-24 * size + 1e-30
+        guard inputType == .f32, dtype.isQuantized else { return allowed }
+        for start in stride(from: 0, to: x.count, by: 32) {
+            let largest = x[start..<start + 32].map(abs).max() ?? 0
+            let block = weights[weights.startIndex + start..<weights.startIndex + start + 32]
+            allowed += largest / 254 * 1.01 * block.reduce(0) { $0 + abs($1) }
+        }
+        return allowed
+    }
+
+    private static func linearInvariance(_ backend: any Backend, _ dtype: DType) throws -> Double {
+        let (rows, columns) = (48, 576)
+        let weight = try backend.prepare([EncodedMatrix(dtype, rows: rows, columns: columns, seed: 7).tensor])
+        var numbers = SeededNumbers(11)
+        let x = numbers.normals(200 * columns)
+        let whole = bits(try multiply(backend, weight, x))
+        var worst = WorstError()
+        for (first, count) in [(0, 1), (199, 1), (3, 2), (5, 8), (17, 9), (40, 16), (60, 33), (100, 64), (20, 65)] {
+            let part = try multiply(backend, weight, Array(x[first * columns..<(first + count) * columns]))
+            worst.note(bits(part) == Array(whole[first * rows..<(first + count) * rows]))
+        }
+        return worst.value
+    }
+
+    private static func accumulationError(_ backend: any Backend) throws -> Double {
+        let (tokens, columns) = (5, 96)
+        let parts = [
+            EncodedMatrix(.q4_1, rows: 21, columns: columns, seed: 1),
+            EncodedMatrix(.q8_0, rows: 16, columns: columns, seed: 2),
+            EncodedMatrix(.bf16, rows: 3, columns: columns, seed: 3),
+        ]
+        let rows = parts.reduce(0) { $0 + $1.rows }
+        let weight = try backend.prepare(parts.map(\.tensor))
+        var numbers = SeededNumbers(3)
+        let x = numbers.normals(tokens * columns)
+        let before = numbers.normals(tokens * rows)
+        let product = try multiply(backend, weight, x)
+        let output = try backend.tensor(before, [tokens, rows])
+        let input = try backend.tensor(x, [tokens, columns], backend.linearInputType)
+        backend.linear(input, weight, into: output, mode: .accumulate)
+        try backend.synchronize()
+        var worst = WorstError()
+        for (sum, (a, b)) in zip(backend.download(output), zip(before, product)) {
+            worst.note(Double(sum - (a + b)), allowed: 1e-6 * Double(abs(a) + abs(b)) + 1e-30)
+        }
+        return worst.value
+    }
+
+    /// weight · x for `x` of [tokens, columns], into memory that held NaN.
+    private static func multiply(_ backend: any Backend, _ weight: PreparedWeight, _ x: [Float]) throws -> [Float] {
+        let tokens = x.count / weight.columnCount
+        let output = try backend.tensor(
+            [Float](repeating: .nan, count: tokens * weight.rowCount), [tokens, weight.rowCount])
+        let input = try backend.tensor(x, [tokens, weight.columnCount], backend.linearInputType)
+        backend.linear(input, weight, into: output, mode: .overwrite)
+        try backend.synchronize()
+        return backend.download(output)
+    }
+}
