@@ -167,12 +167,11 @@ APUS_DEVICE float bf16_to_float(uint16_t value) { return __uint_as_float(static_
 APUS_DEVICE float bf16_low(uint32_t pair) { return __uint_as_float(pair << 16); }
 APUS_DEVICE float bf16_high(uint32_t pair) { return __uint_as_float(pair & 0xFFFF0000u); }
 
-/// Rounds to nearest even; every NaN becomes 0x7FFF.
+/// Both round to nearest even; every NaN becomes 0x7FFF. (The instruction for a single value is the slower one.)
+APUS_DEVICE uint32_t pack_bf16(float low, float high);
 APUS_DEVICE uint16_t float_to_bf16(float value) {
 #ifdef __CUDACC__
-    uint16_t result;
-    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(result) : "f"(value));
-    return result;
+    return static_cast<uint16_t>(pack_bf16(value, 0));
 #else
     const uint32_t bits = __float_as_uint(value);
     const uint32_t rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
