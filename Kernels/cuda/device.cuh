@@ -130,6 +130,9 @@ void copy(void *shared, const void *global, bool valid);
 void copy_commit();
 void copy_wait(uint32_t newest_groups);
 
+/// Ends the launch, as an access at such an address does on a device.
+[[noreturn]] void misaligned(const void *address, uint32_t bytes);
+
 /// a · b + c with one rounding, for operands whose sum does not fit a float exactly.
 uint16_t bf16_fma(float a, float b, float c);
 
@@ -245,9 +248,17 @@ APUS_DEVICE float exp2_approx(float x) {
 
 // MARK: Memory
 
-APUS_DEVICE uint4 load_16(const void *address) { return *static_cast<const uint4 *>(address); }
-APUS_DEVICE uint2 load_8(const void *address) { return *static_cast<const uint2 *>(address); }
-APUS_DEVICE void store_16(void *address, uint4 value) { *static_cast<uint4 *>(address) = value; }
+/// `address` as that of a T, which has to be a multiple of T's size.
+template <class T> APUS_DEVICE T *aligned(const void *address) {
+#ifndef __CUDACC__
+    if (reinterpret_cast<uintptr_t>(address) % sizeof(T) != 0) emulator::misaligned(address, sizeof(T));
+#endif
+    return static_cast<T *>(const_cast<void *>(address));
+}
+
+APUS_DEVICE uint4 load_16(const void *address) { return *aligned<const uint4>(address); }
+APUS_DEVICE uint2 load_8(const void *address) { return *aligned<const uint2>(address); }
+APUS_DEVICE void store_16(void *address, uint4 value) { *aligned<uint4>(address) = value; }
 
 /// 16 bytes of global memory that nothing writes while the kernel runs and nobody reads again soon: they leave no trace
 /// in L1 and are the first to go from L2.

@@ -94,6 +94,15 @@ extension EmulatedDevice {
             #expect(Launch(blocks: 3, threads: 64).run("wait", arguments, order: order) == expected.result)
         }
 
+        @Test(arguments: [(0, 0), (1, 719), (2, 719)] as [(Int32, Int32)])
+        func `an address that is no multiple of what is read there is an error`(
+            _ expected: (variant: Int32, result: Int32)
+        ) {
+            var arguments = cuda_example_arguments()
+            (arguments.a, arguments.variant) = (1 << 40, expected.variant)
+            #expect(Launch(threads: 32, sharedBytes: 512).run("align", arguments) == expected.result)
+        }
+
         @Test func `shapes that a device refuses are refused`() {
             let arguments = cuda_example_arguments()
             #expect(Launch(threads: 0).run("wait", arguments) == 1)

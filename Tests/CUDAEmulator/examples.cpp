@@ -66,6 +66,14 @@ APUS_KERNEL(example_copy, cuda_example_arguments, 128, 1) {
     at<uint4>(a.output)[128 + neighbour] = tile[128 + neighbour];
 }
 
+/// Variant 1 reads 16 bytes at an address that is a multiple of 4, variant 2 copies from there.
+APUS_KERNEL(example_align, cuda_example_arguments, 32, 1) {
+    DYNAMIC_SHARED(uint4, tile);
+    const float *const odd = at<float>(a.a, 1);
+    if (a.variant == 1) tile[threadIdx.x] = load_16(odd);
+    if (a.variant == 2) copy_async_16(tile + threadIdx.x, odd, true);
+}
+
 /// Variant 1: one thread is at the block's barrier while its warp waits for it. Variant 2: two collectives at once.
 /// Variant 3: a lane has left. Variant 4: a thread of each warp does not come to the last barrier, which is allowed.
 APUS_KERNEL(example_wait, cuda_example_arguments, 64, 1) {

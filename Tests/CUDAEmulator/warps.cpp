@@ -130,9 +130,8 @@ float maximum(float value) {
 // between the two is wrong at both ends.
 
 void copy(void *shared, const void *global, bool valid) {
-    if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 || (valid && reinterpret_cast<uintptr_t>(global) % 16 != 0)) {
-        fail("thread %u copies from %p to %p; both have to be multiples of 16", current->thread, global, shared);
-    }
+    if (reinterpret_cast<uintptr_t>(shared) % 16 != 0) misaligned(shared, 16);
+    if (valid && reinterpret_cast<uintptr_t>(global) % 16 != 0) misaligned(global, 16);
     memset(shared, 0xFF, 16);
     current->copies.push_back({shared, global, valid, current->groups});
 }
@@ -150,6 +149,10 @@ void copy_wait(uint32_t newest_groups) {
     }
     mine.copies.clear();
     mine.copies_done = 0;
+}
+
+void misaligned(const void *address, uint32_t bytes) {
+    fail("thread %u accesses %u bytes at %p, which is not a multiple of that", current->thread, bytes, address);
 }
 
 uint16_t bf16_fma(float a, float b, float c) {
