@@ -22,6 +22,8 @@ bool cpu_isa_available(int isa) {
         return cpu_isa_available(CPU_AVX2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
             && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")
             && __builtin_cpu_supports("avx512vnni");
+    case CPU_AVX512_BF16:
+        return cpu_isa_available(CPU_AVX512) && __builtin_cpu_supports("avx512bf16");
 #else
     case CPU_AVX512_EMULATED:
         return true;

@@ -42,7 +42,7 @@ static inline void store_f32(uint8_t *target, float value) {
 }
 
 static int group_rows(const cpu_context *context) {
-    return context->isa == CPU_AVX512 || context->isa == CPU_AVX512_EMULATED ? 16 : 8;
+    return context->isa == CPU_PORTABLE || context->isa == CPU_AVX2 ? 8 : 16;
 }
 
 int64_t cpu_row_group(const cpu_context *context) {

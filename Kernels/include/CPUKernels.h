@@ -17,7 +17,9 @@ enum {
     CPU_AVX512_EMULATED = 1,
     CPU_AVX2 = 2,
     CPU_AVX512 = 3,
-    CPU_ISA_COUNT = 4,
+    /// AVX-512 with dot products of bf16 as well as of 8-bit integers.
+    CPU_AVX512_BF16 = 4,
+    CPU_ISA_COUNT = 5,
 };
 
 /// Storage of a weight matrix. The quantized formats keep the checkpoint's blocks of 32 and their f16 scales.
@@ -51,7 +53,7 @@ typedef struct {
     const cpu_segment *segments;
 } cpu_weight;
 
-/// Cached keys [blocks, kv_heads, head_dim, block_size] and values [blocks, kv_heads, block_size, head_dim] of a layer.
+/// Cached keys and values of a layer: blocks of [kv_heads, block_size × head_dim] elements, laid out as attention.h says.
 typedef struct {
     void *keys;
     void *values;

@@ -4,6 +4,8 @@ import CPUKernels
 
 /// An instruction set of the CPU kernels; the raw value is its spelling in flags and reports.
 package enum CPUInstructionSet: String, Sendable, CaseIterable {
+    /// The same with dot products of bf16, for attention.
+    case avx512BF16 = "avx512-bf16"
     /// AVX-512 with VNNI: 16 rows at a time, four 8-bit products to a lane.
     case avx512
     /// AVX2 with FMA and F16C: 8 rows at a time.
@@ -15,7 +17,7 @@ package enum CPUInstructionSet: String, Sendable, CaseIterable {
 
     /// Those this machine can run, best first; the emulation is not among them.
     package static var available: [CPUInstructionSet] {
-        [.avx512, .avx2, .portable].filter(\.isAvailable)
+        [.avx512BF16, .avx512, .avx2, .portable].filter(\.isAvailable)
     }
 
     /// Whether this machine can run it.
@@ -24,6 +26,7 @@ package enum CPUInstructionSet: String, Sendable, CaseIterable {
     /// Its number in the C interface.
     var identifier: Int {
         switch self {
+        case .avx512BF16: CPU_AVX512_BF16
         case .avx512: CPU_AVX512
         case .avx2: CPU_AVX2
         case .portable: CPU_PORTABLE

@@ -1,0 +1,86 @@
+// Math:    writes each token's keys and values into its slot of the paged cache, rounded to bf16 or as they are.
+// Shapes:  qkv [tokens, stride] f32; slots [tokens] (block × block_size + offset, or negative: nowhere); cache layouts in
+//          attention.h.
+// Launch:  threads share tokens; a step of few tokens stays on the caller.
+// Bound:   cache lines touched: a key's elements lie a block's row apart.
+// Checked: AttentionTests
+// Source:  Kwon et al., "Efficient Memory Management for LLM Serving with PagedAttention" (2023)
+
+#ifndef ISA
+
+#include "attention.h"
+
+/// Tokens below which the caller works alone.
+#define STORE_ALONE 8
+
+typedef struct {
+    const float *qkv;
+    int64_t tokens;
+    int64_t stride;
+    int64_t key_offset;
+    int64_t value_offset;
+    const int32_t *slots;
+    const cpu_kv_layer *layer;
+} store_arguments;
+
+#define FAMILY "kv_store.c"
+#include "each_isa.h"
+
+static const worker_task store_tasks[CPU_ISA_COUNT] = EACH_ISA(store_task);
+
+void cpu_store_kv(
+    cpu_context *context, const float *qkv, int64_t tokens, int64_t stride, int64_t key_offset, int64_t value_offset,
+    const int32_t *slots, const cpu_kv_layer *layer) {
+    store_arguments arguments = { qkv, tokens, stride, key_offset, value_offset, slots, layer };
+    if (tokens < STORE_ALONE) run_alone(context, store_tasks[context->isa], &arguments);
+    else run_on_all(context, store_tasks[context->isa], &arguments);
+}
+
+#else
+
+#define store_f32 NAME(store_f32)
+#define store_bf16 NAME(store_bf16)
+
+/// One token's key and value of one head, whose part of the block begins at element `base`.
+INLINE void store_f32(const cpu_kv_layer *layer, int64_t base, int64_t offset, const float *key, const float *value) {
+    int64_t head_dim = layer->head_dim, block_size = layer->block_size;
+    float *keys = (float *)layer->keys + base + offset;
+    for (int64_t d = 0; d < head_dim; d++) keys[d * block_size] = key[d];
+    memcpy((float *)layer->values + base + offset * head_dim, value, (size_t)head_dim * sizeof(float));
+}
+
+INLINE void store_bf16(const cpu_kv_layer *layer, int64_t base, int64_t offset, const float *key, const float *value) {
+    int64_t head_dim = layer->head_dim, block_size = layer->block_size;
+    uint8_t *keys = (uint8_t *)layer->keys + 2 * base + 4 * offset;
+    uint16_t *values = (uint16_t *)layer->values + base + offset / 2 * 2 * head_dim + offset % 2;
+    for (int64_t d = 0; d < head_dim; d += 8) {
+        f32x8 k = *(const f32x8 *)(key + d), v = *(const f32x8 *)(value + d);
+        f32x16 both = __builtin_shufflevector(k, v, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        u16x16 rounded = round_to_bf16(both);
+        for (int i = 0; i < 8; i += 2) {
+            uint16_t pair[2] = { rounded[i], rounded[i + 1] };
+            memcpy(keys + (d + i) / 2 * block_size * 4, pair, 4);
+        }
+        for (int i = 0; i < 8; i++) values[(d + i) * 2] = rounded[8 + i];
+    }
+}
+
+static void NAME(store_task)(void *arguments, const team *team, int worker) {
+    const store_arguments *a = arguments;
+    const cpu_kv_layer *layer = a->layer;
+    int64_t head_dim = layer->head_dim, block_size = layer->block_size, begin, end;
+    static_share(a->tokens, worker, team->count, &begin, &end);
+    for (int64_t t = begin; t < end; t++) {
+        if (a->slots[t] < 0) continue;
+        int64_t block = a->slots[t] / block_size, offset = a->slots[t] % block_size;
+        for (int64_t h = 0; h < layer->kv_heads; h++) {
+            const float *key = a->qkv + t * a->stride + a->key_offset + h * head_dim;
+            const float *value = a->qkv + t * a->stride + a->value_offset + h * head_dim;
+            int64_t base = (block * layer->kv_heads + h) * head_dim * block_size;
+            if (layer->is_bf16) store_bf16(layer, base, offset, key, value);
+            else store_f32(layer, base, offset, key, value);
+        }
+    }
+}
+
+#endif
