@@ -10,6 +10,12 @@ extension EmulatedDevice {
     @Suite struct EmulatorTests {
         static let orders: [UInt64] = [0, 1, 2, 3]
 
+        @Test func `every kernel of the contract is compiled in`() {
+            for id in 0..<Int32(CUDA_KERNEL_COUNT) {
+                #expect(unsafe cuda_emulator_has_kernel(cuda_kernel_name(id)), "kernel \(id)")
+            }
+        }
+
         @Test(arguments: orders)
         func `a warp's product is each row's sum in ascending order`(order: UInt64) {
             // Small integers: exact in bf16, and so are their sums.

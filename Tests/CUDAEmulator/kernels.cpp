@@ -3,13 +3,9 @@
 #include "../../Kernels/activation.cu"
 #include "../../Kernels/attention.cu"
 #include "../../Kernels/embedding.cu"
+#include "../../Kernels/linear.cu"
 #include "../../Kernels/norm.cu"
 #include "../../Kernels/prefill.cu"
 #include "../../Kernels/rotary.cu"
-#include "../../Kernels/stamp.cu"
-#if __has_include("../../Kernels/linear.cu")
-#include "../../Kernels/linear.cu"
-#endif
-#if __has_include("../../Kernels/sampling.cu")
 #include "../../Kernels/sampling.cu"
-#endif
+#include "../../Kernels/stamp.cu"
