@@ -62,11 +62,25 @@ static void pack_plain(const unit_source *unit, uint8_t *data) {
     }
 }
 
-/// The integer of a weight as it is stored: a byte, or a nibble without its offset taken off.
-static uint32_t stored_integer(int format, const uint8_t *block, int column) {
-    if (format == CUDA_WEIGHT_Q8_0) return block[2 + column];
-    const uint8_t pair = block[(format == CUDA_WEIGHT_Q4_0 ? 2 : 4) + column % 16];
-    return column < 16 ? pair & 15 : pair >> 4;
+/// Packs four neighbours of a row of the tile, the columns of a step that a lane owns: the bytes of q8_0, of which the
+/// first two and the last two stay together, or nibbles, with the middle two swapped, beside those of the other row.
+static void pack_four(int format, const uint8_t *integers, int step, int t, int row, uint8_t *data) {
+    const int lane = row % 8 * 4 + t, half = row / 8;
+    if (format == CUDA_WEIGHT_Q8_0) {
+        uint8_t *const weights = data + 512 * (step / 2) + 16 * lane + 8 * (step % 2) + 2 * half;
+        const uint8_t *const source = integers + 8 * t + 4 * (step % 2);
+        memcpy(weights, source, 2);
+        memcpy(weights + 4, source + 2, 2);
+        return;
+    }
+    // The first 16 columns of a block are the low nibbles of its bytes, the last 16 the high ones.
+    uint32_t bytes, word;
+    memcpy(&bytes, integers + t % 2 * 8 + step % 2 * 4, 4);
+    const uint32_t nibbles = bytes >> (t < 2 ? 0 : 4) & 0x0F0F0F0F;
+    const uint32_t swapped = (nibbles & 0xFF0000FF) | (nibbles & 0xFF00) << 8 | (nibbles >> 8 & 0xFF00);
+    memcpy(&word, data + 16 * lane + 4 * step, 4);
+    word |= swapped << 4 * half;
+    memcpy(data + 16 * lane + 4 * step, &word, 4);
 }
 
 static void pack_quantized(const unit_source *unit, uint8_t *data, uint8_t *scales) {
@@ -77,16 +91,8 @@ static void pack_quantized(const unit_source *unit, uint8_t *data, uint8_t *scal
             const uint8_t *source = unit->source + row * unit->row_bytes + (unit->first_column / 32 + block) * bytes;
             uint8_t *const pair = scales + (row % 8 * 2 + block) * 4 * scales_of_row;
             for (int i = 0; i < scales_of_row; i++) memcpy(pair + 4 * i + row / 8 * 2, source + 2 * i, 2);
-            for (int column = 0; column < 32; column++) {
-                const int lane = row % 8 * 4 + column / 8, step = 2 * block + column % 8 / 4;
-                const int index = column % 4 / 2 * 4 + row / 8 * 2 + column % 2;
-                const uint32_t value = stored_integer(format, source, column);
-                if (format == CUDA_WEIGHT_Q8_0) {
-                    data[512 * block + 16 * lane + 8 * (step % 2) + index] = (uint8_t)value;
-                } else {
-                    const int shift = 4 * (index / 2) + 16 * (index % 2);
-                    data[16 * lane + 4 * step + shift / 8] |= (uint8_t)(value << shift % 8);
-                }
+            for (int i = 0; i < 8; i++) {
+                pack_four(format, source + 2 * scales_of_row, 2 * block + i % 2, i / 2, row, data);
             }
         }
     }

@@ -20,7 +20,8 @@ APUS_LAYOUT bool is_quantized(int format) { return format >= CUDA_WEIGHT_Q8_0; }
 
 /// Bytes of a unit of a tile: 16 rows × 64 columns.
 APUS_LAYOUT int unit_bytes(int format) {
-    return format == CUDA_WEIGHT_F32 ? 4096 : format <= CUDA_WEIGHT_F16 ? 2048 : format == CUDA_WEIGHT_Q8_0 ? 1024 : 512;
+    if (!is_quantized(format)) return format == CUDA_WEIGHT_F32 ? 4096 : 2048;
+    return format == CUDA_WEIGHT_Q8_0 ? 1024 : 512;
 }
 
 /// Bytes of a unit's scales.
@@ -46,7 +47,7 @@ APUS_LAYOUT bool linear_shares_sums(int format, int tokens) { return format == C
 APUS_LAYOUT int linear_activation_bytes(int tokens) { return tokens * CUDA_UNIT_COLUMNS * 2; }
 APUS_LAYOUT int linear_sum_bytes(int format, int tokens) { return linear_shares_sums(format, tokens) ? tokens * 8 : 0; }
 
-/// Tiles of rows of a block of the kernel for up to `tokens` (8, 16, 32, 64): the more tokens, the more warps share them.
+/// Tiles of rows of a block of the kernel for up to `tokens` (8, 16, 32, 64): the more tokens, the more warps share.
 APUS_LAYOUT int linear_row_tiles(int tokens) { return tokens <= 8 ? 1 : tokens <= 16 ? 2 : 4; }
 
 /// Slices of K that a block sums at a time: a warp for each slice of each tile.

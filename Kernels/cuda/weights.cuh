@@ -43,7 +43,7 @@ APUS_DEVICE uint2 bytes_to_bf16(uint32_t bytes) {
     return make_uint2(pair[0], pair[1]);
 }
 
-/// The weights 2i and 2i + 1 of a step's eight, minus the format's offset. A nibble OR-ed into 128.0 gives 128 + nibble.
+/// The weights 2i and 2i + 1 of a step's eight, minus the format's offset. A nibble OR-ed into 128.0 adds itself.
 APUS_DEVICE uint32_t nibbles_to_bf16(uint32_t nibbles, int i, int format) {
     const uint32_t offset = format == CUDA_WEIGHT_Q4_0 ? 0x43084308 : 0x43004300;
     return bf16x2_sub(and_or(nibbles >> 4 * i, 0x000F000F, 0x43004300), offset);
@@ -93,8 +93,8 @@ APUS_DEVICE void decode_parts(const uint8_t *unit, int step, int lane, uint32_t 
     }
 }
 
-/// A lane's operands of the two steps of 32 columns of a format of one part. Here as above `unit` are a unit's bytes, in
-/// shared or global memory.
+/// A lane's operands of the two steps of 32 columns of a format of one part. Here as above `unit` are a unit's bytes,
+/// in shared or global memory.
 template <int format>
 APUS_DEVICE void decode_block(const uint8_t *unit, int block, int lane, uint32_t (&fragments)[2][4]) {
     static_assert(weight_parts(format) == 1, "formats of several parts are decoded step by step");
