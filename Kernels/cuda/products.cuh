@@ -104,8 +104,9 @@ APUS_DEVICE float2 sum_activations(const uint32_t (&x_steps)[2][2]) {
 }
 
 /// Leaves the sums of a stage's activations behind them, [token / 8][half unit][8] f32, shared by `members` warps.
+/// (Unrolled further, it takes the registers that the product's loads need.)
 template <int tokens, int members> APUS_DEVICE void share_sums(uint8_t *activations, int member, int lane) {
-#pragma unroll
+#pragma unroll 2
     for (int i = 0; i < tokens / 4; i += members) {
         const uint4 x = load_16(activations + (i + member) * 512 + 16 * lane);
         const float2 sums = sum_activations({{x.x, x.y}, {x.z, x.w}});
