@@ -3,8 +3,8 @@
 //          bf16. Here for sequences with one query row; the others are prefill.cu's.
 // Launch:  plan: one block, once a step. decode: a warp per (kv head, up to 8 of its heads, span of 128 positions),
 //          from global memory straight to registers: products are transposed, 16 positions (rows) by 8 heads (columns),
-//          so that cached fragments are operands as they are. combine: a block per (sequence, head) folds the spans
-//          in order. Prefill computes and folds the same spans with the same functions, so that a row's bits do not
+//          so that cached fragments are operands as they are. combine: a block per (row, head) folds the spans in
+//          order. Prefill computes and folds the same spans with the same functions, so that a row's bits do not
 //          depend on the kernel, the batch, or how its sequence was cut into steps.
 // Bound:   bytes of keys and values.
 //          Errors: |y − y*| ≤ Σ w η |v − y*| / (1 − Σ w η) + 2⁻⁸ |y*|, w being the weights, because these and the query
@@ -38,41 +38,76 @@ APUS_DEVICE int block_prefix(int value, int32_t *warp_totals, int &total) {
     return before + inclusive - value;
 }
 
+/// What a sequence asks of a step.
+struct sequence_demand {
+    int rows;
+    int spans;
+    /// Prefill tiles, if the context is not cut.
+    int tiles;
+    /// Slots that a decode sequence, or a prefill sequence worth cutting, would fill.
+    int decode_slots;
+    int prefill_slots;
+};
+
+APUS_DEVICE sequence_demand demand_of(const cuda_attention_batch &batch, int s) {
+    sequence_demand demand = {};
+    if (s >= batch.sequence_count) return demand;
+    demand.rows = at<const int32_t>(batch.query_starts)[s + 1] - at<const int32_t>(batch.query_starts)[s];
+    demand.spans = cuda_spans(at<const int32_t>(batch.context_lengths)[s]);
+    if (demand.rows == 1) {
+        demand.decode_slots = demand.spans > 1 ? demand.spans : 0;
+    } else if (demand.rows > 1) {
+        const int columns = cuda_prefill_columns(batch.head_dim), group = batch.heads / batch.kv_heads;
+        demand.tiles = (demand.rows * group + columns - 1) / columns;
+        const bool is_cut = batch.cuts_prefill != 0 && demand.tiles * batch.kv_heads <= CUDA_MAX_CUT_TILES
+            && demand.spans >= 2 * CUDA_RUN_SPANS;
+        demand.prefill_slots = is_cut ? demand.rows * demand.spans : 0;
+    }
+    return demand;
+}
+
 APUS_KERNEL(attention_plan, cuda_attention_plan_arguments, 256, 1) {
     __shared__ int32_t warp_totals[8];
     const cuda_attention_batch &batch = a.batch;
-    const int count = batch.sequence_count, columns = cuda_prefill_columns(batch.head_dim);
-    const int group = batch.heads / batch.kv_heads;
-    int32_t *const units = at<int32_t>(batch.plan);
-    int32_t *const tiles = units + cuda_plan_tiles(count), *const slots = units + cuda_plan_slots(count);
-    int used_slots = 0, used_units = 0, used_tiles = 0;
-    for (int first = 0; first < count; first += static_cast<int>(blockDim.x)) {
+    const int count = batch.sequence_count, threads = static_cast<int>(blockDim.x);
+    int32_t *const units = at<int32_t>(batch.plan), *const tiles = units + cuda_plan_tiles(count);
+    int32_t *const folds = units + cuda_plan_folds(count), *const slots = units + cuda_plan_slots(count);
+    // The first slots are the sequences' own; then come those of decode sequences, then of others.
+    int decode_slot = count, prefill_slot = count, more;
+    for (int first = 0; first < count; first += threads) {
+        block_prefix(demand_of(batch, first + static_cast<int>(threadIdx.x)).decode_slots, warp_totals, more);
+        prefill_slot += more;
+    }
+    int unit = 0, tile = 0, fold_row = 0;
+    for (int first = 0; first < count; first += threads) {
         const int s = first + static_cast<int>(threadIdx.x);
-        int rows = 0, spans = 0;
-        if (s < count) {
-            rows = at<const int32_t>(batch.query_starts)[s + 1] - at<const int32_t>(batch.query_starts)[s];
-            spans = (at<const int32_t>(batch.context_lengths)[s] + CUDA_SPAN_TOKENS - 1) / CUDA_SPAN_TOKENS;
-        }
-        const int wanted = rows == 1 && spans > 1 ? spans : 0;
-        int new_slots, new_units, new_tiles;
-        const int slot = used_slots + block_prefix(wanted, warp_totals, new_slots);
-        const bool has_room = wanted > 0 && count + slot + wanted <= batch.partial_spans;
-        const int own_units = rows != 1 ? 0 : has_room ? spans : 1;
-        const int own_tiles = rows > 1 ? (rows * group + columns - 1) / columns : 0;
-        const int unit = used_units + block_prefix(own_units, warp_totals, new_units);
-        const int tile = used_tiles + block_prefix(own_tiles, warp_totals, new_tiles);
-        if (s < count) {
-            units[s] = unit;
-            tiles[s] = tile;
-            slots[s] = has_room ? count + slot : wanted > 0 ? CUDA_SLOT_OWN : CUDA_SLOT_NONE;
-        }
-        used_slots += new_slots;
-        used_units += new_units;
-        used_tiles += new_tiles;
+        const sequence_demand demand = demand_of(batch, s);
+        const int own_decode = decode_slot + block_prefix(demand.decode_slots, warp_totals, more);
+        decode_slot += more;
+        const int own_prefill = prefill_slot + block_prefix(demand.prefill_slots, warp_totals, more);
+        prefill_slot += more;
+        const int slot = demand.rows == 1 ? own_decode : own_prefill;
+        const int wanted = demand.decode_slots + demand.prefill_slots;
+        const bool has_room = wanted > 0 && slot + wanted <= batch.partial_spans;
+
+        const int own_units = demand.rows != 1 ? 0 : has_room ? demand.spans : 1;
+        const int runs = has_room ? (demand.spans + CUDA_RUN_SPANS - 1) / CUDA_RUN_SPANS : 1;
+        const int first_unit = unit + block_prefix(own_units, warp_totals, more);
+        unit += more;
+        const int first_tile = tile + block_prefix(demand.tiles * runs, warp_totals, more);
+        tile += more;
+        const int first_fold = fold_row + block_prefix(has_room ? demand.rows : 0, warp_totals, more);
+        fold_row += more;
+        if (s >= count) continue;
+        units[s] = first_unit;
+        tiles[s] = first_tile;
+        folds[s] = first_fold;
+        slots[s] = has_room ? slot : demand.decode_slots > 0 ? CUDA_SLOT_OWN : CUDA_SLOT_NONE;
     }
     if (threadIdx.x == 0) {
-        units[count] = used_units;
-        tiles[count] = used_tiles;
+        units[count] = unit;
+        tiles[count] = tile;
+        folds[count] = fold_row;
     }
 }
 
@@ -137,41 +172,14 @@ APUS_DEVICE void attend_span(
     finish_span(span);
 }
 
-/// Where partial results lie: outputs [slot, head, head_dim], then (maximum, sum) [slot, head].
-APUS_DEVICE float *partial_output(const cuda_attend_arguments &a, int64_t slot, int head) {
-    return at<float>(a.partial, (slot * a.batch.heads + head) * a.batch.head_dim);
-}
-APUS_DEVICE float2 *partial_sums(const cuda_attend_arguments &a, int64_t slot, int head) {
-    const int64_t outputs = static_cast<int64_t>(a.batch.partial_spans) * a.batch.heads * a.batch.head_dim;
-    return reinterpret_cast<float2 *>(at<float>(a.partial, outputs)) + slot * a.batch.heads + head;
-}
-
 /// Writes the first `columns` columns of a state to consecutive heads of a slot, or reads them.
 template <bool is_store, int FRAGMENTS>
-APUS_DEVICE void move_partial(
+APUS_DEVICE void move_columns(
     const cuda_attend_arguments &a, int64_t slot, int head, int columns, softmax_state<FRAGMENTS> &state) {
 #pragma unroll
     for (int c = 0; c < 2; c++) {
         const int column = lane_index() % 4 * 2 + c;
-        if (column >= columns) continue;
-        float2 &sums = *partial_sums(a, slot, head + column);
-        if (!is_store) {
-            state.maximum[c] = sums.x;
-            state.sum[c] = sums.y;
-        } else if (lane_index() < 4) {
-            sums = make_float2(state.maximum[c], state.sum[c]);
-        }
-        float *const output = partial_output(a, slot, head + column) + lane_index() / 4 * 2;
-#pragma unroll
-        for (int f = 0; f < FRAGMENTS; f++) {
-            float2 &pair = *reinterpret_cast<float2 *>(output + f * 16);
-            if (is_store) {
-                pair = make_float2(state.output[f][c], state.output[f][c + 2]);
-            } else {
-                state.output[f][c] = pair.x;
-                state.output[f][c + 2] = pair.y;
-            }
-        }
+        if (column < columns) move_partial<is_store>(a, slot, head + column, c, state);
     }
 }
 
@@ -217,9 +225,8 @@ APUS_DEVICE decode_item find_item(const cuda_attention_batch &batch, int item) {
     own.limit =
         min(at<const int32_t>(batch.context_lengths)[own.sequence], at<const int32_t>(batch.positions)[own.row] + 1);
     own.slot = units[cuda_plan_slots(batch.sequence_count) + own.sequence];
-    const int spans = (own.limit + CUDA_SPAN_TOKENS - 1) / CUDA_SPAN_TOKENS;
     own.first_span = own.slot >= 0 ? local % count : 0;
-    own.last_span = own.slot >= 0 ? own.first_span : max(spans - 1, 0);
+    own.last_span = own.slot >= 0 ? own.first_span : max(cuda_spans(own.limit) - 1, 0);
     return own;
 }
 
@@ -251,35 +258,33 @@ template <int FRAGMENTS> APUS_DEVICE void attend_decode(const cuda_attend_argume
             attend_span(a, table, own.kv_head, index * CUDA_SPAN_TOKENS, own.limit, query, span);
             warp_sync();
             if (own.slot >= 0) {
-                move_partial<true>(a, own.slot + index, own.first_head, own.columns, span);
+                move_columns<true>(a, own.slot + index, own.first_head, own.columns, span);
                 continue;
             }
             softmax_state<FRAGMENTS> total;
             total.clear();
-            if (index > 0) move_partial<false>(a, own.sequence, own.first_head, own.columns, total);
+            if (index > 0) move_columns<false>(a, own.sequence, own.first_head, own.columns, total);
             warp_sync();
             fold_span(total, span);
-            if (index < own.last_span) move_partial<true>(a, own.sequence, own.first_head, own.columns, total);
+            if (index < own.last_span) move_columns<true>(a, own.sequence, own.first_head, own.columns, total);
             else store_columns(a, own.row, own.first_head, own.columns, total);
         }
     }
 }
+
+// MARK: Combine
 
 struct combined_span {
     fold_factors factors;
     float sum;
 };
 
-/// A block per (head, sequence), a thread per two dimensions. Folds the spans of sequences that have partial results.
-APUS_KERNEL(attend_combine, cuda_attend_arguments, 128, 4) {
-    __shared__ float maxima[4];
-    __shared__ combined_span folds[128];
-    const cuda_attention_batch &batch = a.batch;
-    const int s = static_cast<int>(blockIdx.y), head = static_cast<int>(blockIdx.x);
+/// Folds the spans of a query row and head in order: the row's first slot is `slot`. A thread has two dimensions.
+APUS_DEVICE void combine_row(
+    const cuda_attend_arguments &a, int64_t row, int head, int64_t slot, int spans, float *maxima,
+    combined_span *folds) {
     const int thread = static_cast<int>(threadIdx.x), dimension = thread * 2;
-    const int32_t *const units = at<const int32_t>(batch.plan);
-    const int slot = units[cuda_plan_slots(batch.sequence_count) + s], spans = units[s + 1] - units[s];
-    if (slot < 0) return;
+    const cuda_attention_batch &batch = a.batch;
     float maximum = -APUS_INFINITY, sum = 0, output[2] = {0, 0};
     for (int first = 0; first < spans; first += 128) {
         // Maxima are exact in any order, so the factors of 128 folds are found at once.
@@ -317,10 +322,28 @@ APUS_KERNEL(attend_combine, cuda_attend_arguments, 128, 4) {
         block_sync();
     }
     if (dimension >= batch.head_dim) return;
-    const int64_t row = at<const int32_t>(batch.query_starts)[s];
     const float inverse = inverse_of_sum(sum);
     *at<uint32_t>(a.output, ((row * batch.heads + head) * batch.head_dim + dimension) / 2) =
         pack_bf16(output[0] * inverse, output[1] * inverse);
+}
+
+/// Blocks share the (query row, head) pairs that have partial results.
+APUS_KERNEL(attend_combine, cuda_attend_arguments, 128, 6) {
+    __shared__ float maxima[4];
+    __shared__ combined_span spans[128];
+    const cuda_attention_batch &batch = a.batch;
+    const int count = batch.sequence_count;
+    const int32_t *const folds = at<const int32_t>(batch.plan) + cuda_plan_folds(count);
+    const int32_t *const slots = at<const int32_t>(batch.plan) + cuda_plan_slots(count);
+    const int items = folds[count] * batch.heads;
+    for (int item = static_cast<int>(blockIdx.x); item < items; item += static_cast<int>(gridDim.x)) {
+        const int s = find_sequence(folds, count, item / batch.heads), own_row = item / batch.heads - folds[s];
+        const int row = at<const int32_t>(batch.query_starts)[s] + own_row;
+        const int context = at<const int32_t>(batch.context_lengths)[s];
+        const int limit = min(context, at<const int32_t>(batch.positions)[row] + 1);
+        const int64_t slot = slots[s] + static_cast<int64_t>(own_row) * cuda_spans(context);
+        combine_row(a, row, item % batch.heads, slot, cuda_spans(limit), maxima, spans);
+    }
 }
 
 // MARK: Head sizes

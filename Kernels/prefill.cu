@@ -3,7 +3,8 @@
 //          bf16. Here for sequences with several query rows; the others are attention.cu's.
 // Launch:  A block takes tiles of 128 columns, (query row, head) pairs of one kv head, 16 to a warp (8 of large heads).
 //          Positions come through shared memory, 64 at a time in two stages, as the fragments they are cached in: a
-//          load of 16 bytes a lane is two products' operand. Spans are those of decode, folded in registers.
+//          load of 16 bytes a lane is two products' operand. Spans are those of decode, folded in registers, or left to
+//          combine where few rows look back far: then runs of four spans are items of their own.
 // Bound:   multiply-adds. Errors: as attention.cu.
 // Checked: AttentionCases (f64 reference within the bound; bitwise over chunks, batch and kernels; NaN in unused slots)
 // Source:  Dao, "FlashAttention-2" (2023)
@@ -21,8 +22,12 @@ struct prefill_item {
     /// Of the sequence.
     int column_count;
     int context;
-    /// Positions that the last of the tile's columns sees.
+    /// The positions to take: all that the last of the tile's columns sees, or those of a run.
+    int first_token;
     int limit;
+    /// The sequence's first slot if its context is cut into runs, and its spans.
+    int slot;
+    int spans;
 };
 
 /// The last rows of a sequence, which look back furthest, come first.
@@ -34,11 +39,17 @@ APUS_DEVICE prefill_item find_item(const cuda_attention_batch &batch, int column
     own.kv_head = item % batch.kv_heads;
     own.sequence = find_sequence(tiles, batch.sequence_count, tile);
     own.first_row = starts[own.sequence];
-    own.first_column = (tile - tiles[own.sequence]) * columns;
-    own.column_count = (starts[own.sequence + 1] - own.first_row) * group;
     own.context = at<const int32_t>(batch.context_lengths)[own.sequence];
+    own.slot = at<const int32_t>(batch.plan)[cuda_plan_slots(batch.sequence_count) + own.sequence];
+    own.spans = cuda_spans(own.context);
+    const int runs = own.slot >= 0 ? (own.spans + CUDA_RUN_SPANS - 1) / CUDA_RUN_SPANS : 1;
+    const int local = tile - tiles[own.sequence];
+    own.first_column = local / runs * columns;
+    own.column_count = (starts[own.sequence + 1] - own.first_row) * group;
     const int last_row = own.first_row + (min(own.first_column + columns, own.column_count) - 1) / group;
     own.limit = min(own.context, at<const int32_t>(batch.positions)[last_row] + 1);
+    own.first_token = local % runs * RUN_TOKENS;
+    if (own.slot >= 0) own.limit = min(own.limit, own.first_token + RUN_TOKENS);
     return own;
 }
 
@@ -157,8 +168,67 @@ template <int FRAGMENTS> APUS_DEVICE void clear_tail(int limit, uint16_t *stage)
     }
 }
 
-template <int FRAGMENTS, int TILES> APUS_DEVICE void attend_prefill(const cuda_attend_arguments &a) {
+/// Calls body(tile, column 0 or 1 of it, row of the sequence, head) for the lane's columns.
+template <int TILES, class Body>
+APUS_DEVICE void for_each_column(const cuda_attention_batch &batch, const prefill_item &item, Body body) {
+    const int group = batch.heads / batch.kv_heads;
+#pragma unroll
+    for (int i = 0; i < 2 * TILES; i++) {
+        const int column = item.first_column + (warp_index() * TILES + i / 2) * 8 + lane_index() % 4 * 2 + i % 2;
+        if (column >= item.column_count) continue;
+        body(i / 2, i % 2, column / group, item.kv_head * group + column % group);
+    }
+}
+
+/// Takes an item's positions. Spans are folded into totals, or left as partial results if the context is cut.
+template <int FRAGMENTS, int TILES, bool is_cut>
+APUS_DEVICE void attend_item(const cuda_attend_arguments &a, const prefill_item &own, uint16_t *stages) {
     constexpr int stage_elements = 2 * TILE_GROUPS * FRAGMENTS * CUDA_FRAGMENT_ELEMENTS;
+    if (own.first_token < own.limit) copy_tile<FRAGMENTS>(a, own, own.first_token, stages);
+    prefill_columns<FRAGMENTS, TILES> columns;
+    load_columns(a, own, columns);
+    softmax_state<FRAGMENTS> totals[TILES], spans[TILES];
+#pragma unroll
+    for (int i = 0; i < TILES; i++) totals[i].clear();
+#pragma unroll 1
+    for (int token = own.first_token, parity = 0; token < own.limit; token += TILE_TOKENS, parity ^= 1) {
+        uint16_t *const stage = stages + parity * stage_elements;
+        copy_async_wait<0>();
+        if (token + TILE_TOKENS > own.context) clear_tail<FRAGMENTS>(own.context - token, stage);
+        // The other stage is free once every warp is here.
+        block_sync();
+        if (token + TILE_TOKENS < own.limit) {
+            copy_tile<FRAGMENTS>(a, own, token + TILE_TOKENS, stages + (parity ^ 1) * stage_elements);
+        }
+        if (token >= columns.greatest) continue;
+#pragma unroll
+        for (int i = 0; i < TILES; i++) {
+            if (parity == 0) spans[i].clear();
+        }
+        attend_tile(stage, token, parity == 0, columns, spans);
+        if (parity == 0 && token + TILE_TOKENS < columns.greatest) continue;
+#pragma unroll
+        for (int i = 0; i < TILES; i++) {
+            finish_span(spans[i]);
+            if (!is_cut) fold_span(totals[i], spans[i]);
+        }
+        if (is_cut) {
+            for_each_column<TILES>(a.batch, own, [&](int tile, int c, int row, int head) {
+                const int64_t slot = own.slot + static_cast<int64_t>(row) * own.spans + token / CUDA_SPAN_TOKENS;
+                move_partial<true>(a, slot, head, c, spans[tile]);
+            });
+            warp_sync();
+        }
+    }
+    block_sync();
+    if (is_cut) return;
+    for_each_column<TILES>(a.batch, own, [&](int tile, int c, int row, int head) {
+        const int64_t place = static_cast<int64_t>(own.first_row + row) * a.batch.heads + head;
+        store_output(totals[tile], c, at<uint16_t>(a.output, place * a.batch.head_dim));
+    });
+}
+
+template <int FRAGMENTS, int TILES> APUS_DEVICE void attend_prefill(const cuda_attend_arguments &a) {
     DYNAMIC_SHARED(uint16_t, stages);
     // In shared memory, and read again where needed, because the products take all registers.
     __shared__ prefill_item own;
@@ -171,46 +241,8 @@ template <int FRAGMENTS, int TILES> APUS_DEVICE void attend_prefill(const cuda_a
             if (lane_index() == 0) own = found;
         }
         block_sync();
-        if (own.limit > 0) copy_tile<FRAGMENTS>(a, own, 0, stages);
-        prefill_columns<FRAGMENTS, TILES> columns;
-        load_columns(a, own, columns);
-        softmax_state<FRAGMENTS> totals[TILES], spans[TILES];
-#pragma unroll
-        for (int i = 0; i < TILES; i++) totals[i].clear();
-#pragma unroll 1
-        for (int token = 0, parity = 0; token < own.limit; token += TILE_TOKENS, parity ^= 1) {
-            uint16_t *const stage = stages + parity * stage_elements;
-            copy_async_wait<0>();
-            if (token + TILE_TOKENS > own.context) clear_tail<FRAGMENTS>(own.context - token, stage);
-            // The other stage is free once every warp is here.
-            block_sync();
-            if (token + TILE_TOKENS < own.limit) {
-                copy_tile<FRAGMENTS>(a, own, token + TILE_TOKENS, stages + (parity ^ 1) * stage_elements);
-            }
-            if (token >= columns.greatest) continue;
-#pragma unroll
-            for (int i = 0; i < TILES; i++) {
-                if (parity == 0) spans[i].clear();
-            }
-            attend_tile(stage, token, parity == 0, columns, spans);
-            if (parity == 0 && token + TILE_TOKENS < columns.greatest) continue;
-#pragma unroll
-            for (int i = 0; i < TILES; i++) {
-                finish_span(spans[i]);
-                fold_span(totals[i], spans[i]);
-            }
-        }
-        block_sync();
-        const int group = batch.heads / batch.kv_heads;
-#pragma unroll
-        for (int i = 0; i < 2 * TILES; i++) {
-            const int column =
-                own.first_column + (warp_index() * TILES + i / 2) * 8 + lane_index() % 4 * 2 + i % 2;
-            if (column >= own.column_count) continue;
-            const int64_t row = own.first_row + column / group;
-            const int64_t place = row * batch.heads + own.kv_head * group + column % group;
-            store_output(totals[i / 2], i % 2, at<uint16_t>(a.output, place * batch.head_dim));
-        }
+        if (own.slot >= 0) attend_item<FRAGMENTS, TILES, true>(a, own, stages);
+        else attend_item<FRAGMENTS, TILES, false>(a, own, stages);
         block_sync();
     }
 }

@@ -9,8 +9,12 @@ enum {
     DECODE_THREADS = 128,
     PREFILL_THREADS = 256,
     COMBINE_THREADS = 128,
+    /// That fit on a multiprocessor.
+    COMBINE_BLOCKS = 6,
     /// Positions that a prefill block stages at a time, twice, keys and values.
     STAGE_TOKENS = 64,
+    /// Query rows whose context is cut in prefill, for which there should be room even where sequences are few.
+    CUT_ROWS = 64,
 };
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -47,7 +51,8 @@ uint64_t cuda_attention_plan_bytes(int64_t max_sequences, int64_t max_tokens) {
 }
 
 int32_t cuda_attention_partial_spans(int64_t max_sequences, int64_t max_context) {
-    return (int32_t)(max_sequences + least(max_sequences * spans_of(max_context), CUDA_PARTIAL_SPANS));
+    int64_t rows = max_sequences > CUT_ROWS ? max_sequences : CUT_ROWS;
+    return (int32_t)(max_sequences + least(rows * spans_of(max_context), CUDA_PARTIAL_SPANS));
 }
 
 uint64_t cuda_attention_partial_bytes(
@@ -78,9 +83,11 @@ cuda_launch cuda_attend_decode_launch(const cuda_attend_arguments *arguments) {
 }
 
 cuda_launch cuda_attend_combine_launch(const cuda_attend_arguments *arguments) {
+    int64_t items = (int64_t)arguments->batch.token_count * arguments->batch.heads;
     return (cuda_launch){
-        .kernel = CUDA_KERNEL_attend_combine, .grid_x = (uint32_t)arguments->batch.heads,
-        .grid_y = (uint32_t)arguments->batch.sequence_count, .grid_z = 1, .threads = COMBINE_THREADS,
+        .kernel = CUDA_KERNEL_attend_combine,
+        .grid_x = (uint32_t)least((int64_t)arguments->multiprocessors * COMBINE_BLOCKS, items), .grid_y = 1,
+        .grid_z = 1, .threads = COMBINE_THREADS,
     };
 }
 
@@ -90,9 +97,12 @@ cuda_launch cuda_attend_prefill_launch(const cuda_attend_arguments *arguments) {
     (void)find_kernels(batch->head_dim, &decode, &prefill, &blocks);
     int64_t columns = cuda_prefill_columns(batch->head_dim), group = batch->heads / batch->kv_heads;
     int64_t tiles = (int64_t)batch->token_count * group / columns + batch->sequence_count;
+    int64_t most_spans = spans_of((int64_t)batch->blocks_per_sequence * arguments->cache.block_size);
+    int64_t runs = batch->cuts_prefill ? (most_spans + CUDA_RUN_SPANS - 1) / CUDA_RUN_SPANS : 1;
     return (cuda_launch){
         .kernel = prefill,
-        .grid_x = (uint32_t)least(arguments->multiprocessors, tiles * batch->kv_heads), .grid_y = 1, .grid_z = 1,
+        .grid_x = (uint32_t)least(arguments->multiprocessors, tiles * runs * batch->kv_heads), .grid_y = 1,
+        .grid_z = 1,
         .threads = PREFILL_THREADS,
         .shared_bytes = 2 * 2 * STAGE_TOKENS * (uint32_t)batch->head_dim * sizeof(uint16_t),
     };

@@ -50,20 +50,34 @@ APUS_INDEX int32_t cuda_value_element(int32_t token, int32_t dimension) {
 
 // MARK: Plan
 
-/// A plan is three arrays of i32, one after the other, for `sequence_count` sequences:
+/// A plan is four arrays of i32, one after the other, for `sequence_count` sequences:
 ///   units  [sequences + 1]  prefix sums of each sequence's decode units: a span, or all spans of a sequence that has
 ///                           no room for partial results, of all its heads
-///   tiles  [sequences + 1]  prefix sums of each sequence's prefill tiles: `cuda_prefill_columns` columns
+///   tiles  [sequences + 1]  prefix sums of each sequence's prefill tiles of `cuda_prefill_columns` columns, times runs
+///                           of CUDA_RUN_SPANS spans if the sequence has slots
+///   folds  [sequences + 1]  prefix sums of the query rows whose spans are partial results
 ///   slots  [sequences]      the first partial result of a sequence that has room, or one of these:
 enum {
-    /// The sequence has one span or none, or is not the decode kernel's: no partial results.
+    /// The sequence has one span or none, or is folded in registers: no partial results.
     CUDA_SLOT_NONE = -1,
-    /// Partial results found no room: a warp folds one span after the other, in the slot of the sequence's own index.
+    /// A decode sequence's partial results found no room: a warp folds one span after the other, in the slot of the
+    /// sequence's own index.
     CUDA_SLOT_OWN = -2,
 };
 
 APUS_INDEX int64_t cuda_plan_tiles(int64_t sequence_count) { return sequence_count + 1; }
-APUS_INDEX int64_t cuda_plan_slots(int64_t sequence_count) { return 2 * (sequence_count + 1); }
+APUS_INDEX int64_t cuda_plan_folds(int64_t sequence_count) { return 2 * (sequence_count + 1); }
+APUS_INDEX int64_t cuda_plan_slots(int64_t sequence_count) { return 3 * (sequence_count + 1); }
+
+enum {
+    /// Spans of a run, when a prefill tile's context is cut; contexts are cut from two runs on, and only when the tiles
+    /// of a sequence are so few that they would leave most of a device idle.
+    CUDA_RUN_SPANS = 4,
+    CUDA_MAX_CUT_TILES = 32,
+};
+
+/// Spans of so many positions.
+APUS_INDEX int32_t cuda_spans(int32_t tokens) { return (tokens + CUDA_SPAN_TOKENS - 1) / CUDA_SPAN_TOKENS; }
 
 /// Columns, (query row, head of the group) pairs, of a prefill tile: eight warps' 16, or 8 where the head is large.
 APUS_INDEX int32_t cuda_prefill_columns(int32_t head_dim) { return head_dim > 128 ? 64 : 128; }

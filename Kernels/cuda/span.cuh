@@ -1,6 +1,6 @@
 // The softmax over a span of 128 positions, for eight columns (query row, head) of a warp, and how spans are folded
 // into a total. Prefill, decode and combine all compute with these functions, so that a row's bits do not depend on
-// which of them it went through. Scores are in units of log2: the query is scaled by scale · log2 e before it is rounded.
+// which of them it went through. Scores are in units of log2: the query is scaled by scale · log2 e, then rounded.
 //
 // Lane 4g + t holds the columns 2t and 2t + 1 (index 0 and 1), of scores the tokens g and g + 8 of each group of 16, of
 // outputs the dimensions 2g and 2g + 1 of each fragment's 16.
@@ -16,6 +16,7 @@ enum {
     TILE_TOKENS = 64,
     TILE_GROUPS = TILE_TOKENS / CUDA_GROUP_TOKENS,
     SPAN_GROUPS = static_cast<int>(CUDA_SPAN_TOKENS) / CUDA_GROUP_TOKENS,
+    RUN_TOKENS = static_cast<int>(CUDA_SPAN_TOKENS) * CUDA_RUN_SPANS,
 };
 
 #define APUS_INFINITY __int_as_float(0x7F800000)
@@ -160,6 +161,41 @@ APUS_DEVICE int find_sequence(const int32_t *starts, int count, int index) {
         high = min(high, low + step);
     }
     return low;
+}
+
+// MARK: Partial results
+
+/// Outputs [slot, head, head_dim] lie first, then (maximum, sum) [slot, head]. A sequence's slots are [row, span].
+APUS_DEVICE float *partial_output(const cuda_attend_arguments &a, int64_t slot, int head) {
+    return at<float>(a.partial, (slot * a.batch.heads + head) * a.batch.head_dim);
+}
+APUS_DEVICE float2 *partial_sums(const cuda_attend_arguments &a, int64_t slot, int head) {
+    const int64_t outputs = static_cast<int64_t>(a.batch.partial_spans) * a.batch.heads * a.batch.head_dim;
+    return reinterpret_cast<float2 *>(at<float>(a.partial, outputs)) + slot * a.batch.heads + head;
+}
+
+/// Writes a column of a state, or reads it.
+template <bool is_store, int FRAGMENTS>
+APUS_DEVICE void move_partial(
+    const cuda_attend_arguments &a, int64_t slot, int head, int column, softmax_state<FRAGMENTS> &state) {
+    float2 &sums = *partial_sums(a, slot, head);
+    if (!is_store) {
+        state.maximum[column] = sums.x;
+        state.sum[column] = sums.y;
+    } else if (lane_index() < 4) {
+        sums = make_float2(state.maximum[column], state.sum[column]);
+    }
+    float *const output = partial_output(a, slot, head) + lane_index() / 4 * 2;
+#pragma unroll
+    for (int f = 0; f < FRAGMENTS; f++) {
+        float2 &pair = *reinterpret_cast<float2 *>(output + f * 16);
+        if (is_store) {
+            pair = make_float2(state.output[f][column], state.output[f][column + 2]);
+        } else {
+            state.output[f][column] = pair.x;
+            state.output[f][column + 2] = pair.y;
+        }
+    }
 }
 
 // MARK: Products

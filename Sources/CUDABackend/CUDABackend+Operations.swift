@@ -97,7 +97,7 @@ extension CUDABackend {
             plan: cuda_address(scratch.plan.address), sequence_count: Int32(batch.sequenceCount),
             blocks_per_sequence: Int32(batch.blockTables.rowElementCount), token_count: Int32(batch.tokenCount),
             kv_heads: Int32(kvHeads), heads: Int32(heads), head_dim: Int32(headDim),
-            partial_spans: scratch.partialSpans, unused: 0)
+            partial_spans: scratch.partialSpans, cuts_prefill: 1)
         if takesPlanning() {
             let arguments = cuda_attention_plan_arguments(batch: queries)
             unsafe launch(cuda_attention_plan_launch, arguments, "planning attention")
@@ -107,10 +107,10 @@ extension CUDABackend {
             output: halves(output), partial: cuda_address(scratch.partial.address), q_stride: Int32(q.rowElementCount),
             scale: scale, multiprocessors: Int32(device.properties.multiprocessorCount), unused: 0)
         unsafe launch(cuda_attend_decode_launch, arguments, "attention over one row each")
-        unsafe launch(cuda_attend_combine_launch, arguments, "attention's combination")
         if batch.maxQueryLength > 1 {
             unsafe launch(cuda_attend_prefill_launch, arguments, "attention over many rows")
         }
+        unsafe launch(cuda_attend_combine_launch, arguments, "attention's combination")
     }
 
     /// The attention kernels' memory for the largest step that these capacities allow.

@@ -272,13 +272,14 @@ typedef struct {
     int32_t head_dim;
     /// cuda_attention_partial_spans: what the memory for partial results was made for.
     int32_t partial_spans;
-    int32_t unused;
+    /// 1 cuts the long contexts of prefill sequences with few rows into runs, so that more of the device works on them.
+    int32_t cuts_prefill;
 } cuda_attention_batch;
 
 /// Bytes of a plan for steps of at most this size.
 uint64_t cuda_attention_plan_bytes(int64_t max_sequences, int64_t max_tokens);
 /// Partial results (maximum, sum and output of a span, for all heads) for steps of at most this size, and their bytes.
-/// Decode launches use them; `max_context` is the longest context in tokens.
+/// Decode, and prefill that cuts contexts, leave them to combine; `max_context` is the longest context in tokens.
 int32_t cuda_attention_partial_spans(int64_t max_sequences, int64_t max_context);
 uint64_t cuda_attention_partial_bytes(
     int64_t max_sequences, int64_t max_context, int32_t heads, int32_t head_dim);
@@ -288,10 +289,11 @@ typedef struct {
 } cuda_attention_plan_arguments;
 cuda_launch cuda_attention_plan_launch(const cuda_attention_plan_arguments *arguments);
 
-/// Causal attention. Sequences with one query row go to the decode kernel, the others to the prefill kernel; each kernel
-/// leaves the other's rows alone, so a mixed step launches both. Decode is followed by combine. Grids depend on the counts
-/// of the step's shape, never on lengths, so that a captured launch can be replayed. The last row of a sequence looks back
-/// on the whole of its context. Slots at and beyond a context, and table entries beyond it, may hold anything.
+/// Causal attention. Sequences with one query row go to the decode kernel, the others to the prefill kernel; each
+/// leaves the other's rows alone, so a mixed step launches both. Combine comes after them, once, if there was decode or
+/// prefill that cuts contexts. Grids depend on the counts of the step's shape, never on lengths, so that a captured
+/// launch can be replayed. The last row of a sequence looks back on the whole of its context. Slots at and beyond a
+/// context, and table entries beyond it, may hold anything.
 typedef struct {
     cuda_attention_batch batch;
     cuda_kv_layer cache;
