@@ -15,6 +15,9 @@ enum EmulatedDevice {
         return unsafe Driver(calls.pointee)
     }
 
+    /// How often a member of the driver was called so far.
+    static func calls(_ name: String) -> Int64 { unsafe cuda_emulator_calls(name) }
+
     static func backend(_ adjust: (inout CUDABackend.Options) -> Void = { _ in }) throws -> CUDABackend {
         var options = CUDABackend.Options()
         options.stagingBytes = 1 << 16

@@ -19,7 +19,8 @@ private func otherText(_ setting: Setting) -> String {
     case .bytes(let range): String(range.lowerBound + 1)
     case .duration: "7s"
     case .choice(let words): words.last ?? ""
-    case .text, .path: "localhost"
+    case .fraction: "0.5"
+    case .text, .path: setting.name == Setting.device.name ? "cpu" : "localhost"
     case .texts: "one,two"
     }
 }
