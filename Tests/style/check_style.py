@@ -17,6 +17,8 @@ ALLOWED = {
     "Tokenization": set(),
     "Checkpoints": {"Tensors"} | SYSTEM,
     "CPUBackend": {"Tensors", "CPUKernels"} | SYSTEM,
+    "CUDABackend": {"Tensors", "CUDADriver", "CUDAKernels"} | SYSTEM,
+    "Conformance": {"Tensors"} | SYSTEM,
     "Models": {"Checkpoints", "Tensors"} | SYSTEM,
     "Execution": {"Scheduling", "Models", "Tensors"} | SYSTEM,
     "Serving": {
