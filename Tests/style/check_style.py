@@ -39,7 +39,7 @@ REFUSED = [
 ]
 # Allowed only with a reason on the line above.
 WITH_REASON = [r"@unchecked Sendable", r"nonisolated\(unsafe\)"]
-UNSAFE_MODULES = {"CPUBackend", "Checkpoints", "Tensors"}
+UNSAFE_MODULES = {"CUDABackend", "Conformance", "CPUBackend", "Checkpoints", "Tensors"}
 MAX_LINES = 500
 MAX_COLUMNS = 120
 
