@@ -78,6 +78,7 @@ bool cpu_attend(cpu_context *context, const cpu_attention_batch *batch, const cp
     attention_arguments arguments = {
         .batch = batch, .layer = layer, .item_count = count, .group = group, .max_rows = tile_tokens * group,
         .workspace_stride = workspace_floats(tile_tokens * group, layer->head_dim), .has_partials = partials > 0,
+        .items_together = partials > 0 || count < 4 * threads * layer->kv_heads ? 1 : layer->kv_heads,
     };
     arguments.items = scratch(context, SCRATCH_ITEMS, (uint64_t)count * sizeof(attention_item));
     arguments.workspaces = scratch(context, SCRATCH_ATTENTION, (uint64_t)(threads * arguments.workspace_stride) * 4);
@@ -101,6 +102,7 @@ bool cpu_attend(cpu_context *context, const cpu_attention_batch *batch, const cp
 #define prepare_item NAME(prepare_item)
 #define find_keys NAME(find_keys)
 #define find_values NAME(find_values)
+#define find_ahead NAME(find_ahead)
 #define score_chunk NAME(score_chunk)
 #define weigh_chunk NAME(weigh_chunk)
 #define fold_factors NAME(fold_factors)
@@ -187,10 +189,37 @@ INLINE void find_values(
     }
 }
 
+/// Where the next chunk's keys lie, 16 positions' bytes at a time: the item's next chunk, or the first one of the item
+/// that this thread will take next, as far as one can tell. Entries that are left over repeat.
+INLINE void find_ahead(
+    attention_arguments *a, const attention_item *item, int64_t chunk, const uint8_t *ahead[CHUNK / 16],
+    const uint8_t *fallback) {
+    const cpu_kv_layer *layer = a->layer;
+    int64_t block_size = layer->block_size, piece = layer->head_dim * 32, next = chunk + 1;
+    for (int i = 0; i < CHUNK / 16; i++) ahead[i] = fallback;
+    if (next == item->first_chunk + item->chunk_count) {
+        item += 1;
+        bool is_last = (item - a->items) % a->items_together == 0;
+        if (is_last) item = a->items + atomic_load_explicit(&a->next.next, memory_order_relaxed);
+        if (item >= a->items + a->item_count) return;
+        next = item->first_chunk;
+    }
+    if (block_size < 16) return;
+    const int32_t *table = a->batch->block_tables + item->sequence * a->batch->blocks_per_sequence;
+    int64_t last = a->batch->positions[item->first_token];
+    for (int i = 0; i < CHUNK / 16 && next * CHUNK + 16 * i <= last; i++) {
+        int64_t at = next * CHUNK + 16 * i, block = table[at / block_size] * layer->kv_heads + item->kv_head;
+        int64_t offset = block * block_size * layer->head_dim * 2 + at % block_size / 16 * piece;
+        ahead[i] = (const uint8_t *)layer->keys + offset;
+    }
+}
+
 INLINE void score_chunk(
-    const attention_arguments *a, const workspace *w, const uint8_t *const *keys, int64_t stride, int from, int rows,
-    bool is_bf16) {
+    const attention_arguments *a, const workspace *w, const uint8_t *const *keys, const uint8_t *const *octets,
+    int64_t stride, int from, int rows, bool is_bf16) {
     int64_t head_dim = a->layer->head_dim;
+    const uint8_t *ahead[CHUNK / 16];
+    for (int i = 0; i < CHUNK / 16; i++) ahead[i] = 16 * i < w->limits[rows - 1] ? octets[2 * i] : octets[0];
     for (int r = from; r < rows; r += TILE_ROWS) {
         int tile = rows - r < TILE_ROWS ? rows - r : TILE_ROWS;
         // Later rows see more.
@@ -199,15 +228,15 @@ INLINE void score_chunk(
         for (int v = 0; v < vectors;) {
             bool is_wide = vectors - v > NARROW || WIDE == NARROW;
             const NAME(score_function) *tiles = is_wide ? NAME(score_wide)[is_bf16] : NAME(score_narrow)[is_bf16];
-            tiles[tile - 1](keys + v, stride, head_dim, queries, a->batch->scale, w->scores + r * CHUNK + 16 * v);
+            tiles[tile - 1](keys + v, ahead + v, stride, head_dim, queries, a->batch->scale, w->scores + r * CHUNK + 16 * v);
             v += is_wide ? WIDE : NARROW;
         }
     }
 }
 
 INLINE void weigh_chunk(
-    const attention_arguments *a, const workspace *w, const uint8_t *const *octets, int from, int rows,
-    bool is_bf16) {
+    const attention_arguments *a, const workspace *w, const uint8_t *const *octets, const uint8_t *const *ahead,
+    int from, int rows, bool is_bf16) {
     int64_t head_dim = a->layer->head_dim;
     for (int r = from; r < rows; r += TILE_ROWS) {
         int tile = rows - r < TILE_ROWS ? rows - r : TILE_ROWS;
@@ -216,7 +245,7 @@ INLINE void weigh_chunk(
             const NAME(weigh_function) *tiles = taken == 16 * WIDE ? NAME(weigh_wide)[is_bf16]
                 : taken == 16 ? NAME(weigh_one)[is_bf16] : NAME(weigh_half)[is_bf16];
             tiles[tile - 1](
-                octets, d * 4, head_dim, w->limits + r, w->scores + r * CHUNK, w->chunk_values + r * head_dim + d);
+                octets, ahead, d * 4, head_dim, w->limits + r, w->scores + r * CHUNK, w->chunk_values + r * head_dim + d);
             d += taken;
         }
     }
@@ -278,7 +307,7 @@ INLINE void finish_row(float *output, const float *values, float sum, int64_t he
     for (int64_t d = 0; d < head_dim; d += 8) *(f32x8 *)(output + d) = *(const f32x8 *)(values + d) / sum;
 }
 
-INLINE void attend_item(const attention_arguments *a, const attention_item *item, const workspace *w, bool is_bf16) {
+INLINE void attend_item(attention_arguments *a, const attention_item *item, const workspace *w, bool is_bf16) {
     const cpu_attention_batch *batch = a->batch;
     const int32_t *table = batch->block_tables + item->sequence * batch->blocks_per_sequence;
     int64_t head_dim = a->layer->head_dim, group = a->group;
@@ -297,11 +326,13 @@ INLINE void attend_item(const attention_arguments *a, const attention_item *item
         int64_t stride =
             find_keys(a->layer, table, item->kv_head, chunk * CHUNK, longest, w, keys, is_bf16);
         find_values(a->layer, table, item->kv_head, chunk * CHUNK, longest, octets, is_bf16);
-        score_chunk(a, w, keys, stride, from, rows, is_bf16);
+        score_chunk(a, w, keys, octets, stride, from, rows, is_bf16);
         for (int r = from; r < rows; r++) {
             exponentiate(w->scores + r * CHUNK, w->limits[r], &w->chunk_maxima[r], &w->chunk_sums[r], is_bf16);
         }
-        weigh_chunk(a, w, octets, from, rows, is_bf16);
+        const uint8_t *ahead[CHUNK / 16];
+        find_ahead(a, item, chunk, ahead, octets[0]);
+        weigh_chunk(a, w, octets, ahead, from, rows, is_bf16);
         if (item->partial < 0) fold_chunk(w, from, rows, head_dim, is_bf16);
         else store_partials(a, item, w, chunk, from, rows);
     }
@@ -329,20 +360,23 @@ INLINE void fold_partials(const attention_arguments *a, const attention_item *it
 }
 
 // Out of line, so that the two element types are two functions of moderate size.
-static void attend_item_bf16(const attention_arguments *a, const attention_item *item, const workspace *w) {
+static void attend_item_bf16(attention_arguments *a, const attention_item *item, const workspace *w) {
     attend_item(a, item, w, true);
 }
 
-static void attend_item_f32(const attention_arguments *a, const attention_item *item, const workspace *w) {
+static void attend_item_f32(attention_arguments *a, const attention_item *item, const workspace *w) {
     attend_item(a, item, w, false);
 }
 
 static void NAME(attention_task)(void *arguments, const team *team, int worker) {
     attention_arguments *a = arguments;
     workspace w = workspace_at(a->workspaces + worker * a->workspace_stride, a->max_rows, a->layer->head_dim);
-    for (int64_t i = take_work(&a->next, 1); i < a->item_count; i = take_work(&a->next, 1)) {
-        if (a->layer->is_bf16) attend_item_bf16(a, &a->items[i], &w);
-        else attend_item_f32(a, &a->items[i], &w);
+    int64_t first, together = a->items_together;
+    while ((first = take_work(&a->next, together)) < a->item_count) {
+        for (int64_t i = first; i < first + together; i++) {
+            if (a->layer->is_bf16) attend_item_bf16(a, &a->items[i], &w);
+            else attend_item_f32(a, &a->items[i], &w);
+        }
     }
     if (!a->has_partials) return;
     team_barrier(team);

@@ -41,6 +41,8 @@ typedef struct {
     const cpu_kv_layer *layer;
     attention_item *items;
     int64_t item_count;
+    /// Items that a thread takes together: all heads of a query tile, whose keys lie side by side, when there are enough.
+    int64_t items_together;
     int64_t group;
     /// Each worker's own memory, `workspace_stride` floats apart; see `workspace`.
     float *workspaces;

@@ -82,9 +82,10 @@ INLINE void multiply_pairs(
 }
 
 /// Scores of `rows` query rows against `vectors` × 16 positions (both constants). `keys[v]` is where the first pair of
-/// the v-th 16 positions lies, `stride` the bytes from one row of the layout to the next.
+/// the v-th 16 positions lies, `stride` the bytes from one row of the layout to the next. What is wanted next, as many
+/// bytes from `ahead[v]` on, is asked for meanwhile: single blocks are too short for the hardware to see a stream.
 INLINE void score_tile(
-    const uint8_t *const *keys, int64_t stride, int64_t head_dim, const float *queries, float scale, float *scores,
+    const uint8_t *const *keys, const uint8_t *const *ahead, int64_t stride, int64_t head_dim, const float *queries, float scale, float *scores,
     int rows, int vectors, bool is_bf16) {
     f32x16 sums[TILE_ROWS * WIDE];
     UNROLL for (int i = 0; i < rows * vectors; i++) sums[i] = 0.0f;
@@ -93,6 +94,7 @@ INLINE void score_tile(
         UNROLL for (int v = 0; v < vectors; v++) {
             if (is_bf16) {
                 cached[v] = unpack_pairs(*(const u32x16 *)(keys[v] + d * stride));
+                __builtin_prefetch(ahead[v] + d * 64, 0, 3);
             } else {
                 cached[v].even = *(const f32x16 *)(keys[v] + 2 * d * stride);
                 cached[v].odd = *(const f32x16 *)(keys[v] + (2 * d + 1) * stride);
@@ -125,9 +127,10 @@ INLINE pair_lanes load_value_pairs(const uint8_t *source, int64_t head_dim, bool
 }
 
 /// values[r] = Σ over the first `limits[r]` positions of weight × value: `vectors` × 16 elements (8 when `is_half`) of
-/// `rows` rows. `octets[o]` is where the first of these elements lies for the o-th eight positions.
+/// `rows` rows. `octets[o]` is where the values of the o-th eight positions lie, `offset` the bytes to the first of these
+/// elements; `ahead[i]` is what is wanted after the i-th 16 positions.
 INLINE void weigh_tile(
-    const uint8_t *const *octets, int64_t offset, int64_t head_dim, const int32_t *limits, const float *weights,
+    const uint8_t *const *octets, const uint8_t *const *ahead, int64_t offset, int64_t head_dim, const int32_t *limits, const float *weights,
     float *values, int rows, int vectors, bool is_half, bool is_bf16) {
     const int64_t pair_bytes = head_dim * (is_bf16 ? 4 : 8);
     int common = limits[0];
@@ -140,6 +143,7 @@ INLINE void weigh_tile(
         pair_lanes cached[WIDE];
         UNROLL for (int v = 0; v < vectors; v++) {
             cached[v] = load_value_pairs(source + v * 64, head_dim, is_half, is_bf16);
+            if (is_bf16) __builtin_prefetch(ahead[p / 8] + p % 8 * pair_bytes + offset + v * 64, 0, 3);
         }
         multiply_pairs(sums, cached, x + p * PAIR_BYTES(is_bf16), CHUNK * 4, rows, vectors, is_bf16);
     }
@@ -169,15 +173,15 @@ INLINE void weigh_tile(
 // Every tile is a function of its own: in one large function the compiler runs out of registers.
 #define SCORE_TILE(name, rows, vectors, is_bf16) \
     static NOINLINE void NAME(name)( \
-        const uint8_t *const *keys, int64_t stride, int64_t head_dim, const float *queries, float scale, \
-        float *scores) { \
-        score_tile(keys, stride, head_dim, queries, scale, scores, rows, vectors, is_bf16); \
+        const uint8_t *const *keys, const uint8_t *const *ahead, int64_t stride, int64_t head_dim, \
+        const float *queries, float scale, float *scores) { \
+        score_tile(keys, ahead, stride, head_dim, queries, scale, scores, rows, vectors, is_bf16); \
     }
 #define WEIGH_TILE(name, rows, vectors, is_half, is_bf16) \
     static NOINLINE void NAME(name)( \
-        const uint8_t *const *octets, int64_t offset, int64_t head_dim, const int32_t *limits, \
-        const float *weights, float *values) { \
-        weigh_tile(octets, offset, head_dim, limits, weights, values, rows, vectors, is_half, is_bf16); \
+        const uint8_t *const *octets, const uint8_t *const *ahead, int64_t offset, int64_t head_dim, \
+        const int32_t *limits, const float *weights, float *values) { \
+        weigh_tile(octets, ahead, offset, head_dim, limits, weights, values, rows, vectors, is_half, is_bf16); \
     }
 #define TILES_OF_ROWS(rows, type, is_bf16) \
     SCORE_TILE(score_wide_##type##_##rows, rows, WIDE, is_bf16) \
@@ -194,9 +198,10 @@ TILES_OF_TYPE(bf16, true)
 #define SIX(name) { NAME(name##_1), NAME(name##_2), NAME(name##_3), NAME(name##_4), NAME(name##_5), NAME(name##_6) }
 
 /// By element type (f32, bf16) and rows − 1.
-typedef void (*NAME(score_function))(const uint8_t *const *, int64_t, int64_t, const float *, float, float *);
+typedef void (*NAME(score_function))(
+    const uint8_t *const *, const uint8_t *const *, int64_t, int64_t, const float *, float, float *);
 typedef void (*NAME(weigh_function))(
-    const uint8_t *const *, int64_t, int64_t, const int32_t *, const float *, float *);
+    const uint8_t *const *, const uint8_t *const *, int64_t, int64_t, const int32_t *, const float *, float *);
 static const NAME(score_function) NAME(score_wide)[2][TILE_ROWS] = { SIX(score_wide_f32), SIX(score_wide_bf16) };
 static const NAME(score_function) NAME(score_narrow)[2][TILE_ROWS] = { SIX(score_narrow_f32), SIX(score_narrow_bf16) };
 static const NAME(weigh_function) NAME(weigh_wide)[2][TILE_ROWS] = { SIX(weigh_wide_f32), SIX(weigh_wide_bf16) };

@@ -55,6 +55,7 @@ bool cpu_linear(
 #define quantize_row NAME(quantize_row)
 #define store_rows NAME(store_rows)
 #define prefetch_next NAME(prefetch_next)
+#define start_dots NAME(start_dots)
 #define tile_q4 NAME(tile_q4)
 #define tile_q8 NAME(tile_q8)
 #define tile_float NAME(tile_float)
@@ -63,36 +64,33 @@ bool cpu_linear(
 #define load_columns NAME(load_columns)
 
 /// Rounds one row to 8 bits in blocks of 32. A block that is not finite gets a NaN scale, so that it is not lost.
+/// 16 blocks at a time, because two divisions serve all of them.
 INLINE void quantize_row(const float *x, int64_t blocks, int8_t *q, block_scale *scales) {
-    for (int64_t b = 0; b < blocks; b++, x += 32, q += 32, scales++) {
-        f32x16 low = *(const f32x16 *)x, high = *(const f32x16 *)(x + 16);
-        // As integers, magnitudes order like the floats they are, and NaN is the largest.
-        s32x16 low_size = (s32x16)low & 0x7FFFFFFF, high_size = (s32x16)high & 0x7FFFFFFF;
-        float largest = max16((f32x16)(low_size > high_size ? low_size : high_size));
-        s32x16 is_special = (low_size > 0x7F7FFFFF) | (high_size > 0x7F7FFFFF);
-        bool is_finite = sum16((f32x16)(is_special & 0x3F800000)) == 0;
-        if (!is_finite) {
-            memset(q, 0, 32);
-            *scales = (block_scale){ __builtin_nanf(""), __builtin_nanf(""), 0 };
-            continue;
+    for (int64_t first = 0; first < blocks; first += 16) {
+        int count = blocks - first < 16 ? (int)(blocks - first) : 16;
+        alignas(64) int32_t sizes[16] = { 0 };
+        alignas(64) float inverses[16], block_scales[16];
+        for (int b = 0; b < count; b++) {
+            // As integers, magnitudes order like the floats they are, and NaN is the largest.
+            s32x16 low = *(const s32x16 *)(x + 32 * b) & 0x7FFFFFFF;
+            s32x16 high = *(const s32x16 *)(x + 32 * b + 16) & 0x7FFFFFFF;
+            sizes[b] = __builtin_reduce_max(low > high ? low : high);
         }
-        if (largest < 0x1p-100f) {
-            memset(q, 0, 32);
-            *scales = (block_scale){ 0, 0, 0 };
-            continue;
+        s32x16 size = *(const s32x16 *)sizes;
+        f32x16 largest = (f32x16)size;
+        s32x16 is_small = largest < 0x1p-100f, is_special = size > 0x7F7FFFFF;
+        f32x16 scale = is_special ? (f32x16)__builtin_nanf("") : largest / 127.0f;
+        *(f32x16 *)block_scales = is_small ? (f32x16)0.0f : scale;
+        *(f32x16 *)inverses = is_small | is_special ? (f32x16)0.0f : 127.0f / largest;
+        for (int b = 0; b < count; b++, x += 32, q += 32, scales++) {
+            // Adding 1.5 · 2²³ rounds to the nearest integer, ties to even.
+            s32x16 low = (s32x16)(*(const f32x16 *)x * inverses[b] + 12582912.0f) - 0x4B400000;
+            s32x16 high = (s32x16)(*(const f32x16 *)(x + 16) * inverses[b] + 12582912.0f) - 0x4B400000;
+            *(s8x16 *)q = __builtin_convertvector(low, s8x16);
+            *(s8x16 *)(q + 16) = __builtin_convertvector(high, s8x16);
+            int32_t sum = __builtin_reduce_add(low + high);
+            *scales = (block_scale){ block_scales[b], block_scales[b] * (float)sum, sum };
         }
-        float inverse = 127.0f / largest;
-        // Adding 1.5 · 2²³ rounds to the nearest integer, ties to even.
-        s32x16 q_low = (s32x16)(low * inverse + 12582912.0f) - 0x4B400000;
-        s32x16 q_high = (s32x16)(high * inverse + 12582912.0f) - 0x4B400000;
-        *(s8x16 *)q = __builtin_convertvector(q_low, s8x16);
-        *(s8x16 *)(q + 16) = __builtin_convertvector(q_high, s8x16);
-        s32x16 both = q_low + q_high;
-        s32x8 eight = both.lo + both.hi;
-        int32_t sum = 0;
-        for (int i = 0; i < 8; i++) sum += eight[i];
-        float scale = largest / 127.0f;
-        *scales = (block_scale){ scale, scale * (float)sum, sum };
     }
 }
 
@@ -108,8 +106,11 @@ INLINE void store_rows(float *output, rows_f32 sums, int64_t count, bool accumul
     for (int64_t i = 0; i < count; i++) output[i] = accumulate ? output[i] + values[i] : values[i];
 }
 
-/// Asks for the same block of the next tile's row groups: by the time they are wanted, memory has delivered them.
-INLINE void prefetch_next(const uint8_t *w, int groups, int64_t group_bytes, int64_t block_bytes) {
+/// Asks for the same block of the next tile's row groups: by the time they are wanted, memory has delivered them. The
+/// tiles that pass over the same weights share the blocks among them.
+INLINE void prefetch_next(
+    const uint8_t *w, int groups, int64_t group_bytes, int64_t block_bytes, int64_t block, prefetch_turn turn) {
+    if (((block ^ turn.number) & turn.mask) != 0) return;
     UNROLL for (int g = 0; g < groups; g++) {
         UNROLL for (int64_t at = 0; at < block_bytes; at += 64) {
             __builtin_prefetch(w + (groups + g) * group_bytes + at, 0, 3);
@@ -117,10 +118,21 @@ INLINE void prefetch_next(const uint8_t *w, int groups, int64_t group_bytes, int
     }
 }
 
+/// What a block's integer sums begin with: the weights' offset times the activations, where it fits into the lanes.
+INLINE void start_dots(
+    rows_dot *dots, const block_scale *scales, int64_t blocks, int offset, int groups, int token_count) {
+    UNROLL for (int g = 0; g < groups; g++) {
+        UNROLL for (int t = 0; t < token_count; t++) {
+            int32_t start = ISA_DOT == DOT_PAIRS || offset == 0 ? 0 : -offset * scales[t * blocks].sum;
+            dots[g * token_count + t] = (rows_dot)(start);
+        }
+    }
+}
+
 /// Sums of `groups` row groups of a 4-bit format × `token_count` tokens.
 INLINE void tile_q4(
     const uint8_t *w, int64_t group_bytes, int64_t blocks, bool has_minimum, const quantized_rows *x, int64_t token,
-    int groups, int token_count, rows_f32 sums[MAX_TILE_SUMS]) {
+    prefetch_turn turn, int groups, int token_count, rows_f32 sums[MAX_TILE_SUMS]) {
     const int64_t block_bytes = (has_minimum ? 20 : 18) * ISA_ROWS;
     const int64_t header = (has_minimum ? 4 : 2) * ISA_ROWS;
     UNROLL for (int i = 0; i < groups * token_count; i++) sums[i] = (rows_f32)0.0f;
@@ -128,8 +140,8 @@ INLINE void tile_q4(
     const block_scale *scales = x->scales + token * blocks;
     for (int64_t b = 0; b < blocks; b++, w += block_bytes, q += 32, scales++) {
         rows_dot dots[MAX_TILE_SUMS];
-        UNROLL for (int i = 0; i < groups * token_count; i++) dots[i] = (rows_dot)0;
-        prefetch_next(w, groups, group_bytes, block_bytes);
+        start_dots(dots, scales, blocks, has_minimum ? 0 : 8, groups, token_count);
+        prefetch_next(w, groups, group_bytes, block_bytes, b, turn);
         UNROLL for (int i = 0; i < 4; i++) {
             rows_u8 low[MAX_TILE_GROUPS], high[MAX_TILE_GROUPS];
             UNROLL for (int g = 0; g < groups; g++) {
@@ -157,7 +169,7 @@ INLINE void tile_q4(
 #else
                 rows_s32 dot = dots[g * token_count + t];
 #endif
-                if (!has_minimum) dot -= s.sum * 8;
+                if (!has_minimum && ISA_DOT == DOT_PAIRS) dot -= s.sum * 8;
                 sum = fma_rows(__builtin_convertvector(dot, rows_f32), scale * s.scale, sum);
                 if (has_minimum) sum = fma_rows(minimum, (rows_f32)s.scaled_sum, sum);
                 sums[g * token_count + t] = sum;
@@ -170,19 +182,19 @@ INLINE void tile_q4(
 /// two planes of 4 bits, each of which cannot overflow.
 INLINE void tile_q8(
     const uint8_t *w, int64_t group_bytes, int64_t blocks, const quantized_rows *x, int64_t token,
-    int groups, int token_count, rows_f32 sums[MAX_TILE_SUMS]) {
+    prefetch_turn turn, int groups, int token_count, rows_f32 sums[MAX_TILE_SUMS]) {
     const int64_t block_bytes = 34 * ISA_ROWS;
     UNROLL for (int i = 0; i < groups * token_count; i++) sums[i] = (rows_f32)0.0f;
     const int8_t *q = x->values + token * x->columns;
     const block_scale *scales = x->scales + token * blocks;
     for (int64_t b = 0; b < blocks; b++, w += block_bytes, q += 32, scales++) {
         rows_dot dots[MAX_TILE_SUMS];
-        UNROLL for (int i = 0; i < groups * token_count; i++) dots[i] = (rows_dot)0;
+        start_dots(dots, scales, blocks, 128, groups, token_count);
 #if ISA_DOT == DOT_PAIRS
         rows_dot high_dots[MAX_TILE_SUMS];
         UNROLL for (int i = 0; i < groups * token_count; i++) high_dots[i] = (rows_dot)0;
 #endif
-        prefetch_next(w, groups, group_bytes, block_bytes);
+        prefetch_next(w, groups, group_bytes, block_bytes, b, turn);
         UNROLL for (int i = 0; i < 8; i++) {
             UNROLL for (int g = 0; g < groups; g++) {
                 rows_u8 bytes = *(const rows_u8 *)(w + g * group_bytes + 2 * ISA_ROWS + i * 4 * ISA_ROWS);
@@ -210,7 +222,7 @@ INLINE void tile_q8(
 #else
                 rows_s32 dot = dots[g * token_count + t];
 #endif
-                dot -= s.sum * 128;
+                if (ISA_DOT == DOT_PAIRS) dot -= s.sum * 128;
                 sums[g * token_count + t] =
                     fma_rows(__builtin_convertvector(dot, rows_f32), scale * s.scale, sums[g * token_count + t]);
             }
@@ -250,7 +262,7 @@ INLINE void tile_float(
 /// One tile, two row groups × `token_count` tokens (a constant, as `format` is): sums and writes them.
 INLINE void run_tile(
     const linear_arguments *a, const quantized_rows *x, const cpu_segment *segment, int64_t group, int64_t token,
-    int32_t format, int token_count) {
+    prefetch_turn turn, int32_t format, int token_count) {
     rows_f32 sums[MAX_TILE_SUMS];
     int64_t columns = a->weight->columns, blocks = columns / 32, bytes = group_bytes(format, ISA_ROWS, columns);
     const uint8_t *w = segment->data + group * bytes;
@@ -261,9 +273,9 @@ INLINE void run_tile(
     UNROLL for (int g = 0; g < 2; g += groups, w += groups * bytes) {
         rows_f32 *sums_g = sums + g * token_count;
         if (format == CPU_WEIGHT_Q4_0 || format == CPU_WEIGHT_Q4_1) {
-            tile_q4(w, bytes, blocks, format == CPU_WEIGHT_Q4_1, x, token, groups, token_count, sums_g);
+            tile_q4(w, bytes, blocks, format == CPU_WEIGHT_Q4_1, x, token, turn, groups, token_count, sums_g);
         } else if (format == CPU_WEIGHT_Q8_0) {
-            tile_q8(w, bytes, blocks, x, token, groups, token_count, sums_g);
+            tile_q8(w, bytes, blocks, x, token, turn, groups, token_count, sums_g);
         } else {
             const float *row = a->x + token * a->x_stride;
             tile_float(w, bytes, columns, format, row, a->x_stride, groups, token_count, sums_g);
@@ -282,8 +294,8 @@ INLINE void run_tile(
 #define TILE(name, format, tokens) \
     static NOINLINE void NAME(name)( \
         const linear_arguments *a, const quantized_rows *x, const cpu_segment *segment, int64_t group, \
-        int64_t token) { \
-        run_tile(a, x, segment, group, token, format, tokens); \
+        int64_t token, prefetch_turn turn) { \
+        run_tile(a, x, segment, group, token, turn, format, tokens); \
     }
 #define TILES(name, format) TILE(name##_1, format, 1) TILE(name##_2, format, 2) TILE(name##_4, format, 4)
 TILES(tile_f32, CPU_WEIGHT_F32)
@@ -296,7 +308,7 @@ TILES(tile_q4_1, CPU_WEIGHT_Q4_1)
 
 /// The tiles of 1, 2 and 4 tokens of each format, by CPU_WEIGHT_*.
 static void (*const NAME(tiles)[][3])(
-    const linear_arguments *, const quantized_rows *, const cpu_segment *, int64_t, int64_t) = {
+    const linear_arguments *, const quantized_rows *, const cpu_segment *, int64_t, int64_t, prefetch_turn) = {
     TILES_OF(tile_f32), TILES_OF(tile_f16), TILES_OF(tile_bf16),
     TILES_OF(tile_q8_0), TILES_OF(tile_q4_0), TILES_OF(tile_q4_1),
 };
@@ -305,13 +317,14 @@ static void (*const NAME(tiles)[][3])(
 static void run_pairs(
     const linear_arguments *a, const quantized_rows *x, const cpu_segment *segment, int64_t pair, int64_t count) {
     for (int64_t group = 2 * pair; group < 2 * (pair + count); group += 2) {
-        int64_t token = 0;
-        for (; token + 4 <= a->tokens; token += 4) NAME(tiles)[segment->format][2](a, x, segment, group, token);
-        if (token + 2 <= a->tokens) {
-            NAME(tiles)[segment->format][1](a, x, segment, group, token);
-            token += 2;
+        prefetch_turn turn = { 0, a->tokens >= 16 ? 3 : a->tokens >= 8 ? 1 : 0 };
+        for (int64_t token = 0; token < a->tokens; turn.number++) {
+            if (turn.number > turn.mask) turn = NO_TURN;
+            int64_t left = a->tokens - token;
+            int size = left >= 4 ? 2 : left >= 2 ? 1 : 0;
+            NAME(tiles)[segment->format][size](a, x, segment, group, token, turn);
+            token += 1 << size;
         }
-        if (token < a->tokens) NAME(tiles)[segment->format][0](a, x, segment, group, token);
     }
 }
 
@@ -338,8 +351,10 @@ static void NAME(linear_task)(void *arguments, const team *team, int worker) {
     for (int64_t i = 0; i < a->weight->segment_count; i++) {
         total += row_pairs(a->weight->segments[i].rows, ISA_ROWS);
     }
-    // About eight runs for each thread, so that a thread which the system interrupts does not hold up the others.
-    int64_t run = round_up(total / (8 * team->count) + 1, 2);
+    // Several runs for each thread, so that one which the system interrupts does not hold up the others. Few tokens:
+    // memory is the limit, and delivers long runs faster. Many: equal shares count.
+    int64_t run = a->tokens < 32 ? (total + 4 * team->count - 1) / (4 * team->count) : total / (8 * team->count);
+    if (run == 0) run = 1;
     for (;;) {
         int64_t first = take_work(&a->next_pair, run), end = first + run;
         if (first >= total) return;

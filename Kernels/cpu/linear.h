@@ -26,6 +26,15 @@ typedef struct {
     int64_t columns;
 } quantized_rows;
 
+/// Which blocks a tile asks memory for on behalf of the next weights: those whose number agrees with its own.
+typedef struct {
+    int64_t number;
+    int64_t mask;
+} prefetch_turn;
+
+/// Agrees with no block.
+#define NO_TURN ((prefetch_turn){ -1, INT64_MIN })
+
 typedef struct {
     const float *x;
     int64_t tokens;

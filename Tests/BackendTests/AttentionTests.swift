@@ -147,7 +147,7 @@ private func roundedToBF16(_ value: Float) -> Float {
     return Float(bitPattern: (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000)
 }
 
-/// Every weight is rounded to bf16, and so is, in their sum, what it is divided by: 2⁻⁹ each, and the exponential's 10⁻⁴.
+/// Every weight is rounded to bf16, and with it the sum that divides it: 2⁻⁹ each, and the exponential's 10⁻⁴.
 private let roundedWeightBound = 2 * (0x1p-9 + 1e-4)
 
 struct AttentionTests {
@@ -164,7 +164,8 @@ struct AttentionTests {
                 let isRounded = precision == .auto && instructionSet == .avx512BF16
                 let worst = world.worstError(
                     results, keysAreBF16: precision == .auto, queriesAreBF16: isRounded)
-                #expect(worst < (isRounded ? roundedWeightBound : 4e-6), "\(heads)/\(kvHeads) heads of \(headDim), lengths \(lengths)")
+                let bound = isRounded ? roundedWeightBound : 4e-6
+                #expect(worst < bound, "\(heads)/\(kvHeads) heads of \(headDim), lengths \(lengths)")
             }
         }
     }
