@@ -1,6 +1,6 @@
 // Math:    output = silu(g) · u, silu(g) = g / (1 + e⁻ᵍ).
 // Shapes:  x [tokens, 2 × ffn] (g then u); output [tokens, ffn]; f32.
-// Launch:  threads share rows; a step of few rows stays on the caller.
+// Launch:  threads take rows; a step of few rows stays on the caller.
 // Bound:   bytes of x and output.
 // Checked: ElementwiseTests
 // Source:  Shazeer, "GLU Variants Improve Transformer" (2020)
@@ -17,6 +17,7 @@ typedef struct {
     int64_t tokens;
     int64_t ffn;
     float *output;
+    work_counter next;
 } gate_arguments;
 
 #define FAMILY "activation.c"
@@ -25,30 +26,35 @@ typedef struct {
 static const worker_task gate_tasks[CPU_ISA_COUNT] = EACH_ISA(gate_task);
 
 void cpu_gate(cpu_context *context, const float *x, int64_t tokens, int64_t ffn, float *output) {
-    gate_arguments arguments = { x, tokens, ffn, output };
+    gate_arguments arguments = { .x = x, .tokens = tokens, .ffn = ffn, .output = output };
     if (tokens * ffn < GATE_ALONE) run_alone(context, gate_tasks[context->isa], &arguments);
-    else run_on_all(context, gate_tasks[context->isa], &arguments);
+    else run_on_available(context, gate_tasks[context->isa], &arguments);
 }
 
 #else
 
 #define gate16 NAME(gate16)
+#define gate_row NAME(gate_row)
 
 INLINE f32x16 gate16(f32x16 g, f32x16 u) {
     return g / (exp16(-g) + 1.0f) * u;
 }
 
+INLINE void gate_row(const float *g, int64_t ffn, float *output) {
+    const float *u = g + ffn;
+    int64_t whole = ffn / 16 * 16;
+    for (int64_t k = 0; k < whole; k += 16) {
+        *(f32x16 *)(output + k) = gate16(*(const f32x16 *)(g + k), *(const f32x16 *)(u + k));
+    }
+    for (int64_t k = whole; k < ffn; k++) output[k] = gate16((f32x16)g[k], (f32x16)u[k])[0];
+}
+
 static void NAME(gate_task)(void *arguments, const team *team, int worker) {
-    const gate_arguments *a = arguments;
-    int64_t begin, end, whole = a->ffn / 16 * 16;
-    static_share(a->tokens, worker, team->count, &begin, &end);
-    for (int64_t t = begin; t < end; t++) {
-        const float *g = a->x + t * 2 * a->ffn, *u = g + a->ffn;
-        float *output = a->output + t * a->ffn;
-        for (int64_t k = 0; k < whole; k += 16) {
-            *(f32x16 *)(output + k) = gate16(*(const f32x16 *)(g + k), *(const f32x16 *)(u + k));
-        }
-        for (int64_t k = whole; k < a->ffn; k++) output[k] = gate16((f32x16)g[k], (f32x16)u[k])[0];
+    (void)worker;
+    gate_arguments *a = arguments;
+    int64_t begin, end, at_a_time = rows_at_a_time(a->tokens, team);
+    while (take_rows(&a->next, a->tokens, at_a_time, &begin, &end)) {
+        for (int64_t t = begin; t < end; t++) gate_row(a->x + t * 2 * a->ffn, a->ffn, a->output + t * a->ffn);
     }
 }
 

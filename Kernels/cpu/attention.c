@@ -228,7 +228,8 @@ INLINE void score_chunk(
         for (int v = 0; v < vectors;) {
             bool is_wide = vectors - v > NARROW || WIDE == NARROW;
             const NAME(score_function) *tiles = is_wide ? NAME(score_wide)[is_bf16] : NAME(score_narrow)[is_bf16];
-            tiles[tile - 1](keys + v, ahead + v, stride, head_dim, queries, a->batch->scale, w->scores + r * CHUNK + 16 * v);
+            float *scores = w->scores + r * CHUNK + 16 * v;
+            tiles[tile - 1](keys + v, ahead + v, stride, head_dim, queries, a->batch->scale, scores);
             v += is_wide ? WIDE : NARROW;
         }
     }
@@ -244,8 +245,9 @@ INLINE void weigh_chunk(
             int64_t left = head_dim - d, taken = left >= 16 * WIDE ? 16 * WIDE : left >= 16 ? 16 : 8;
             const NAME(weigh_function) *tiles = taken == 16 * WIDE ? NAME(weigh_wide)[is_bf16]
                 : taken == 16 ? NAME(weigh_one)[is_bf16] : NAME(weigh_half)[is_bf16];
-            tiles[tile - 1](
-                octets, ahead, d * 4, head_dim, w->limits + r, w->scores + r * CHUNK, w->chunk_values + r * head_dim + d);
+            const float *weights = w->scores + r * CHUNK;
+            float *values = w->chunk_values + r * head_dim + d;
+            tiles[tile - 1](octets, ahead, d * 4, head_dim, w->limits + r, weights, values);
             d += taken;
         }
     }

@@ -85,8 +85,8 @@ INLINE void multiply_pairs(
 /// the v-th 16 positions lies, `stride` the bytes from one row of the layout to the next. What is wanted next, as many
 /// bytes from `ahead[v]` on, is asked for meanwhile: single blocks are too short for the hardware to see a stream.
 INLINE void score_tile(
-    const uint8_t *const *keys, const uint8_t *const *ahead, int64_t stride, int64_t head_dim, const float *queries, float scale, float *scores,
-    int rows, int vectors, bool is_bf16) {
+    const uint8_t *const *keys, const uint8_t *const *ahead, int64_t stride, int64_t head_dim, const float *queries,
+    float scale, float *scores, int rows, int vectors, bool is_bf16) {
     f32x16 sums[TILE_ROWS * WIDE];
     UNROLL for (int i = 0; i < rows * vectors; i++) sums[i] = 0.0f;
     for (int64_t d = 0; d < head_dim / 2; d++) {
@@ -127,11 +127,11 @@ INLINE pair_lanes load_value_pairs(const uint8_t *source, int64_t head_dim, bool
 }
 
 /// values[r] = Σ over the first `limits[r]` positions of weight × value: `vectors` × 16 elements (8 when `is_half`) of
-/// `rows` rows. `octets[o]` is where the values of the o-th eight positions lie, `offset` the bytes to the first of these
-/// elements; `ahead[i]` is what is wanted after the i-th 16 positions.
+/// `rows` rows. `octets[o]` is where the values of the o-th eight positions lie, `offset` the bytes to the first of
+/// these elements; `ahead[i]` is what is wanted after the i-th 16 positions.
 INLINE void weigh_tile(
-    const uint8_t *const *octets, const uint8_t *const *ahead, int64_t offset, int64_t head_dim, const int32_t *limits, const float *weights,
-    float *values, int rows, int vectors, bool is_half, bool is_bf16) {
+    const uint8_t *const *octets, const uint8_t *const *ahead, int64_t offset, int64_t head_dim,
+    const int32_t *limits, const float *weights, float *values, int rows, int vectors, bool is_half, bool is_bf16) {
     const int64_t pair_bytes = head_dim * (is_bf16 ? 4 : 8);
     int common = limits[0];
     for (int r = 1; r < rows; r++) common = limits[r] < common ? limits[r] : common;

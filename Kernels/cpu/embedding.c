@@ -1,7 +1,7 @@
 // Math:    packing: a weight's stored rows → interleaved row groups (layout in linear.c).
 //          embed: output[t] = W[token_t], read back out of the packed groups, so that the table exists once.
 // Shapes:  W [rows, columns]; tokens [tokens] i32; output [tokens, columns] f32.
-// Launch:  packing: threads take row groups. embed: threads share tokens; few tokens stay on the caller.
+// Launch:  packing: threads take row groups. embed: threads take tokens; few tokens stay on the caller.
 // Bound:   memory bandwidth (packing: page faults of the new memory).
 // Checked: EmbeddingTests (every format bit for bit), LinearTests
 // Source:  GGUF block formats Q8_0, Q4_0, Q4_1 (ggml-common.h)
@@ -186,6 +186,7 @@ typedef struct {
     const cpu_weight *table;
     float *output;
     int64_t group;
+    work_counter next;
 } embed_arguments;
 
 static void embed_row(const cpu_segment *segment, int64_t columns, int64_t group, int64_t row, float *output) {
@@ -233,32 +234,33 @@ static void embed_row(const cpu_segment *segment, int64_t columns, int64_t group
     }
 }
 
-static void embed_task(void *arguments, const team *team, int worker) {
-    const embed_arguments *a = arguments;
-    int64_t begin, end;
-    static_share(a->token_count, worker, team->count, &begin, &end);
-    for (int64_t t = begin; t < end; t++) {
-        float *output = a->output + t * a->table->columns;
-        int64_t row = a->tokens[t];
-        const cpu_segment *segment = NULL;
-        for (int64_t i = 0; i < a->table->segment_count; i++) {
-            const cpu_segment *candidate = &a->table->segments[i];
-            if (row >= candidate->first_row && row < candidate->first_row + candidate->rows) segment = candidate;
-        }
-        if (segment == NULL) {
-            // No such token: NaN travels to the logits, where sampling reports it.
-            for (int64_t k = 0; k < a->table->columns; k++) output[k] = __builtin_nanf("");
-            continue;
-        }
+static void embed_token(const embed_arguments *a, int64_t row, float *output) {
+    for (int64_t i = 0; i < a->table->segment_count; i++) {
+        const cpu_segment *segment = &a->table->segments[i];
+        if (row < segment->first_row || row >= segment->first_row + segment->rows) continue;
         embed_row(segment, a->table->columns, a->group, row - segment->first_row, output);
+        return;
+    }
+    // No such token: NaN travels to the logits, where sampling reports it.
+    for (int64_t k = 0; k < a->table->columns; k++) output[k] = __builtin_nanf("");
+}
+
+static void embed_task(void *arguments, const team *team, int worker) {
+    (void)worker;
+    embed_arguments *a = arguments;
+    int64_t begin, end, at_a_time = rows_at_a_time(a->token_count, team);
+    while (take_rows(&a->next, a->token_count, at_a_time, &begin, &end)) {
+        for (int64_t t = begin; t < end; t++) embed_token(a, a->tokens[t], a->output + t * a->table->columns);
     }
 }
 
 void cpu_embed(
     cpu_context *context, const int32_t *tokens, int64_t token_count, const cpu_weight *table, float *output) {
-    embed_arguments arguments = { tokens, token_count, table, output, group_rows(context) };
+    embed_arguments arguments = {
+        .tokens = tokens, .token_count = token_count, .table = table, .output = output, .group = group_rows(context),
+    };
     if (token_count < 32) run_alone(context, embed_task, &arguments);
-    else run_on_all(context, embed_task, &arguments);
+    else run_on_available(context, embed_task, &arguments);
 }
 
 // MARK: Gathering rows

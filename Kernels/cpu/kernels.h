@@ -80,6 +80,18 @@ static inline void static_share(int64_t count, int worker, int workers, int64_t 
     *end = count * (worker + 1) / workers;
 }
 
+/// Rows that a thread takes at a time, so that each has several turns and one that sleeps leaves them to the others.
+static inline int64_t rows_at_a_time(int64_t rows, const team *team) {
+    return (rows + 4 * team->count - 1) / (4 * team->count);
+}
+
+/// Takes the next of `rows` rows, `at_a_time` of them; false when none is left.
+static inline bool take_rows(work_counter *counter, int64_t rows, int64_t at_a_time, int64_t *begin, int64_t *end) {
+    *begin = take_work(counter, at_a_time);
+    *end = *begin + at_a_time < rows ? *begin + at_a_time : rows;
+    return *begin < rows;
+}
+
 /// At least `bytes` bytes, 64-byte aligned, kept until a larger request of the same use; NULL when out of memory.
 /// The content survives as long as no larger request comes.
 void *scratch(cpu_context *context, scratch_use use, uint64_t bytes);

@@ -1,7 +1,7 @@
 // Math:    writes each token's keys and values into its slot of the paged cache, rounded to bf16 or as they are.
-// Shapes:  qkv [tokens, stride] f32; slots [tokens] (block × block_size + offset, or negative: nowhere); cache layouts in
-//          attention.h.
-// Launch:  threads share tokens; a step of few tokens stays on the caller.
+// Shapes:  qkv [tokens, stride] f32; slots [tokens] (block × block_size + offset, or negative: nowhere); layouts of
+//          the cache in attention.h.
+// Launch:  threads take tokens; a step of few tokens stays on the caller.
 // Bound:   cache lines touched: a key's elements lie a block's row apart.
 // Checked: AttentionTests
 // Source:  Kwon et al., "Efficient Memory Management for LLM Serving with PagedAttention" (2023)
@@ -21,6 +21,7 @@ typedef struct {
     int64_t value_offset;
     const int32_t *slots;
     const cpu_kv_layer *layer;
+    work_counter next;
 } store_arguments;
 
 #define FAMILY "kv_store.c"
@@ -31,15 +32,19 @@ static const worker_task store_tasks[CPU_ISA_COUNT] = EACH_ISA(store_task);
 void cpu_store_kv(
     cpu_context *context, const float *qkv, int64_t tokens, int64_t stride, int64_t key_offset, int64_t value_offset,
     const int32_t *slots, const cpu_kv_layer *layer) {
-    store_arguments arguments = { qkv, tokens, stride, key_offset, value_offset, slots, layer };
+    store_arguments arguments = {
+        .qkv = qkv, .tokens = tokens, .stride = stride, .key_offset = key_offset, .value_offset = value_offset,
+        .slots = slots, .layer = layer,
+    };
     if (tokens < STORE_ALONE) run_alone(context, store_tasks[context->isa], &arguments);
-    else run_on_all(context, store_tasks[context->isa], &arguments);
+    else run_on_available(context, store_tasks[context->isa], &arguments);
 }
 
 #else
 
 #define store_f32 NAME(store_f32)
 #define store_bf16 NAME(store_bf16)
+#define store_token NAME(store_token)
 
 /// One token's key and value of one head, whose part of the block begins at element `base`.
 INLINE void store_f32(const cpu_kv_layer *layer, int64_t base, int64_t offset, const float *key, const float *value) {
@@ -65,21 +70,27 @@ INLINE void store_bf16(const cpu_kv_layer *layer, int64_t base, int64_t offset, 
     }
 }
 
-static void NAME(store_task)(void *arguments, const team *team, int worker) {
-    const store_arguments *a = arguments;
+/// One token's keys and values of all heads.
+INLINE void store_token(const store_arguments *a, int64_t token) {
     const cpu_kv_layer *layer = a->layer;
-    int64_t head_dim = layer->head_dim, block_size = layer->block_size, begin, end;
-    static_share(a->tokens, worker, team->count, &begin, &end);
-    for (int64_t t = begin; t < end; t++) {
-        if (a->slots[t] < 0) continue;
-        int64_t block = a->slots[t] / block_size, offset = a->slots[t] % block_size;
-        for (int64_t h = 0; h < layer->kv_heads; h++) {
-            const float *key = a->qkv + t * a->stride + a->key_offset + h * head_dim;
-            const float *value = a->qkv + t * a->stride + a->value_offset + h * head_dim;
-            int64_t base = (block * layer->kv_heads + h) * head_dim * block_size;
-            if (layer->is_bf16) store_bf16(layer, base, offset, key, value);
-            else store_f32(layer, base, offset, key, value);
-        }
+    int64_t head_dim = layer->head_dim, block_size = layer->block_size;
+    if (a->slots[token] < 0) return;
+    int64_t block = a->slots[token] / block_size, offset = a->slots[token] % block_size;
+    for (int64_t h = 0; h < layer->kv_heads; h++) {
+        const float *key = a->qkv + token * a->stride + a->key_offset + h * head_dim;
+        const float *value = a->qkv + token * a->stride + a->value_offset + h * head_dim;
+        int64_t base = (block * layer->kv_heads + h) * head_dim * block_size;
+        if (layer->is_bf16) store_bf16(layer, base, offset, key, value);
+        else store_f32(layer, base, offset, key, value);
+    }
+}
+
+static void NAME(store_task)(void *arguments, const team *team, int worker) {
+    (void)worker;
+    store_arguments *a = arguments;
+    int64_t begin, end, at_a_time = rows_at_a_time(a->tokens, team);
+    while (take_rows(&a->next, a->tokens, at_a_time, &begin, &end)) {
+        for (int64_t t = begin; t < end; t++) store_token(a, t);
     }
 }
 

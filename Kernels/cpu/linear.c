@@ -20,6 +20,7 @@
 #include "each_isa.h"
 
 static const worker_task linear_tasks[CPU_ISA_COUNT] = EACH_ISA(linear_task);
+static const worker_task quantize_tasks[CPU_ISA_COUNT] = EACH_ISA(quantize_task);
 
 bool cpu_linear(
     cpu_context *context, const float *x, int64_t tokens, int64_t x_stride, const cpu_weight *weight, float *output,
@@ -32,19 +33,21 @@ bool cpu_linear(
     for (int64_t i = 0; i < weight->segment_count; i++) {
         arguments.has_quantized |= weight_is_quantized(weight->segments[i].format);
     }
+    bool is_alone = tokens * weight->rows * weight->columns < ALONE_PRODUCTS;
     if (arguments.has_quantized) {
         int workers = worker_pool_threads(context->pool);
-        arguments.is_private = tokens <= PRIVATE_TOKENS;
+        arguments.is_private = is_alone || tokens <= PRIVATE_TOKENS;
         arguments.scratch_stride = activation_bytes(tokens, weight->columns);
         uint64_t copies = arguments.is_private ? (uint64_t)workers : 1;
         arguments.scratch = scratch(context, SCRATCH_ACTIVATIONS, copies * (uint64_t)arguments.scratch_stride);
         if (arguments.scratch == NULL) return false;
     }
-    if (tokens * weight->rows * weight->columns < ALONE_PRODUCTS) {
+    if (is_alone) {
         run_alone(context, linear_tasks[context->isa], &arguments);
-    } else if (arguments.has_quantized && !arguments.is_private) {
-        run_on_all(context, linear_tasks[context->isa], &arguments);
     } else {
+        if (arguments.has_quantized && !arguments.is_private) {
+            run_on_available(context, quantize_tasks[context->isa], &arguments);
+        }
         run_on_available(context, linear_tasks[context->isa], &arguments);
     }
     return true;
@@ -61,6 +64,8 @@ bool cpu_linear(
 #define tile_float NAME(tile_float)
 #define run_tile NAME(run_tile)
 #define run_pairs NAME(run_pairs)
+#define rounded_rows NAME(rounded_rows)
+#define quantize_rows NAME(quantize_rows)
 #define load_columns NAME(load_columns)
 
 /// Rounds one row to 8 bits in blocks of 32. A block that is not finite gets a NaN scale, so that it is not lost.
@@ -332,21 +337,34 @@ static void run_pairs(
 #undef TILES
 #undef TILES_OF
 
+/// Where a thread finds the rounded activations.
+INLINE quantized_rows rounded_rows(const linear_arguments *a, int worker) {
+    int64_t columns = a->weight->columns;
+    uint8_t *base = a->scratch + (a->is_private ? worker * a->scratch_stride : 0);
+    int64_t scale_bytes = round_up(a->tokens * (columns / 32) * (int64_t)sizeof(block_scale), 64);
+    return (quantized_rows){ (int8_t *)(base + scale_bytes), (block_scale *)base, columns };
+}
+
+INLINE void quantize_rows(const linear_arguments *a, const quantized_rows *x, int64_t begin, int64_t end) {
+    int64_t blocks = x->columns / 32;
+    for (int64_t t = begin; t < end; t++) {
+        quantize_row(a->x + t * a->x_stride, blocks, x->values + t * x->columns, x->scales + t * blocks);
+    }
+}
+
+/// Rounds the activations for all threads.
+static void NAME(quantize_task)(void *arguments, const team *team, int worker) {
+    linear_arguments *a = arguments;
+    quantized_rows x = rounded_rows(a, worker);
+    int64_t begin, end, at_a_time = rows_at_a_time(a->tokens, team);
+    while (take_rows(&a->next_rows, a->tokens, at_a_time, &begin, &end)) quantize_rows(a, &x, begin, end);
+}
+
 static void NAME(linear_task)(void *arguments, const team *team, int worker) {
     linear_arguments *a = arguments;
-    int64_t columns = a->weight->columns, blocks = columns / 32;
-    quantized_rows x = { .columns = columns };
-    if (a->has_quantized) {
-        uint8_t *base = a->scratch + (a->is_private ? worker * a->scratch_stride : 0);
-        x.scales = (block_scale *)base;
-        x.values = (int8_t *)(base + round_up(a->tokens * blocks * (int64_t)sizeof(block_scale), 64));
-        int64_t begin = 0, end = a->tokens;
-        if (!a->is_private) static_share(a->tokens, worker, team->count, &begin, &end);
-        for (int64_t t = begin; t < end; t++) {
-            quantize_row(a->x + t * a->x_stride, blocks, x.values + t * columns, x.scales + t * blocks);
-        }
-        if (!a->is_private) team_barrier(team);
-    }
+    quantized_rows x = { 0 };
+    if (a->has_quantized) x = rounded_rows(a, worker);
+    if (a->has_quantized && a->is_private) quantize_rows(a, &x, 0, a->tokens);
     int64_t total = 0;
     for (int64_t i = 0; i < a->weight->segment_count; i++) {
         total += row_pairs(a->weight->segments[i].rows, ISA_ROWS);

@@ -5,7 +5,7 @@
 
 #include "kernels.h"
 
-/// Up to this many rows every thread rounds all of them for itself: a few microseconds, and no thread waits for another.
+/// Up to this many rows every thread rounds all of them for itself: a few microseconds, about what a run costs.
 #define PRIVATE_TOKENS 32
 /// Products below which waking the other threads costs more than it saves.
 #define ALONE_PRODUCTS 32768
@@ -48,6 +48,7 @@ typedef struct {
     bool is_private;
     uint8_t *scratch;
     int64_t scratch_stride;
+    work_counter next_rows;
     work_counter next_pair;
 } linear_arguments;
 

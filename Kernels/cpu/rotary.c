@@ -2,7 +2,7 @@
 //          f32, as the reference implementations round it; its cosine and sine are correct to the last place.
 // Shapes:  x [tokens, stride], the first heads × head_dim of each row in place; frequencies [rotary / 2].
 // Launch:  the table of cosines and sines [tokens, 2, rotary / 2] is kept from call to call and rebuilt when the
-//          positions or frequencies change: once a step, not once a layer. Threads share rows.
+//          positions or frequencies change: once a step, not once a layer. Threads take rows.
 // Bound:   bytes of x.
 // Checked: ElementwiseTests
 // Source:  Su et al., "RoFormer" (2021)
@@ -29,18 +29,22 @@ typedef struct {
     /// [tokens, 2, half]: cosines, then sines.
     float *table;
     bool interleaved;
+    work_counter next_angles;
+    work_counter next;
 } rotate_arguments;
 
 static void angles_task(void *arguments, const team *team, int worker) {
-    const rotate_arguments *a = arguments;
-    int64_t begin, end;
-    static_share(a->tokens, worker, team->count, &begin, &end);
-    for (int64_t t = begin; t < end; t++) {
-        float *cosines = a->table + t * 2 * a->half, *sines = cosines + a->half;
-        for (int64_t i = 0; i < a->half; i++) {
-            float angle = (float)a->positions[t] * a->frequencies[i];
-            cosines[i] = (float)cos((double)angle);
-            sines[i] = (float)sin((double)angle);
+    (void)worker;
+    rotate_arguments *a = arguments;
+    int64_t begin, end, at_a_time = rows_at_a_time(a->tokens, team);
+    while (take_rows(&a->next_angles, a->tokens, at_a_time, &begin, &end)) {
+        for (int64_t t = begin; t < end; t++) {
+            float *cosines = a->table + t * 2 * a->half, *sines = cosines + a->half;
+            for (int64_t i = 0; i < a->half; i++) {
+                float angle = (float)a->positions[t] * a->frequencies[i];
+                cosines[i] = (float)cos((double)angle);
+                sines[i] = (float)sin((double)angle);
+            }
         }
     }
 }
@@ -72,37 +76,45 @@ bool cpu_rotate(
         memcpy(area + position_bytes, frequencies, frequency_bytes);
         context->rotary = (rotary_cache){ tokens, frequency_count };
         if (tokens * frequency_count < ANGLES_ALONE) run_alone(context, angles_task, &arguments);
-        else run_on_all(context, angles_task, &arguments);
+        else run_on_available(context, angles_task, &arguments);
     }
     if (tokens * heads * head_dim < ROTATE_ALONE) run_alone(context, rotate_tasks[context->isa], &arguments);
-    else run_on_all(context, rotate_tasks[context->isa], &arguments);
+    else run_on_available(context, rotate_tasks[context->isa], &arguments);
     return true;
 }
 
 #else
 
-static void NAME(rotate_task)(void *arguments, const team *team, int worker) {
-    const rotate_arguments *a = arguments;
-    int64_t begin, end, half = a->half;
-    static_share(a->tokens, worker, team->count, &begin, &end);
-    for (int64_t t = begin; t < end; t++) {
-        const float *restrict cosines = a->table + t * 2 * half, *restrict sines = cosines + half;
-        for (int64_t h = 0; h < a->heads; h++) {
-            float *restrict x = a->x + t * a->stride + h * a->head_dim;
-            if (a->interleaved) {
-                for (int64_t i = 0; i < half; i++) {
-                    float first = x[2 * i], second = x[2 * i + 1];
-                    x[2 * i] = first * cosines[i] - second * sines[i];
-                    x[2 * i + 1] = second * cosines[i] + first * sines[i];
-                }
-            } else {
-                for (int64_t i = 0; i < half; i++) {
-                    float first = x[i], second = x[half + i];
-                    x[i] = first * cosines[i] - second * sines[i];
-                    x[half + i] = second * cosines[i] + first * sines[i];
-                }
+#define rotate_row NAME(rotate_row)
+
+/// Turns the heads of one token.
+INLINE void rotate_row(const rotate_arguments *a, int64_t token) {
+    int64_t half = a->half;
+    const float *restrict cosines = a->table + token * 2 * half, *restrict sines = cosines + half;
+    for (int64_t h = 0; h < a->heads; h++) {
+        float *restrict x = a->x + token * a->stride + h * a->head_dim;
+        if (a->interleaved) {
+            for (int64_t i = 0; i < half; i++) {
+                float first = x[2 * i], second = x[2 * i + 1];
+                x[2 * i] = first * cosines[i] - second * sines[i];
+                x[2 * i + 1] = second * cosines[i] + first * sines[i];
+            }
+        } else {
+            for (int64_t i = 0; i < half; i++) {
+                float first = x[i], second = x[half + i];
+                x[i] = first * cosines[i] - second * sines[i];
+                x[half + i] = second * cosines[i] + first * sines[i];
             }
         }
+    }
+}
+
+static void NAME(rotate_task)(void *arguments, const team *team, int worker) {
+    (void)worker;
+    rotate_arguments *a = arguments;
+    int64_t begin, end, at_a_time = rows_at_a_time(a->tokens, team);
+    while (take_rows(&a->next, a->tokens, at_a_time, &begin, &end)) {
+        for (int64_t t = begin; t < end; t++) rotate_row(a, t);
     }
 }
 
