@@ -4,11 +4,11 @@
 // Launch:  to 64 tokens: a warp per tile of 16 rows and slice of K, tokens are the narrow side of the product. Beyond:
 //          128 rows × 128 tokens a block. Both sum 8 slices of K from zero, then add the slices in order: same bits.
 // Bound:   to 64 tokens bytes of W, beyond tensor instructions; fractions of both are recorded in docs/benchmarks.
-// Checked: CUDALinearTests (f64 reference, every format; bitwise over batches, kernels and thread orders)
+// Checked: Conformance (f64 reference, every format; bitwise over batches and kernels), in permuted thread orders too
 // Source:  weights in fragment order and bits of nibbles as mantissas: Marlin (arXiv 2408.11743); the rest is its own.
 //
 // Weights and activations travel through a ring of stages in shared memory, filled by asynchronous copies several units
-// ahead, so that bytes in flight cost no registers.
+// ahead, so that bytes in flight cost no registers. A device with less shared memory gets rings of fewer stages.
 
 #include "cuda/device.cuh"
 #include "cuda/products.cuh"
@@ -66,12 +66,15 @@ APUS_DEVICE void add_slices(
 /// Eight warps as tiles of rows times slices; the more tokens, the more tiles share a slice's activations.
 template <int format, int tokens> APUS_DEVICE void skinny(const cuda_linear_arguments &a) {
     constexpr int row_tiles = linear_row_tiles(tokens), slices_at_once = linear_slices_at_once(tokens);
-    constexpr int stages = linear_stages(format, tokens), stage_bytes = linear_stage_bytes(format, tokens);
+    constexpr int stages = linear_stages(format, tokens, false), stage_bytes = linear_stage_bytes(format, tokens);
+    constexpr int stages_of_small = linear_stages(format, tokens, linear_has_small(format, tokens));
     constexpr int tile_bytes = unit_bytes(format) + unit_scale_bytes(format);
     constexpr int x_bytes = linear_activation_bytes(tokens), token_tiles = tokens / 8;
     constexpr bool shares_sums = linear_shares_sums(format, tokens);
-    static_assert(stages >= 2 + shares_sums, "a stage is filled while another is used, and the next one summed");
+    static_assert(stages_of_small >= linear_least_stages(format, tokens), "too few to fill, use and sum");
     DYNAMIC_SHARED(uint8_t, shared);
+    const bool is_small = stages_of_small != stages && linear_is_small(format, tokens, a.shared_limit);
+    const int ring_bytes = (is_small ? stages_of_small : stages) * stage_bytes;
     const int lane = lane_index(), warp = warp_index();
     const int member = warp % row_tiles, part = warp / row_tiles;
     const int tile = static_cast<int>(blockIdx.x) * row_tiles + member, units = units_of(a.matrix.columns);
@@ -102,10 +105,10 @@ template <int format, int tokens> APUS_DEVICE void skinny(const cuda_linear_argu
         }
     };
 #pragma unroll 1
-    for (int i = 0; i < stages - 1; i++) fill(i * stage_bytes);
+    for (int i = 0; i < ring_bytes - stage_bytes; i += stage_bytes) fill(i);
 
     if constexpr (shares_sums) {
-        copy_async_wait<stages - 2>();
+        wait_for_stage<stages - 2, stages_of_small - 2>(is_small);
         block_sync();
         share_sums<tokens, row_tiles>(my_activations, member, lane);
     }
@@ -113,7 +116,7 @@ template <int format, int tokens> APUS_DEVICE void skinny(const cuda_linear_argu
     constexpr int owned = token_tiles > slices_at_once ? token_tiles / slices_at_once : 1;
     float total[owned][4], sums[1][token_tiles][4];
     clear(total);
-    int stage = 0, previous = (stages - 1) * stage_bytes;
+    int stage = 0, previous = ring_bytes - stage_bytes;
 #pragma unroll 1
     for (int round = 0; round < row_tiles; round++) {
         const int slice = round * slices_at_once + part;
@@ -121,12 +124,12 @@ template <int format, int tokens> APUS_DEVICE void skinny(const cuda_linear_argu
         clear(sums[0]);
 #pragma unroll 1
         for (int step = 0; step < steps; step++) {
-            copy_async_wait<stages - 2 - shares_sums>();
+            wait_for_stage<stages - 2 - shares_sums, stages_of_small - 2 - shares_sums>(is_small);
             // Now this step's stage has arrived, and everyone has read the previous one, which is filled anew.
             if constexpr (row_tiles == 1) warp_sync();
             else block_sync();
             fill(previous);
-            const int next = stage + stage_bytes == stages * stage_bytes ? 0 : stage + stage_bytes;
+            const int next = stage + stage_bytes == ring_bytes ? 0 : stage + stage_bytes;
             if constexpr (shares_sums) share_sums<tokens, row_tiles>(my_activations + next, member, lane);
             if (step < count) {
                 const uint8_t *x = my_activations + stage;
@@ -135,7 +138,7 @@ template <int format, int tokens> APUS_DEVICE void skinny(const cuda_linear_argu
             previous = stage, stage = next;
         }
         // The next round's barriers come before its own partial sums.
-        float4 *const partial = reinterpret_cast<float4 *>(shared + stages * stage_bytes);
+        float4 *const partial = reinterpret_cast<float4 *>(shared + ring_bytes);
         add_slices<row_tiles, token_tiles, slices_at_once>(partial, part, member, lane, sums[0], total);
     }
     if (part * owned < token_tiles) write(a, tile, part * owned * 8, lane, total);
@@ -146,12 +149,15 @@ template <int format, int tokens> APUS_DEVICE void skinny(const cuda_linear_argu
 /// Eight warps as four pairs of row tiles times two halves of the tokens; every warp walks all of K.
 template <int format> APUS_DEVICE void large(const cuda_linear_arguments &a) {
     constexpr int row_tiles = 2, token_tiles = LINEAR_LARGE_TOKENS / 16;
-    constexpr int stages = linear_large_stages(format), stage_bytes = linear_large_stage_bytes(format);
+    constexpr int stages = linear_large_stages(format, false), stage_bytes = linear_large_stage_bytes(format);
+    constexpr int stages_of_small = linear_large_stages(format, true);
     constexpr int tile_bytes = unit_bytes(format) + unit_scale_bytes(format);
     constexpr int x_bytes = linear_activation_bytes(LINEAR_LARGE_TOKENS);
     constexpr bool shares_sums = linear_shares_sums(format, LINEAR_LARGE_TOKENS);
-    static_assert(stages >= 2 + shares_sums, "a stage is filled while another is used, and the next one summed");
+    static_assert(stages_of_small >= linear_least_stages(format, LINEAR_LARGE_TOKENS), "too few to fill, use and sum");
     DYNAMIC_SHARED(uint8_t, shared);
+    const bool is_small = stages_of_small != stages && linear_large_is_small(format, a.shared_limit);
+    const int ring_bytes = (is_small ? stages_of_small : stages) * stage_bytes;
     const int lane = lane_index(), warp = warp_index();
     const int first_tile = static_cast<int>(blockIdx.y) * LINEAR_LARGE_TILES, units = units_of(a.matrix.columns);
     const int block_token = static_cast<int>(blockIdx.x) * LINEAR_LARGE_TOKENS;
@@ -177,10 +183,10 @@ template <int format> APUS_DEVICE void large(const cuda_linear_arguments &a) {
         units_left--;
     };
 #pragma unroll 1
-    for (int i = 0; i < stages - 1; i++) fill(i * stage_bytes);
+    for (int i = 0; i < ring_bytes - stage_bytes; i += stage_bytes) fill(i);
 
     if constexpr (shares_sums) {
-        copy_async_wait<stages - 2>();
+        wait_for_stage<stages - 2, stages_of_small - 2>(is_small);
         block_sync();
         share_sums<LINEAR_LARGE_TOKENS, LINEAR_WARPS>(activations_place, warp, lane);
     }
@@ -188,17 +194,17 @@ template <int format> APUS_DEVICE void large(const cuda_linear_arguments &a) {
     float total[row_tiles][token_tiles][4], sums[row_tiles][token_tiles][4];
 #pragma unroll
     for (int r = 0; r < row_tiles; r++) clear(total[r]);
-    int unit = 0, stage = 0, previous = (stages - 1) * stage_bytes;
+    int unit = 0, stage = 0, previous = ring_bytes - stage_bytes;
 #pragma unroll 1
     for (int slice = 1; slice <= CUDA_K_SLICES; slice++) {
 #pragma unroll
         for (int r = 0; r < row_tiles; r++) clear(sums[r]);
 #pragma unroll 1
         for (; unit < slice_start(units, slice); unit++) {
-            copy_async_wait<stages - 2 - shares_sums>();
+            wait_for_stage<stages - 2 - shares_sums, stages_of_small - 2 - shares_sums>(is_small);
             block_sync();
             fill(previous);
-            const int next = stage + stage_bytes == stages * stage_bytes ? 0 : stage + stage_bytes;
+            const int next = stage + stage_bytes == ring_bytes ? 0 : stage + stage_bytes;
             if constexpr (shares_sums) {
                 share_sums<LINEAR_LARGE_TOKENS, LINEAR_WARPS>(activations_place + next, warp, lane);
             }

@@ -36,6 +36,8 @@ enum {
     LINEAR_WARPS = 8,
     /// Of the one block of the large kernel: what compute capability 8.0 has, less the system's.
     LINEAR_LARGE_SHARED = 160 * 1024,
+    /// The most that a block may have on devices with less (8.6, 8.9, 12.0): there, rings have fewer stages.
+    LINEAR_SMALL_SHARED = 99 * 1024,
     LINEAR_LARGE_TOKENS = 128,
     LINEAR_LARGE_TILES = 8,
 };
@@ -71,14 +73,30 @@ APUS_LAYOUT int linear_stages_that_fit(int bytes, int stage_bytes, int most) {
 /// Blocks of a multiprocessor. Quantized weights leave room for more, and their arithmetic wants the warps.
 APUS_LAYOUT int linear_blocks(int format, int tokens) { return is_quantized(format) && tokens <= 8 ? 4 : 2; }
 
-APUS_LAYOUT int linear_stages(int format, int tokens) {
+/// Stages of the ring of the kernel for up to `tokens`.
+APUS_LAYOUT int linear_stages(int format, int tokens, bool is_small) {
     // A multiprocessor of compute capability 9.0 has 228 KB, of which each block takes one for the system.
-    const int bytes = linear_blocks(format, tokens) == 4 ? 56 * 1024 : 113 * 1024;
+    const int most = linear_blocks(format, tokens) == 4 ? 56 * 1024 : 113 * 1024;
+    const int bytes = is_small && most > LINEAR_SMALL_SHARED ? LINEAR_SMALL_SHARED : most;
     return linear_stages_that_fit(bytes - linear_partial_bytes(tokens), linear_stage_bytes(format, tokens), 8);
 }
 
-APUS_LAYOUT int linear_shared_bytes(int format, int tokens) {
-    return linear_stages(format, tokens) * linear_stage_bytes(format, tokens) + linear_partial_bytes(tokens);
+APUS_LAYOUT int linear_shared_bytes(int format, int tokens, bool is_small) {
+    return linear_stages(format, tokens, is_small) * linear_stage_bytes(format, tokens) + linear_partial_bytes(tokens);
+}
+
+/// Whether a device whose blocks may have `shared_limit` bytes takes the small ring.
+APUS_LAYOUT bool linear_is_small(int format, int tokens, int shared_limit) {
+    return linear_shared_bytes(format, tokens, false) > shared_limit;
+}
+
+/// A stage is filled while another is used, and the next one summed.
+APUS_LAYOUT int linear_least_stages(int format, int tokens) { return 2 + linear_shares_sums(format, tokens); }
+
+/// Whether the kernel for up to `tokens` knows a small ring. It does not where two stages of f32 are too much, and where
+/// the ring's size, a constant no more, would take a register that q4_1 does not have: the large kernel does the same.
+APUS_LAYOUT bool linear_has_small(int format, int tokens) {
+    return tokens < 64 || (format != CUDA_WEIGHT_F32 && format != CUDA_WEIGHT_Q4_1);
 }
 
 APUS_LAYOUT int linear_large_stage_bytes(int format) {
@@ -86,12 +104,17 @@ APUS_LAYOUT int linear_large_stage_bytes(int format) {
         linear_activation_bytes(LINEAR_LARGE_TOKENS) + linear_sum_bytes(format, LINEAR_LARGE_TOKENS);
 }
 
-APUS_LAYOUT int linear_large_stages(int format) {
-    return linear_stages_that_fit(LINEAR_LARGE_SHARED, linear_large_stage_bytes(format), 4);
+APUS_LAYOUT int linear_large_stages(int format, bool is_small) {
+    const int bytes = is_small ? LINEAR_SMALL_SHARED : LINEAR_LARGE_SHARED;
+    return linear_stages_that_fit(bytes, linear_large_stage_bytes(format), 4);
 }
 
-APUS_LAYOUT int linear_large_shared_bytes(int format) {
-    return linear_large_stages(format) * linear_large_stage_bytes(format);
+APUS_LAYOUT int linear_large_shared_bytes(int format, bool is_small) {
+    return linear_large_stages(format, is_small) * linear_large_stage_bytes(format);
+}
+
+APUS_LAYOUT bool linear_large_is_small(int format, int shared_limit) {
+    return linear_large_shared_bytes(format, false) > shared_limit;
 }
 
 #endif

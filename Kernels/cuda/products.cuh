@@ -71,6 +71,12 @@ template <int tokens, int members> struct activation_stream {
     }
 };
 
+/// Waits for all but the newest copies of a ring: how many those are follows from its size.
+template <int newest, int newest_of_small> APUS_DEVICE void wait_for_stage(bool is_small) {
+    if (newest_of_small != newest && is_small) copy_async_wait<newest_of_small>();
+    else copy_async_wait<newest>();
+}
+
 // MARK: Using a stage
 
 /// Scales and minima of the rows g and g + 8.

@@ -51,7 +51,8 @@ extension CUDABackend {
             let arguments = cuda_linear_arguments(
                 matrix: segment.matrix, x: halves(x), output: floats(output) + cuda_address(4 * segment.firstRow),
                 token_count: Int32(x.rowCount), x_stride: Int32(x.rowElementCount),
-                output_stride: Int32(output.rowElementCount), accumulate: mode == .accumulate ? 1 : 0)
+                output_stride: Int32(output.rowElementCount), accumulate: mode == .accumulate ? 1 : 0,
+                shared_limit: Int32(clamping: device.properties.maxSharedBytesPerBlock), unused: 0)
             unsafe launch(cuda_linear_launch, arguments, "linear")
         }
     }

@@ -92,6 +92,12 @@ package final class CUDABackend: Backend {
                 operation: "attention heads of \(headDim) on a GPU",
                 reason: "there are kernels for 64, 80, 96, 128 and 256")
         }
+        let (needed, most) = (Self.attentionSharedBytes(headDim: headDim), device.properties.maxSharedBytesPerBlock)
+        guard needed <= most else {
+            throw .unsupported(
+                operation: "attention heads of \(headDim) on \(device.properties.name)",
+                reason: "they take \(needed) bytes of shared memory, and it gives a block \(most)")
+        }
         let byteCount = Int(
             clamping: cuda_kv_bytes(Int64(blockCount), Int32(blockSize), Int32(kvHeads), Int32(headDim)))
         let shape: Shape = [blockCount, kvHeads, blockSize, headDim]
@@ -102,6 +108,14 @@ package final class CUDABackend: Backend {
             return Tensor(buffer: buffer, shape: shape, dtype: .bf16)
         }
         return KVLayer(keys: try pages("the key cache"), values: try pages("the value cache"), blockSize: blockSize)
+    }
+
+    /// The most dynamic shared memory that attention over heads of this size takes.
+    private static func attentionSharedBytes(headDim: Int) -> Int {
+        var arguments = cuda_attend_arguments()
+        arguments.batch.head_dim = Int32(headDim)
+        (arguments.batch.heads, arguments.batch.kv_heads, arguments.cache.block_size) = (1, 1, 16)
+        return Int(unsafe withUnsafePointer(to: arguments) { unsafe cuda_attend_prefill_launch($0) }.shared_bytes)
     }
 
     package func kvBytesPerToken(kvHeads: Int, headDim: Int) -> Int { 2 * kvHeads * headDim * 2 }
@@ -234,11 +248,7 @@ package final class CUDABackend: Backend {
         attempt { () throws(BackendError) in
             let id = Int(shape.kernel)
             if shape.shared_bytes > library.kernels[id].sharedBytes {
-                let attribute = Int32(CUDA_FUNCTION_MAX_DYNAMIC_SHARED_SIZE_BYTES)
-                let result = unsafe device.driver.calls.function_set_attribute(
-                    library.kernels[id].handle, attribute, Int32(shape.shared_bytes))
-                try device.driver.check(result, "giving \(operation) \(shape.shared_bytes) bytes of shared memory")
-                library.kernels[id].sharedBytes = shape.shared_bytes
+                try library.kernels[id].allow(sharedBytes: shape.shared_bytes, operation, device: device)
             }
             var arguments = arguments
             let result = unsafe withUnsafeMutablePointer(to: &arguments) { pointer in

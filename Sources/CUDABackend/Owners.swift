@@ -42,6 +42,20 @@ struct Kernel {
     var sharedBytes = UInt32(48 << 10)
 
     init(handle: cuda_handle?) { unsafe self.handle = unsafe handle }
+
+    /// Lets the kernel have more shared memory than the driver's default. What it shares with the cache then goes to it
+    /// whole: its blocks count on living side by side.
+    mutating func allow(sharedBytes: UInt32, _ operation: String, device: Device) throws(BackendError) {
+        let values = [
+            (CUDA_FUNCTION_MAX_DYNAMIC_SHARED_SIZE_BYTES, Int32(sharedBytes)),
+            (CUDA_FUNCTION_PREFERRED_SHARED_MEMORY_CARVEOUT, 100),
+        ]
+        for (attribute, value) in values {
+            let result = unsafe device.driver.calls.function_set_attribute(handle, Int32(attribute), value)
+            try device.driver.check(result, "giving \(operation) \(sharedBytes) bytes of shared memory")
+        }
+        self.sharedBytes = sharedBytes
+    }
 }
 
 /// A queue of work that the device does in order.

@@ -4,11 +4,14 @@ import CUDABackend
 import CUDADriver
 import CUDAEmulator
 import Tensors
+import Testing
 
-/// Backends on the emulator: the same Swift code as on a GPU, over a driver that runs the kernels on the host.
-enum EmulatedDevice {
+/// Backends on the emulator: the same Swift code as on a GPU, over a driver that runs the kernels on the host. There is
+/// one device for the whole process, so that whatever uses it is a suite inside and takes its turn.
+@Suite(.serialized) enum EmulatedDevice {
     /// What the emulator takes for compiled kernels.
-    static let kernels = KernelImages(origin: "the emulator", images: [(name: "emulated", bytes: Array("EMULATED".utf8))])
+    static let kernels = KernelImages(
+        origin: "the emulator", images: [(name: "emulated", bytes: Array("EMULATED".utf8))])
 
     static func driver() -> Driver {
         guard let calls = unsafe cuda_emulator_driver() else { preconditionFailure("the emulator has no driver") }
@@ -17,6 +20,20 @@ enum EmulatedDevice {
 
     /// How often a member of the driver was called so far.
     static func calls(_ name: String) -> Int64 { unsafe cuda_emulator_calls(name) }
+
+    /// What a block has on most devices for desktops: compute capability 8.6, 8.9 and 12.0.
+    static let smallSharedBytes: UInt32 = 99 * 1024
+
+    /// Does `body` on a new device like this, and leaves one as at first.
+    static func configured<Result>(
+        memoryBytes: UInt64 = 1 << 30, sharedBytes: UInt32 = UInt32(CUDA_EMULATOR_SHARED_BYTES),
+        _ body: () throws -> Result
+    ) rethrows -> Result {
+        cuda_emulator_reset()
+        cuda_emulator_configure(4, memoryBytes, sharedBytes)
+        defer { cuda_emulator_reset() }
+        return try body()
+    }
 
     static func backend(_ adjust: (inout CUDABackend.Options) -> Void = { _ in }) throws -> CUDABackend {
         var options = CUDABackend.Options()

@@ -121,7 +121,7 @@ extension EmulatedDevice {
 
         @Test func `memory has an end`() {
             var address: cuda_pointer = 0
-            cuda_emulator_configure(2, 4096)
+            cuda_emulator_configure(2, 4096, UInt32(CUDA_EMULATOR_SHARED_BYTES))
             unsafe #expect(calls.memory_allocate(&address, 2049) == 2)
             unsafe #expect(calls.memory_allocate(&address, 2048) == 0)
             var (free, total) = (0, 0)

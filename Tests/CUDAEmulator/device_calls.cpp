@@ -106,7 +106,7 @@ cuda_result device_attribute(int32_t *value, int32_t attribute, int32_t number) 
     if (number != 0) return invalid_device;
     switch (attribute) {
         case CUDA_ATTRIBUTE_MULTIPROCESSOR_COUNT: *value = device.multiprocessors; return 0;
-        case CUDA_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN: *value = most_shared_bytes; return 0;
+        case CUDA_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN: *value = static_cast<int32_t>(device.shared_bytes); return 0;
         case CUDA_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: *value = 9; return 0;
         case CUDA_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR: *value = 0; return 0;
         default: return invalid_value;

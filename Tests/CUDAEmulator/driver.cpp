@@ -91,25 +91,22 @@ const cuda_driver *cuda_emulator_driver(void) {
     return &driver;
 }
 
-void cuda_emulator_configure(int32_t multiprocessors, uint64_t memory_bytes) {
+void cuda_emulator_configure(int32_t multiprocessors, uint64_t memory_bytes, uint32_t shared_bytes) {
     const std::lock_guard<std::recursive_mutex> guard(lock);
     device.multiprocessors = multiprocessors;
     device.memory_bytes = memory_bytes;
+    device.shared_bytes = shared_bytes;
 }
 
+// Streams, events and graphs are left where they are, so that no handle is given out twice, and so is the count of the
+// context's users: owners that outlive a reset destroy nothing of anybody else's.
 void cuda_emulator_reset(void) {
     const std::lock_guard<std::recursive_mutex> guard(lock);
     for (auto &[address, bytes] : device.device_memory) retire(reinterpret_cast<void *>(address), bytes);
     for (auto &[address, bytes] : device.host_memory) retire(reinterpret_cast<void *>(address), bytes);
-    for (stream *const stream : device.streams) delete stream;
-    for (event *const event : device.events) delete event;
-    for (graph *const graph : device.graphs) delete graph;
-    for (graph *const graph : device.executables) delete graph;
-    for (void *const module : device.modules) delete static_cast<char *>(module);
     device = machine();
     for (call &call : calls) call = {};
     is_initialized = false;
-    context_users = 0;
 }
 
 bool cuda_emulator_fail(const char *call, int32_t after, cuda_result error) {

@@ -51,8 +51,12 @@ cuda_result function_set_attribute(cuda_handle handle, int32_t attribute, int32_
     BEGIN(function_set_attribute, context);
     function *const function = find_function(handle);
     if (function == nullptr) return invalid_handle;
+    if (attribute == CUDA_FUNCTION_PREFERRED_SHARED_MEMORY_CARVEOUT) {
+        // A hint, in percent.
+        return value < -1 || value > 100 ? invalid_value : 0;
+    }
     if (attribute != CUDA_FUNCTION_MAX_DYNAMIC_SHARED_SIZE_BYTES) return invalid_value;
-    if (value < 0 || static_cast<uint32_t>(value) > most_shared_bytes) return invalid_value;
+    if (value < 0 || static_cast<uint32_t>(value) > device.shared_bytes) return invalid_value;
     function->shared_bytes = static_cast<uint32_t>(value);
     return 0;
 }

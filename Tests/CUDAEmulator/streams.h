@@ -73,6 +73,7 @@ struct graph {
 struct machine {
     int32_t multiprocessors = 4;
     uint64_t memory_bytes = 1 << 30;
+    uint32_t shared_bytes = most_shared_bytes;
     uint64_t used_bytes = 0;
     /// Address → bytes.
     std::map<uintptr_t, size_t> device_memory, host_memory;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "../../Kernels/cuda/device.cuh"
+#include "CUDAEmulator.h"
 
 #include <stdint.h>
 
@@ -15,7 +16,7 @@ namespace emulator {
 enum class place : uint8_t { nowhere, warp_sync, shuffle, votes, sum, maximum, mma, transpose, block_sync };
 
 constexpr uint32_t most_threads = 1024;
-constexpr uint32_t most_shared_bytes = 227 * 1024;
+constexpr uint32_t most_shared_bytes = CUDA_EMULATOR_SHARED_BYTES;
 
 /// A copy that has begun and is done when its group is waited for.
 struct pending_copy {

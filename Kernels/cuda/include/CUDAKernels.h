@@ -72,7 +72,7 @@ typedef struct {
 // MARK: Stamp (stamp.cu)
 
 /// Raised when an argument or a layout changes its meaning but not its size.
-#define CUDA_KERNELS_VERSION 1
+#define CUDA_KERNELS_VERSION 2
 
 /// What kernels and backend must agree on. `stamp` writes the one its fatbin was built with, `cuda_kernels_stamp` returns
 /// the one this program was built with; a difference means that the fatbins are of another version.
@@ -199,6 +199,9 @@ typedef struct {
     int32_t output_stride;
     /// 1 adds to the output, 0 overwrites it.
     int32_t accumulate;
+    /// The most bytes of shared memory that the device gives a block, at least 99 KB.
+    int32_t shared_limit;
+    int32_t unused;
 } cuda_linear_arguments;
 cuda_launch cuda_linear_launch(const cuda_linear_arguments *arguments);
 

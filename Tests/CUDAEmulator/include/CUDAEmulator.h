@@ -50,8 +50,10 @@ const cuda_driver *cuda_emulator_driver(void);
 
 enum { CUDA_EMULATOR_QUEUE_LIMIT = 4096 };
 
-/// What the device has from now on. At first 4 multiprocessors and 1 GiB.
-void cuda_emulator_configure(int32_t multiprocessors, uint64_t memory_bytes);
+/// What the device has from now on. At first 4 multiprocessors, 1 GiB and CUDA_EMULATOR_SHARED_BYTES, which are also
+/// the most, for a block.
+void cuda_emulator_configure(int32_t multiprocessors, uint64_t memory_bytes, uint32_t shared_bytes);
+enum { CUDA_EMULATOR_SHARED_BYTES = 227 * 1024 };
 
 /// Forgets everything: allocations are freed, queues dropped, failures and counters cleared, sticky errors too.
 void cuda_emulator_reset(void);
