@@ -25,6 +25,8 @@ struct Sampler {
     let parameters: DeviceBuffer
     let results: DeviceBuffer
     let samples: DeviceBuffer
+    /// The parameters of the latest step's rows, in memory that is kept.
+    var rows: [cuda_sampling_row] = []
     /// [depth] used in turn.
     var slots: [Slot] = []
     /// Slots that hold results not yet collected; the oldest is `(next − pending) mod depth`.
@@ -60,10 +62,13 @@ extension CUDABackend {
                 row_count: Int32(rows.count), vocab: Int32(logits.rowElementCount))
             unsafe launch(cuda_sample_launch, arguments, "sample")
             let slot = sampler.slots[sampler.next]
-            let result = unsafe device.driver.calls.copy_to_host(
-                slot.results.memory.bytes.baseAddress, cuda_pointer(sampler.results.address),
-                rows.count * MemoryLayout<cuda_sampling_result>.stride, stream.handle)
-            try device.driver.check(result, "reading samples")
+            // A step that samples nothing ends with an event like every other.
+            if !rows.isEmpty {
+                let result = unsafe device.driver.calls.copy_to_host(
+                    slot.results.memory.bytes.baseAddress, cuda_pointer(sampler.results.address),
+                    rows.count * MemoryLayout<cuda_sampling_result>.stride, stream.handle)
+                try device.driver.check(result, "reading samples")
+            }
             try slot.isDone.event.record(stream)
         }
         sampler.slots[sampler.next].rowCount = rows.count
@@ -102,14 +107,16 @@ extension CUDABackend {
     }
 
     private func uploadSamplingRows(_ rows: [SamplingRow]) throws(BackendError) {
-        let values = rows.map { row in
-            cuda_sampling_row(
-                temperature: row.temperature, top_p: row.topP, min_p: row.minP, presence_penalty: 0,
-                frequency_penalty: 0, repetition_penalty: 1, top_k: Int32(clamping: row.topK),
-                alternatives: Int32(clamping: row.logprobCount ?? -1), seed: row.seed, position: row.position,
-                counts: 0, mask: 0)
+        sampler.rows.removeAll(keepingCapacity: true)
+        for row in rows {
+            sampler.rows.append(
+                cuda_sampling_row(
+                    temperature: row.temperature, top_p: row.topP, min_p: row.minP, presence_penalty: 0,
+                    frequency_penalty: 0, repetition_penalty: 1, top_k: Int32(clamping: row.topK),
+                    alternatives: Int32(clamping: row.logprobCount ?? -1), seed: row.seed, position: row.position,
+                    counts: 0, mask: 0))
         }
-        unsafe values.withUnsafeBytes { unsafe enqueue($0, to: sampler.parameters.address) }
+        unsafe sampler.rows.withUnsafeBytes { unsafe enqueue($0, to: sampler.parameters.address) }
         if let failure { throw failure }
     }
 }
