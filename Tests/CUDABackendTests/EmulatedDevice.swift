@@ -13,10 +13,13 @@ import Testing
     static let kernels = KernelImages(
         origin: "the emulator", images: [(name: "emulated", bytes: Array("EMULATED".utf8))])
 
-    static func driver() -> Driver {
+    /// The driver's calls, for tests that replace some.
+    static var calls: cuda_driver {
         guard let calls = unsafe cuda_emulator_driver() else { preconditionFailure("the emulator has no driver") }
-        return unsafe Driver(calls.pointee)
+        return unsafe calls.pointee
     }
+
+    static func driver() -> Driver { Driver(calls) }
 
     /// How often a member of the driver was called so far.
     static func calls(_ name: String) -> Int64 { unsafe cuda_emulator_calls(name) }
