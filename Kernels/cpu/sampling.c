@@ -1,6 +1,7 @@
 // Math:    greedy: argmax. Otherwise p = softmax(x / temperature), then min-p, top-k and top-p in that order, then a
 //          draw by inverting the cumulative distribution in order of token id at a point given by (seed, position).
-//          Log-probabilities are those of softmax(x), whatever the parameters.
+//          Log-probabilities are those of softmax(x), whatever the parameters. Penalties, biases and bans come first,
+//          on a copy of the row.
 // Shapes:  logits [rows, vocab] f32.
 // Launch:  threads take rows. No sort: a bound that no kept token can miss leaves a short list of candidates, and of
 //          these only the bucket of a histogram in which the filter's limit falls is sorted. Equal logits rank by id.
@@ -24,6 +25,8 @@ enum { BUCKETS = 1024, MAXIMUM_BLOCK = 64, SUM_BLOCK = 1024 };
 /// block of a row.
 typedef struct {
     float *weights;
+    /// [vocab] The row with its adjustments; NULL when no row has any.
+    float *adjusted;
     int32_t *candidates;
     int32_t *ranked;
     double *sums;
@@ -37,20 +40,23 @@ typedef struct {
     int64_t rows;
     int64_t vocab;
     const cpu_sampling_row *parameters;
+    const cpu_logit_adjustments *adjustments;
     const cpu_sampling_results *results;
     uint8_t *workspaces;
     int64_t workspace_stride;
     work_counter next;
 } sample_arguments;
 
-static int64_t sampling_bytes(int64_t vocab) {
-    return round_up(vocab * 4, 64) * 3 + BUCKETS * 16 + round_up((vocab / SUM_BLOCK + 1) * 8, 64)
+static int64_t sampling_bytes(int64_t vocab, bool adjusts) {
+    return round_up(vocab * 4, 64) * (adjusts ? 4 : 3) + BUCKETS * 16 + round_up((vocab / SUM_BLOCK + 1) * 8, 64)
         + round_up((vocab / MAXIMUM_BLOCK + 1) * 4, 64);
 }
 
-static sampling_workspace sampling_workspace_at(uint8_t *base, int64_t vocab) {
+static sampling_workspace sampling_workspace_at(uint8_t *base, int64_t vocab, bool adjusts) {
     int64_t row = round_up(vocab * 4, 64);
     sampling_workspace w;
+    w.adjusted = adjusts ? (float *)base : NULL;
+    if (adjusts) base += row;
     w.weights = (float *)base;
     w.candidates = (int32_t *)(base + row);
     w.ranked = (int32_t *)(base + 2 * row);
@@ -214,6 +220,32 @@ static int32_t draw_token(const sampling_workspace *w, int64_t vocab, double tot
     return (int32_t)last;
 }
 
+/// Fills `adjusted` with the row as adjustment `index` leaves it.
+static void adjust(
+    const float *logits, int64_t vocab, const cpu_logit_adjustments *all, int64_t index, float *adjusted) {
+    const cpu_logit_adjustment *a = &all->rows[index];
+    memcpy(adjusted, logits, (size_t)vocab * sizeof(float));
+    for (int64_t i = a->first_bias; i < a->first_bias + a->bias_count; i++) {
+        adjusted[all->biases[i].token] += all->biases[i].bias;
+    }
+    for (int64_t i = a->first_count; i < a->first_count + a->count_count; i++) {
+        cpu_token_count seen = all->counts[i];
+        float x = adjusted[seen.token];
+        x = x > 0 ? x / a->repetition_penalty : x * a->repetition_penalty;
+        x -= a->frequency_penalty * (float)seen.generated;
+        if (seen.generated > 0) x -= a->presence_penalty;
+        adjusted[seen.token] = x;
+    }
+    if (a->allowed_count < 0) return;
+    // The list is in rising order: everything between its tokens is ruled out.
+    int64_t next = 0;
+    for (int64_t i = a->first_allowed; i <= a->first_allowed + a->allowed_count; i++) {
+        int64_t token = i < a->first_allowed + a->allowed_count ? all->allowed[i] : vocab;
+        for (; next < token; next++) adjusted[next] = -__builtin_inff();
+        next = token + 1;
+    }
+}
+
 #define FAMILY "sampling.c"
 #include "each_isa.h"
 
@@ -221,10 +253,11 @@ static const worker_task sample_tasks[CPU_ISA_COUNT] = EACH_ISA(sample_task);
 
 bool cpu_sample(
     cpu_context *context, const float *logits, int64_t rows, int64_t vocab, const cpu_sampling_row *parameters,
-    const cpu_sampling_results *results) {
+    const cpu_logit_adjustments *adjustments, const cpu_sampling_results *results) {
     sample_arguments arguments = {
-        .logits = logits, .rows = rows, .vocab = vocab, .parameters = parameters, .results = results,
-        .workspace_stride = sampling_bytes(vocab),
+        .logits = logits, .rows = rows, .vocab = vocab, .parameters = parameters,
+        .adjustments = adjustments, .results = results,
+        .workspace_stride = sampling_bytes(vocab, adjustments != NULL),
     };
     int64_t threads = worker_pool_threads(context->pool);
     arguments.workspaces = scratch(context, SCRATCH_SAMPLING, (uint64_t)(threads * arguments.workspace_stride));
@@ -407,7 +440,20 @@ static void sample_row(const sample_arguments *a, int64_t row, const sampling_wo
     results->tokens[row] = 0;
     results->logprobs[row] = 0;
     if (best < 0) return;
-    int64_t token = choose(logits, a->vocab, best, p, w);
+    int64_t token = p->scored;
+    if (token < 0 && p->adjustment >= 0) {
+        adjust(logits, a->vocab, a->adjustments, p->adjustment, w->adjusted);
+        int64_t best_allowed = find_highest(w->adjusted, a->vocab);
+        results->is_finite[row] = best_allowed >= 0;
+        if (best_allowed < 0) return;
+        token = choose(w->adjusted, a->vocab, best_allowed, p, w);
+    } else if (token < 0) {
+        token = choose(logits, a->vocab, best, p, w);
+    } else {
+        int32_t above = 0;
+        for (int64_t i = 0; i < a->vocab; i++) above += logits[i] > logits[token];
+        results->ranks[row] = above + 1;
+    }
     results->tokens[row] = (int32_t)token;
     if (p->alternatives < 0) return;
     double log_sum = log_of_sum(logits, a->vocab, logits[best]);
@@ -426,7 +472,8 @@ static void sample_row(const sample_arguments *a, int64_t row, const sampling_wo
 static void NAME(sample_task)(void *arguments, const team *team, int worker) {
     (void)team;
     sample_arguments *a = arguments;
-    sampling_workspace w = sampling_workspace_at(a->workspaces + worker * a->workspace_stride, a->vocab);
+    sampling_workspace w = sampling_workspace_at(
+        a->workspaces + worker * a->workspace_stride, a->vocab, a->adjustments != NULL);
     for (int64_t row = take_work(&a->next, 1); row < a->rows; row = take_work(&a->next, 1)) sample_row(a, row, &w);
 }
 

@@ -91,13 +91,50 @@ typedef struct {
     uint64_t position;
     /// Alternatives to report, or negative for no log-probabilities.
     int64_t alternatives;
+    /// The token to report instead of choosing one, or negative.
+    int64_t scored;
+    /// Place in `cpu_logit_adjustments.rows`, or negative for none.
+    int64_t adjustment;
 } cpu_sampling_row;
+
+/// A number added to a token's logit.
+typedef struct {
+    int32_t token;
+    float bias;
+} cpu_token_bias;
+
+/// How often a token was generated, and whether the prompt holds it.
+typedef struct {
+    int32_t token;
+    int32_t generated;
+    int32_t is_in_prompt;
+} cpu_token_count;
+
+/// What is done to one row: ranges of the lists below. `allowed_count` is negative where all tokens are allowed.
+typedef struct {
+    int64_t first_bias, bias_count;
+    int64_t first_count, count_count;
+    int64_t first_allowed, allowed_count;
+    float presence_penalty;
+    float frequency_penalty;
+    /// 1 is off.
+    float repetition_penalty;
+} cpu_logit_adjustment;
+
+/// What is done to the rows of one call; see `LogitAdjustments` in Swift.
+typedef struct {
+    const cpu_logit_adjustment *rows;
+    const cpu_token_bias *biases;
+    const cpu_token_count *counts;
+    const int32_t *allowed;
+} cpu_logit_adjustments;
 
 /// Where `cpu_sample` writes; see `SamplingResults` in Swift.
 typedef struct {
     int32_t *tokens;
     float *logprobs;
     bool *is_finite;
+    int32_t *ranks;
     /// [rows, alternative_stride]
     int32_t *alternative_tokens;
     float *alternative_logprobs;
@@ -153,9 +190,10 @@ bool cpu_attend(cpu_context *context, const cpu_attention_batch *batch, const cp
 void cpu_gate(cpu_context *context, const float *x, int64_t tokens, int64_t ffn, float *output);
 void cpu_gather_rows(
     cpu_context *context, const float *x, int64_t width, const int32_t *rows, int64_t row_count, float *output);
+/// `adjustments`: NULL when no row has any.
 bool cpu_sample(
     cpu_context *context, const float *logits, int64_t rows, int64_t vocab, const cpu_sampling_row *parameters,
-    const cpu_sampling_results *results);
+    const cpu_logit_adjustments *adjustments, const cpu_sampling_results *results);
 /// Philox4x32-10: four random words from a counter and a key.
 void cpu_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t output[4]);
 

@@ -23,6 +23,8 @@ package final class CPUBackend: Backend {
     private var sampledLogits: Tensor?
     /// The rows to sample as the kernels read them; kept so that a step allocates nothing.
     private var samplingParameters: [cpu_sampling_row] = []
+    /// What is done to the logits of those that ask for it; empty in most steps.
+    private var adjustments = AdjustmentLists()
 
     /// The most threads that can be asked for.
     package static let maxThreads = 512
@@ -218,11 +220,14 @@ package final class CPUBackend: Backend {
         precondition(rows.count <= logits.rowCount && sampledLogits == nil)
         sampledLogits = logits
         samplingParameters.removeAll(keepingCapacity: true)
+        if !adjustments.rows.isEmpty { adjustments.removeAll() }
         for row in rows {
             samplingParameters.append(
                 cpu_sampling_row(
                     temperature: row.temperature, top_p: row.topP, min_p: row.minP, top_k: Int64(row.topK),
-                    seed: row.seed, position: row.position, alternatives: Int64(row.logprobCount ?? -1)))
+                    seed: row.seed, position: row.position, alternatives: Int64(row.logprobCount ?? -1),
+                    scored: Int64(row.scoredToken ?? -1),
+                    adjustment: row.adjustments.map { adjustments.append($0) } ?? -1))
         }
     }
 
@@ -231,26 +236,38 @@ package final class CPUBackend: Backend {
         let rowCount = samplingParameters.count
         precondition(rowCount <= results.tokens.count)
         sampledLogits = nil
-        let isDone = unsafe results.tokens.withUnsafeMutableBufferPointer { tokens in
+        let isDone = unsafe adjustments.withPointer { adjustments in
+            unsafe sampleRows(logits, rowCount, adjustments, into: &results)
+        }
+        note(isDone, "sampling")
+        try synchronize()
+    }
+
+    private func sampleRows(
+        _ logits: Tensor, _ rowCount: Int, _ adjustments: UnsafePointer<cpu_logit_adjustments>?,
+        into results: inout SamplingResults
+    ) -> Bool {
+        unsafe results.tokens.withUnsafeMutableBufferPointer { tokens in
             unsafe results.logprobs.withUnsafeMutableBufferPointer { logprobs in
                 unsafe results.isFinite.withUnsafeMutableBufferPointer { isFinite in
-                    unsafe results.alternativeTokens.withUnsafeMutableBufferPointer { alternatives in
-                        unsafe results.alternativeLogprobs.withUnsafeMutableBufferPointer { alternativeLogprobs in
-                            var target = unsafe cpu_sampling_results(
-                                tokens: tokens.baseAddress, logprobs: logprobs.baseAddress,
-                                is_finite: isFinite.baseAddress, alternative_tokens: alternatives.baseAddress,
-                                alternative_logprobs: alternativeLogprobs.baseAddress,
-                                alternative_stride: Int64(SamplingResults.maxAlternatives))
-                            return unsafe cpu_sample(
-                                context, floats(logits), Int64(rowCount), Int64(logits.rowElementCount),
-                                samplingParameters, &target)
+                    unsafe results.ranks.withUnsafeMutableBufferPointer { ranks in
+                        unsafe results.alternativeTokens.withUnsafeMutableBufferPointer { alternatives in
+                            unsafe results.alternativeLogprobs.withUnsafeMutableBufferPointer { alternativeLogprobs in
+                                var target = unsafe cpu_sampling_results(
+                                    tokens: tokens.baseAddress, logprobs: logprobs.baseAddress,
+                                    is_finite: isFinite.baseAddress, ranks: ranks.baseAddress,
+                                    alternative_tokens: alternatives.baseAddress,
+                                    alternative_logprobs: alternativeLogprobs.baseAddress,
+                                    alternative_stride: Int64(SamplingResults.maxAlternatives))
+                                return unsafe cpu_sample(
+                                    context, floats(logits), Int64(rowCount), Int64(logits.rowElementCount),
+                                    samplingParameters, adjustments, &target)
+                            }
                         }
                     }
                 }
             }
         }
-        note(isDone, "sampling")
-        try synchronize()
     }
 
     // MARK: Addresses

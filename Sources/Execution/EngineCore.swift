@@ -27,6 +27,7 @@ struct EngineCore: ~Copyable {
     /// The engine thread's own copy; others read the board's.
     private var statistics = EngineStatistics()
     private var samples: [TokenSample] = []
+    private var scores: [TokenSample] = []
     private var messages: [EngineMessage] = []
     /// Set once draining began: when to end what still runs.
     private var drainDeadline: Duration?
@@ -150,7 +151,9 @@ struct EngineCore: ~Copyable {
         let tokenCount = step.output.tokenCount
         let start = max(step.start, lastCompletion)
         samples.removeAll(keepingCapacity: true)
-        if tokenCount > 0 { try runner.collect(step.output, into: &samples) }
+        scores.removeAll(keepingCapacity: true)
+        if tokenCount > 0 { try runner.collect(step.output, into: &samples, scores: &scores) }
+        if !scores.isEmpty { requests.record(scores: scores, of: step.output) }
         let now = clock.now
         let events = scheduler.complete(step.output, samples: samples, now: now)
         lastCompletion = now

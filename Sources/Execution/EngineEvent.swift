@@ -19,6 +19,8 @@ package struct GenerationUsage: Sendable, Equatable {
 
 /// One event of a request's stream. `finished` and `failed` are last, and exactly one of them comes.
 package enum EngineEvent: Sendable {
+    /// Log-probabilities of further tokens of the prompt, in order from the second on; all come before the first token.
+    case promptScores([TokenSample])
     case token(TokenSample)
     case finished(FinishReason, GenerationUsage)
     case failed(EngineError)

@@ -42,12 +42,14 @@ extension Duration {
 package struct FinishCounts: Sendable, Equatable {
     package var stop = 0
     package var length = 0
+    package var repetition = 0
     package var abort = 0
     package var error = 0
 
-    package init(stop: Int = 0, length: Int = 0, abort: Int = 0, error: Int = 0) {
+    package init(stop: Int = 0, length: Int = 0, repetition: Int = 0, abort: Int = 0, error: Int = 0) {
         self.stop = stop
         self.length = length
+        self.repetition = repetition
         self.abort = abort
         self.error = error
     }

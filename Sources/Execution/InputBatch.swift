@@ -106,9 +106,14 @@ struct InputBatch {
                     blockTables[table + position / blockSize] * Int32(blockSize) + Int32(position % blockSize)
                 row += 1
             }
+            let firstScore = sequence.scoredStart - sequence.start + row - sequence.tokenRange.count
+            for (offset, token) in output.scoredTokens[sequence.scoredRange].enumerated() {
+                sampledRows[samplingRows.count] = Int32(firstScore + offset)
+                samplingRows.append(SamplingRow(logprobCount: sequence.promptLogprobCount, scoredToken: token))
+            }
             if sequence.samples {
                 sampledRows[samplingRows.count] = Int32(row - 1)
-                samplingRows.append(SamplingRow(sequence.sampling, position: sequence.samplePosition))
+                samplingRows.append(SamplingRow(sequence))
             }
             maxQueryLength = max(maxQueryLength, sequence.tokenRange.count)
             maxContextLength = max(maxContextLength, sequence.contextLength)
@@ -163,10 +168,27 @@ struct InputBatch {
 }
 
 extension SamplingRow {
-    /// The device's view of a request's parameters for the token at `position`.
-    fileprivate init(_ parameters: SamplingParameters, position: Int) {
+    /// The device's view of how a sequence's next token is chosen.
+    fileprivate init(_ sequence: ScheduledSequence) {
+        let parameters = sequence.sampling
         self.init(
             temperature: parameters.temperature, topP: parameters.topP, topK: parameters.topK, minP: parameters.minP,
-            seed: parameters.seed, position: UInt64(position), logprobCount: parameters.logprobCount)
+            seed: parameters.seed, position: UInt64(sequence.samplePosition), logprobCount: parameters.logprobCount,
+            adjustments: sequence.logitChange.map(LogitAdjustments.init))
+    }
+}
+
+extension LogitAdjustments {
+    /// The device's view of what a request's rules say.
+    fileprivate convenience init(_ change: LogitChange) {
+        let rules = change.rules
+        self.init(
+            biases: rules.biases.map { Bias(token: $0.token, bias: $0.bias) }
+                + change.bans.map { Bias(token: $0, bias: -.infinity) },
+            counts: change.counts.map {
+                Count(token: $0.token, generated: $0.generated, isInPrompt: $0.isInPrompt)
+            },
+            allowedTokens: rules.allowedTokens, presencePenalty: rules.presencePenalty,
+            frequencyPenalty: rules.frequencyPenalty, repetitionPenalty: rules.repetitionPenalty)
     }
 }

@@ -49,19 +49,31 @@ struct ModelRunner {
         backend.sample(model.logits.prefix(rows: batch.samplingRows.count), batch.samplingRows)
     }
 
-    /// Waits for the oldest step that was begun, which is `output`, and leaves one sample for each sequence that asked
-    /// for one in `samples`, in order.
+    /// Waits for the oldest step that was begun, which is `output`. Leaves one sample for each sequence that asked for
+    /// one in `samples`, in order, and one for each scored token of a prompt in `scores`.
     mutating func collect(
-        _ output: borrowing SchedulerOutput, into samples: inout [TokenSample]
+        _ output: borrowing SchedulerOutput, into samples: inout [TokenSample], scores: inout [TokenSample]
     ) throws(BackendError) {
         samples.removeAll(keepingCapacity: true)
-        if output.sampleCount > 0 { try backend.collect(into: &results) } else { try backend.synchronize() }
-        for sequence in output.sequences where sequence.samples {
-            samples.append(sample(row: samples.count, logprobCount: sequence.sampling.logprobCount))
+        scores.removeAll(keepingCapacity: true)
+        if output.sampleCount + output.scoredTokens.count > 0 {
+            try backend.collect(into: &results)
+        } else {
+            try backend.synchronize()
+        }
+        var row = 0
+        for sequence in output.sequences {
+            for token in output.scoredTokens[sequence.scoredRange] {
+                scores.append(sample(row: row, logprobCount: sequence.promptLogprobCount, scored: token))
+                row += 1
+            }
+            guard sequence.samples else { continue }
+            samples.append(sample(row: row, logprobCount: sequence.sampling.logprobCount))
+            row += 1
         }
     }
 
-    private func sample(row: Int, logprobCount: Int?) -> TokenSample {
+    private func sample(row: Int, logprobCount: Int?, scored: TokenID? = nil) -> TokenSample {
         let first = row * SamplingResults.maxAlternatives
         let limit = min(SamplingResults.maxAlternatives, model.dimensions.vocabularyCount)
         let alternatives = (0..<min(logprobCount ?? 0, limit)).map { index in
@@ -69,7 +81,7 @@ struct ModelRunner {
                 token: results.alternativeTokens[first + index], logprob: results.alternativeLogprobs[first + index])
         }
         return TokenSample(
-            token: results.tokens[row], logprob: results.logprobs[row], topLogprobs: alternatives,
-            isFinite: results.isFinite[row])
+            token: scored ?? results.tokens[row], logprob: results.logprobs[row], topLogprobs: alternatives,
+            isFinite: results.isFinite[row], rank: scored == nil ? 0 : Int(results.ranks[row]))
     }
 }

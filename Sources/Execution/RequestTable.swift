@@ -64,7 +64,7 @@ struct RequestTable {
             case .error(.nonFiniteLogits): outbox.append((entry.events, .failed(.numericalError)))
             case .error(.stepFailed):
                 outbox.append((entry.events, .failed(.deviceFailure("a step could not be executed"))))
-            case .stop, .length, .abort, .deadline:
+            case .stop, .length, .repetition, .abort, .deadline:
                 let usage = GenerationUsage(
                     promptTokens: usage.promptTokens, generatedTokens: usage.generatedTokens,
                     cachedTokens: usage.cachedTokens)
@@ -73,13 +73,23 @@ struct RequestTable {
         }
     }
 
+    /// Records the scores of a step's prompt tokens.
+    mutating func record(scores: [TokenSample], of output: borrowing SchedulerOutput) {
+        for sequence in output.sequences where !sequence.scoredRange.isEmpty {
+            guard let entry = entries[sequence.id] else { continue }
+            outbox.append((entry.events, .promptScores(Array(scores[sequence.scoredRange]))))
+        }
+    }
+
     /// Passes on what was recorded. Called once the statistics that tell of it can be read, so that a client that
     /// reads the metrics after its last token finds itself counted.
     mutating func flush() {
         for (events, event) in outbox {
             events.yield(event)
-            if case .token = event { continue }
-            events.finish()
+            switch event {
+            case .token, .promptScores: continue
+            case .finished, .failed: events.finish()
+            }
         }
         outbox.removeAll(keepingCapacity: true)
     }
@@ -127,6 +137,7 @@ extension FinishCounts {
         switch reason {
         case .stop: stop += 1
         case .length: length += 1
+        case .repetition: repetition += 1
         case .abort, .deadline: abort += 1
         case .error: error += 1
         }

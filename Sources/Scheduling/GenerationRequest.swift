@@ -22,12 +22,17 @@ package struct GenerationRequest: Sendable {
     package let cacheSalt: UInt64
     /// When to give up, since the engine started; nil is never.
     package let deadline: Duration?
+    /// Ends the sequence when it repeats itself; nil does not look.
+    package let repetition: RepetitionDetection?
+    /// nil: the prompt is only read; k: the log-probability of each of its tokens and of the k most likely in its place
+    /// is reported. Such a prompt takes nothing from the prefix cache, because what is found there was never computed.
+    package let promptLogprobCount: Int?
 
     /// Gathers the fields; `Scheduler.add` validates them.
     package init(
         id: RequestID, prompt: [TokenID], maxNewTokens: Int, stopTokens: [TokenID] = [],
         sampling: SamplingParameters = .greedy, priority: Int = 0, arrival: Duration = .zero, cacheSalt: UInt64 = 0,
-        deadline: Duration? = nil
+        deadline: Duration? = nil, repetition: RepetitionDetection? = nil, promptLogprobCount: Int? = nil
     ) {
         self.id = id
         self.prompt = prompt
@@ -38,5 +43,7 @@ package struct GenerationRequest: Sendable {
         self.arrival = arrival
         self.cacheSalt = cacheSalt
         self.deadline = deadline
+        self.repetition = repetition
+        self.promptLogprobCount = promptLogprobCount
     }
 }

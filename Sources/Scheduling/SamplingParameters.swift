@@ -17,11 +17,13 @@ package struct SamplingParameters: Sendable, Equatable {
     package var seed: UInt64
     /// nil: no log probabilities; 0: the sampled token's only; k: also those of the k best.
     package var logprobCount: Int?
+    /// Penalties, biases and bans; nil for most.
+    package var rules: LogitRules?
 
     /// Greedy and without log probabilities unless told otherwise.
     package init(
         temperature: Float = 0, topP: Float = 1, topK: Int = 0, minP: Float = 0, seed: UInt64 = 0,
-        logprobCount: Int? = nil
+        logprobCount: Int? = nil, rules: LogitRules? = nil
     ) {
         self.temperature = temperature
         self.topP = topP
@@ -29,6 +31,14 @@ package struct SamplingParameters: Sendable, Equatable {
         self.minP = minP
         self.seed = seed
         self.logprobCount = logprobCount
+        self.rules = rules
+    }
+
+    /// Rules are the same when they are one object.
+    package static func == (left: SamplingParameters, right: SamplingParameters) -> Bool {
+        left.temperature == right.temperature && left.topP == right.topP && left.topK == right.topK
+            && left.minP == right.minP && left.seed == right.seed && left.logprobCount == right.logprobCount
+            && left.rules === right.rules
     }
 
     /// Takes the most likely token.

@@ -86,11 +86,16 @@ extension Scheduler {
         if sequence.generatedTokenCount == 0 { totals.promptTokens += sequence.promptTokenCount }
         totals.generatedTokens += 1
         sequence.tokens.append(sample.token)
+        sequence.history?.append(sample.token)
         events.append(SchedulerEvent(id: sequence.id, kind: .token(sample)))
         if sequence.stopTokens.contains(sample.token) {
             events.append(finish(sequence, .stop(sample.token)))
         } else if sequence.tokens.count >= sequence.lengthLimit {
             events.append(finish(sequence, .length))
+        } else if let repetition = sequence.repetition,
+            repetition.finds(in: sequence.tokens[sequence.promptTokenCount...])
+        {
+            events.append(finish(sequence, .repetition))
         }
     }
 

@@ -17,6 +17,7 @@ extension Scheduler {
         precondition(stepsInFlight.count < 2, "\(stepsInFlight.count) steps are in flight")
         plannedTokenCount = 0
         plannedWork = 0
+        plannedScoreCount = 0
         isShortOfBlocks = false
         preempted.removeAll(keepingCapacity: true)
         if !faults.contains(.keepsClaims) {
@@ -42,7 +43,8 @@ extension Scheduler {
         while position < running.count {
             let sequence = running[position]
             position += 1
-            guard sequence.stage == .running, sequence.scheduledTokenCount == 0, isDue(sequence) else { continue }
+            guard sequence.stage == .running, sequence.scheduledTokenCount == 0, !sequence.awaitsToken, isDue(sequence)
+            else { continue }
             shareComputedBlocks(with: sequence)
             if isNextBlockClaimed(sequence, at: sequence.reachedTokenCount) { continue }
             let count = chunk(of: sequence)
@@ -56,6 +58,10 @@ extension Scheduler {
         if !faults.contains(.ignoresBudget) { count = min(count, limits.tokenBudget - plannedTokenCount) }
         let threshold = limits.longPrefillTokenThreshold
         if threshold > 0 { count = min(count, threshold) }
+        // Every running sequence may need a row of logits; a prompt that is scored takes what is left besides its own.
+        if sequence.hasUnscoredTokens {
+            count = min(count, 1 + limits.maxSequences - running.count - plannedScoreCount)
+        }
         return affordable(count, at: sequence.reachedTokenCount)
     }
 
@@ -94,6 +100,7 @@ extension Scheduler {
         sequence.scheduledTokenCount = count
         plannedTokenCount += count
         plannedWork += work(count, at: sequence.reachedTokenCount)
+        if sequence.hasUnscoredTokens { plannedScoreCount += count - 1 }
         claimBlocks(of: sequence)
     }
 
@@ -101,6 +108,9 @@ extension Scheduler {
     private mutating func preempt(_ sequence: SequenceState) {
         plannedTokenCount -= sequence.scheduledTokenCount
         plannedWork -= work(sequence.scheduledTokenCount, at: sequence.reachedTokenCount)
+        if sequence.hasUnscoredTokens, sequence.scheduledTokenCount > 0 {
+            plannedScoreCount -= sequence.scheduledTokenCount - 1
+        }
         sequence.scheduledTokenCount = 0
         preempted.append(sequence.id)
         if sequence.isInFlight, !faults.contains(.withdrawsInFlight) {
@@ -132,6 +142,7 @@ extension Scheduler {
         var promised = running.reduce(0) { $0 + promisedBlocks(to: $1) }
         var passed = 0
         while passed < min(waiting.count, limits.maxSequences), !freeSlots.isEmpty,
+            running.count + plannedScoreCount < limits.maxSequences,
             max(plannedTokenCount, plannedWork) < limits.tokenBudget
         {
             let sequence = waiting[passed]
@@ -214,10 +225,24 @@ extension Scheduler {
             output.tokens.append(contentsOf: sequence.tokens[start..<end])
         }
         output.blocks.append(contentsOf: sequence.table.blocks)
+        let firstScored = output.scoredTokens.count
+        var scoredStart = start
+        if sequence.hasUnscoredTokens {
+            // A preempted prompt is computed again, but not scored again.
+            scoredStart = max(start, sequence.scoredTokenCount - 1)
+            let scoredEnd = min(end + 1, sequence.promptTokenCount)
+            if scoredStart + 1 < scoredEnd {
+                output.scoredTokens.append(contentsOf: sequence.tokens[scoredStart + 1..<scoredEnd])
+                sequence.scoredTokenCount = scoredEnd
+            }
+        }
         output.sequences.append(
             ScheduledSequence(
                 id: sequence.id, slot: sequence.slot, start: start, tokenRange: firstToken..<output.tokens.count,
-                blockRange: firstBlock..<output.blocks.count, samples: samples, sampling: sequence.sampling))
+                blockRange: firstBlock..<output.blocks.count, samples: samples, sampling: sequence.sampling,
+                logitChange: samples ? sequence.logitChange : nil,
+                scoredRange: firstScored..<output.scoredTokens.count, scoredStart: scoredStart,
+                promptLogprobCount: sequence.promptLogprobCount ?? 0))
         sequence.inFlightTokenCount += sequence.scheduledTokenCount
         sequence.scheduledTokenCount = 0
         if samples {

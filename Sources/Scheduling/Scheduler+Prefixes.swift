@@ -4,7 +4,9 @@ extension Scheduler {
     /// Blocks that a sequence may take from others: full ones, and never the one with its last known token, because
     /// that token must be computed to sample from it.
     private func shareableBlockCount(of sequence: SequenceState) -> Int {
-        limits.enablePrefixCaching ? (sequence.tokens.count - 1) / limits.blockSize : 0
+        // What is scored must be computed.
+        guard limits.enablePrefixCaching, !sequence.hasUnscoredTokens else { return 0 }
+        return (sequence.tokens.count - 1) / limits.blockSize
     }
 
     /// Fills `matches` with the cached prefix of a waiting sequence; returns how many of those blocks are free.

@@ -24,6 +24,8 @@ package struct Scheduler: ~Copyable {
 
     /// What the step being planned has handed out.
     var plannedTokenCount = 0
+    /// Rows of logits that prompts are scored with, beyond the one that each running sequence may sample from.
+    var plannedScoreCount = 0
     /// The same, with what attention adds to tokens deep in a prompt; in tokens at position 0.
     var plannedWork = 0
     var preempted: [RequestID] = []

@@ -27,13 +27,18 @@ package struct TokenSample: Sendable, Equatable {
     package let topLogprobs: [TokenLogprob]
     /// False: the row of logits held a NaN or an infinity, and the request must fail.
     package let isFinite: Bool
+    /// Of a scored prompt token: how many tokens are more likely, plus 1; 0 where nobody counted.
+    package let rank: Int
 
     /// A sample from a finite row unless told otherwise.
-    package init(token: TokenID, logprob: Float = 0, topLogprobs: [TokenLogprob] = [], isFinite: Bool = true) {
+    package init(
+        token: TokenID, logprob: Float = 0, topLogprobs: [TokenLogprob] = [], isFinite: Bool = true, rank: Int = 0
+    ) {
         self.token = token
         self.logprob = logprob
         self.topLogprobs = topLogprobs
         self.isFinite = isFinite
+        self.rank = rank
     }
 }
 
@@ -49,6 +54,8 @@ package enum FailureCause: Sendable, Equatable {
 package enum FinishReason: Sendable, Equatable {
     /// It generated this stop token. The token counts as generated but is not part of the text.
     case stop(TokenID)
+    /// It repeated itself, and was asked not to.
+    case repetition
     /// It reached `maxNewTokens` or `maxModelLength`.
     case length
     /// Its client went away or the server stopped.

@@ -19,6 +19,15 @@ package struct ScheduledSequence: Sendable {
     package let samples: Bool
     /// How to sample.
     package let sampling: SamplingParameters
+    /// What the request's rules do to the logits that are sampled; nil for most.
+    package let logitChange: LogitChange?
+    /// [scored tokens] Range of `SchedulerOutput.scoredTokens`: the prompt tokens that follow the first positions of
+    /// `scoredStart`, `scoredStart` + 1, …, whose log-probabilities are wanted.
+    package let scoredRange: Range<Int>
+    /// Position whose logits score the first of them.
+    package let scoredStart: Int
+    /// Alternatives to report with each.
+    package let promptLogprobCount: Int
 
     /// Tokens after this step, and so the length the attention sees.
     package var contextLength: Int { start + tokenRange.count }
@@ -28,7 +37,8 @@ package struct ScheduledSequence: Sendable {
     /// Gathers the fields; outside tests only the scheduler makes one.
     package init(
         id: RequestID, slot: Int, start: Int, tokenRange: Range<Int>, blockRange: Range<Int>, samples: Bool,
-        sampling: SamplingParameters
+        sampling: SamplingParameters, logitChange: LogitChange? = nil, scoredRange: Range<Int> = 0..<0,
+        scoredStart: Int = 0, promptLogprobCount: Int = 0
     ) {
         self.id = id
         self.slot = slot
@@ -37,6 +47,10 @@ package struct ScheduledSequence: Sendable {
         self.blockRange = blockRange
         self.samples = samples
         self.sampling = sampling
+        self.logitChange = logitChange
+        self.scoredRange = scoredRange
+        self.scoredStart = scoredStart
+        self.promptLogprobCount = promptLogprobCount
     }
 }
 
@@ -49,6 +63,8 @@ package struct SchedulerOutput: ~Copyable {
     /// [tokens] The tokens to compute, at most `tokenBudget` of them. −1 − r stands for sample r of the step before,
     /// which is still in flight.
     package internal(set) var tokens: [TokenID]
+    /// [scored tokens] Prompt tokens whose log-probabilities the runner reports besides the samples.
+    package internal(set) var scoredTokens: [TokenID] = []
     /// [total of the tables] Block tables, one after another.
     package internal(set) var blocks: [BlockID]
     /// Running sequences that had to give up their blocks and wait again, as soon as no step in flight writes them.

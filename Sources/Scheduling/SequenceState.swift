@@ -30,10 +30,16 @@ final class SequenceState {
     let sampling: SamplingParameters
     let salt: UInt64
     let deadline: Duration?
+    let repetition: RepetitionDetection?
+    let promptLogprobCount: Int?
 
     var stage = Stage.waiting
     /// [known] Prompt, then generated.
     var tokens: [TokenID]
+    /// Counts of them; nil without penalties.
+    var history: TokenHistory?
+    /// Prompt tokens whose log-probabilities were reported or are being computed; the first has none.
+    var scoredTokenCount = 1
     /// Tokens whose keys and values are in the cache.
     var computedTokenCount = 0
     /// Tokens that the steps in flight compute.
@@ -71,7 +77,10 @@ final class SequenceState {
         sampling = request.sampling
         self.salt = salt
         deadline = request.deadline
+        repetition = request.repetition
+        promptLogprobCount = request.promptLogprobCount
         tokens = request.prompt
+        if sampling.rules?.hasPenalties == true { history = TokenHistory(tokens, promptTokenCount: tokens.count) }
     }
 
     /// Tokens known now or once the steps in flight complete.
@@ -84,6 +93,20 @@ final class SequenceState {
     var remainingTokenCount: Int { wantedTokenCount - reachedTokenCount }
     /// Tokens generated so far.
     var generatedTokenCount: Int { tokens.count - promptTokenCount }
+    /// Whether nothing can be planned before the step in flight says what it sampled.
+    var awaitsToken: Bool { pendingTokenCount > 0 && sampling.rules?.needsLastToken == true }
+    /// Whether prompt tokens remain whose log-probabilities are wanted.
+    var hasUnscoredTokens: Bool { promptLogprobCount != nil && scoredTokenCount < promptTokenCount }
+    /// What the rules say about the token that follows the expected ones; nil where they say nothing.
+    var logitChange: LogitChange? {
+        guard let rules = sampling.rules else { return nil }
+        let bans = rules.bans(
+            after: tokens, promptTokenCount: promptTokenCount,
+            generatedTokenCount: expectedTokenCount - promptTokenCount)
+        if let history { return LogitChange(rules: rules, bans: bans, counts: history.counts) }
+        if bans.isEmpty, rules.biases.isEmpty, rules.allowedTokens == nil { return nil }
+        return LogitChange(rules: rules, bans: bans)
+    }
     /// Whether a step in flight writes its blocks.
     var isInFlight: Bool { inFlightTokenCount > 0 }
 

@@ -78,6 +78,7 @@ struct Choice: Sendable {
     mutating func accept(_ event: EngineEvent) throws(ServingError) -> Delta? {
         guard !isFinished else { return nil }
         switch event {
+        case .promptScores: return nil
         case .token(let sample): return try append(sample)
         case .finished(let reason, let usage):
             cachedTokens = usage.cachedTokens
@@ -148,6 +149,7 @@ extension FinishReason {
         switch self {
         case .stop: "stop"
         case .length: "length"
+        case .repetition: "repetition"
         case .abort, .deadline: "abort"
         case .error: "error"
         }

@@ -155,7 +155,7 @@ private struct Timeline: Sendable {
                     timeline.timeToFirstToken = start.duration(to: now)
                 }
                 last = now
-            case .finished: break
+            case .promptScores, .finished: break
             case .failed(let error): throw error
             }
         }

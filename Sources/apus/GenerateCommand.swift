@@ -122,6 +122,7 @@ struct Completion {
     /// - Throws: `EngineError` when the request failed.
     mutating func take(_ event: EngineEvent) throws -> String {
         switch event {
+        case .promptScores: return ""
         case .token(let sample):
             let elapsed = start.duration(to: .now)
             firstToken = firstToken ?? elapsed
@@ -135,6 +136,7 @@ struct Completion {
                 switch reason {
                 case .stop: "stop"
                 case .length: "length"
+                case .repetition: "repetition"
                 case .abort, .deadline: "abort"
                 case .error: "error"
                 }

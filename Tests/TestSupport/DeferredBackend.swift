@@ -94,6 +94,7 @@ package final class DeferredBackend: Backend {
         let chosen = self.results.removeFirst()
         results.tokens.replaceSubrange(chosen.tokens.indices, with: chosen.tokens)
         results.logprobs.replaceSubrange(chosen.logprobs.indices, with: chosen.logprobs)
+        results.ranks.replaceSubrange(chosen.ranks.indices, with: chosen.ranks)
         results.isFinite.replaceSubrange(chosen.isFinite.indices, with: chosen.isFinite)
         results.alternativeTokens.replaceSubrange(chosen.alternativeTokens.indices, with: chosen.alternativeTokens)
         results.alternativeLogprobs.replaceSubrange(

@@ -84,6 +84,7 @@ package struct BackendOptions: Sendable {
 package struct Generation: Sendable, Equatable {
     package var tokens: [TokenID] = []
     package var logprobs: [Float] = []
+    package var promptScores: [TokenSample] = []
     package var reason: FinishReason?
     package var cachedTokens = 0
 }
@@ -116,6 +117,7 @@ package func collect(_ stream: AsyncStream<EngineEvent>) async throws -> Generat
     var generation = Generation()
     for await event in stream {
         switch event {
+        case .promptScores(let scores): generation.promptScores += scores
         case .token(let sample):
             generation.tokens.append(sample.token)
             generation.logprobs.append(sample.logprob)
