@@ -6,7 +6,7 @@ extension ConformanceCase {
     static let attentionCases: [ConformanceCase] =
         [
             (heads: 9, kvHeads: 3, headDim: 64), (4, 4, 80), (8, 2, 96), (8, 1, 128), (7, 1, 64), (32, 2, 64),
-            (4, 2, 256),
+            (4, 2, 256), (10, 2, 128), (6, 1, 80),
         ].map { shape in
             ConformanceCase(
                 "attention of \(shape.heads) heads over \(shape.kvHeads) of \(shape.headDim) agrees with f64",
@@ -16,12 +16,32 @@ extension ConformanceCase {
                 for lengths in [[1, 2, 17], [63, 64, 65], [127, 128, 129]] {
                     let world = PagedSequences(
                         heads: shape.heads, kvHeads: shape.kvHeads, headDim: shape.headDim, lengths: lengths)
-                    let results = try world.attend(backend, blockSize: 16, steps: world.oneStep)
+                    // All but the last rows together, then one each.
+                    let steps = [world.step(from: 0, to: -1), world.step(from: -1, to: 0)]
+                    let results = try world.attend(backend, blockSize: 16, steps: steps)
                     worst.note(world.worstError(results, backend, cacheIsBF16: true), allowed: 1)
                 }
                 return worst.value
             }
-        } + [
+        }
+        + [64, 80, 96, 128, 256].map { headDim in
+            ConformanceCase("attention at the end of 511 to 513 positions of \(headDim) agrees with f64") { backend in
+                let world = PagedSequences(heads: 3, kvHeads: 1, headDim: headDim, lengths: [511, 512, 513, 1])
+                let steps = [world.step(from: -3, to: -1), world.step(from: -1, to: 0)]
+                let results = try world.attend(
+                    backend, blockSize: 32, stored: world.step(from: 0, to: -3), steps: steps)
+                return world.worstError(results, backend, cacheIsBF16: true, last: 3)
+            }
+        }
+        + (1...8).map { group in
+            ConformanceCase("attention of \(group) heads to a group agrees with f64, decoding") { backend in
+                let world = PagedSequences(heads: 2 * group, kvHeads: 2, headDim: 64, lengths: [65, 129, 1, 300])
+                let results = try world.attend(
+                    backend, blockSize: 16, stored: world.step(from: 0, to: -1), steps: [world.step(from: -1, to: 0)])
+                return world.worstError(results, backend, cacheIsBF16: true, last: 1)
+            }
+        }
+        + [
             ConformanceCase("attention over long contexts agrees with f64, one row at a time too") { backend in
                 let world = PagedSequences(heads: 6, kvHeads: 2, headDim: 64, lengths: [511, 513, 1100])
                 var worst = WorstError()
@@ -35,7 +55,40 @@ extension ConformanceCase {
                 return worst.value
             },
             ConformanceCase("attention gives the same bits alone, in a batch, in chunks, token by token", invariance),
+            ConformanceCase("attention gives the same bits over pages that sequences share", isSmall: true) { backend in
+                let world = PagedSequences(
+                    heads: 6, kvHeads: 2, headDim: 64, lengths: [150, 96, 97, 140], sharedLength: 96)
+                let steps = [world.step(from: 0, to: -2), world.step(from: -2, to: -1), world.step(from: -1, to: 0)]
+                var worst = WorstError()
+                for blockSize in [16, 32] {
+                    let shared = try world.attend(backend, blockSize: blockSize, steps: steps, isShared: true)
+                    let own = try world.attend(
+                        backend, blockSize: blockSize, stored: world.wholePrefixes, steps: steps)
+                    worst.note(shared.map { $0.map { bits($0) } } == own.map { $0.map { bits($0) } })
+                    worst.note(shared[0].allSatisfy { $0.count == 6 * 64 && $0.allSatisfy(\.isFinite) })
+                    worst.note(shared[1].allSatisfy(\.isEmpty) && !shared[2][96].isEmpty)
+                }
+                return worst.value
+            },
+            ConformanceCase("sequences without rows, and rows without a sequence, disturb nobody", isSmall: true) {
+                try fillError($0)
+            },
         ]
+
+    private static func fillError(_ backend: any Backend) throws -> Double {
+        var worst = WorstError()
+        for headDim in [64, 128] {
+            let world = PagedSequences(heads: 4, kvHeads: 2, headDim: headDim, lengths: [70, 1, 33, 129])
+            // A mixed step, then one that only decodes.
+            let steps = [world.step(from: 0, to: -1), world.step(from: -1, to: 0)]
+            let alone = try world.attend(backend, blockSize: 16, steps: steps).map { $0.map { bits($0) } }
+            for fill in [1, 4, 29] {
+                let filled = try world.attend(backend, blockSize: 16, steps: steps, fill: fill)
+                worst.note(filled.map { $0.map { bits($0) } } == alone)
+            }
+        }
+        return worst.value
+    }
 
     private static func invariance(_ backend: any Backend) throws -> Double {
         let world = PagedSequences(heads: 9, kvHeads: 3, headDim: 64, lengths: [300, 1, 130, 150])

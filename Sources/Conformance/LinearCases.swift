@@ -18,7 +18,10 @@ extension ConformanceCase {
 
     private static func linearError(_ backend: any Backend, _ dtype: DType) throws -> Double {
         var worst = WorstError()
-        for (rows, columns, tokenCounts) in [(16, 64, [1]), (50, 96, [1, 9, 130]), (80, 1536, [1, 17, 65])] {
+        for (rows, columns, tokenCounts) in [
+            (16, 64, [1]), (1, 64, [3, 66]), (50, 96, [1, 9, 130]), (33, 160, [63, 64, 127, 128, 129]),
+            (80, 1536, [1, 17, 65]),
+        ] {
             let matrix = EncodedMatrix(dtype, rows: rows, columns: columns, seed: UInt64(columns))
             let weight = try backend.prepare([matrix.tensor])
             for tokens in tokenCounts {
@@ -71,7 +74,11 @@ extension ConformanceCase {
     }
 
     private static func accumulationError(_ backend: any Backend) throws -> Double {
-        let (tokens, columns) = (5, 96)
+        try max(accumulationError(backend, tokens: 5), accumulationError(backend, tokens: 70))
+    }
+
+    private static func accumulationError(_ backend: any Backend, tokens: Int) throws -> Double {
+        let columns = 96
         let parts = [
             EncodedMatrix(.q4_1, rows: 21, columns: columns, seed: 1),
             EncodedMatrix(.q8_0, rows: 16, columns: columns, seed: 2),

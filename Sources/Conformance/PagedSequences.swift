@@ -17,6 +17,9 @@ struct PagedSequences {
     let kvHeads: Int
     let headDim: Int
     let lengths: [Int]
+    /// Leading positions that all sequences have in common, and the blocks of them: a multiple of the block size. Only
+    /// the first sequence's spans store them.
+    let sharedLength: Int
     /// [length, (heads + 2 × kvHeads) × headDim] of each sequence: q, k, v side by side.
     let qkv: [[Float]]
 
@@ -25,17 +28,44 @@ struct PagedSequences {
     /// Every sequence whole, all in one step.
     var oneStep: [[Span]] { [lengths.enumerated().map { Span(sequence: $0.offset, first: 0, count: $0.element) }] }
 
-    init(heads: Int, kvHeads: Int, headDim: Int, lengths: [Int], seed: UInt64 = 1) {
+    init(heads: Int, kvHeads: Int, headDim: Int, lengths: [Int], sharedLength: Int = 0, seed: UInt64 = 1) {
         (self.heads, self.kvHeads, self.headDim, self.lengths) = (heads, kvHeads, headDim, lengths)
+        self.sharedLength = sharedLength
         var numbers = SeededNumbers(seed)
         let width = (heads + 2 * kvHeads) * headDim
-        qkv = lengths.map { numbers.normals($0 * width) }
+        let shared = numbers.normals(sharedLength * width)
+        qkv = lengths.map {
+            (shared + numbers.normals(max(0, $0 - sharedLength) * width)).prefix($0 * width).map(\.self)
+        }
+    }
+
+    /// What sequences have in common, for each but the first.
+    var wholePrefixes: [Span] {
+        lengths.indices.dropFirst().map { Span(sequence: $0, first: 0, count: min(sharedLength, lengths[$0])) }
+    }
+
+    /// Rows of each sequence: from `start` of it to `end`, no more than it has, and not the shared ones of any but the
+    /// first. Both are counted from the end when negative.
+    func step(from start: Int, to end: Int) -> [Span] {
+        lengths.enumerated().map { sequence, length in
+            let least = sequence == 0 ? 0 : min(sharedLength, length)
+            let first = max(least, start < 0 ? length + start : min(start, length))
+            return Span(
+                sequence: sequence, first: first, count: max(0, (end <= 0 ? length + end : min(end, length)) - first))
+        }.filter { $0.count > 0 }
     }
 
     /// Runs the steps and returns the outputs by sequence and position; rows not visited stay empty.
-    func attend(_ backend: any Backend, blockSize: Int, steps: [[Span]]) throws -> [[[Float]]] {
+    /// - Parameter stored: rows whose keys and values are there before the first step.
+    /// - Parameter isShared: whether the blocks of what sequences have in common are the same ones.
+    /// - Parameter fill: sequences without rows, and rows without a sequence, that each step is filled up with.
+    func attend(
+        _ backend: any Backend, blockSize: Int, stored: [Span] = [], steps: [[Span]], isShared: Bool = false,
+        fill: Int = 0
+    ) throws -> [[[Float]]] {
         let blocksEach = lengths.map { ($0 + blockSize - 1) / blockSize }
         let most = blocksEach.max() ?? 1
+        // The last of three that no sequence has is for rows without one.
         let blockCount = blocksEach.reduce(3, +)
         let cache = try backend.allocateKVLayer(
             blockCount: blockCount, kvHeads: kvHeads, blockSize: blockSize, headDim: headDim)
@@ -43,56 +73,72 @@ struct PagedSequences {
         var numbers = SeededNumbers(UInt64(blockSize))
         var free = Array(0..<Int32(blockCount)).shuffled(using: &numbers)
         var tables = blocksEach.map { count in (0..<count).map { _ in free.removeLast() } }
+        for i in tables.indices.dropFirst() where isShared {
+            for block in 0..<sharedLength / blockSize { tables[i][block] = tables[0][block] }
+        }
         // Entries beyond a sequence's blocks are never read as blocks.
         for i in tables.indices { tables[i] += Array(repeating: .max, count: most - tables[i].count) }
         var results: [[[Float]]] = lengths.map { Array(repeating: [], count: $0) }
+        if !stored.isEmpty { _ = try store(batch(stored, tables: tables, blockSize: blockSize), cache, backend) }
         for spans in steps {
-            try run(spans, tables: tables, cache: cache, backend, into: &results)
+            var rows = batch(spans, tables: tables, blockSize: blockSize)
+            rows.fill(fill, width: width, block: free[0], blockSize: blockSize)
+            let values = try run(rows, cache: cache, backend)
+            let outputWidth = heads * headDim
+            var row = 0
+            for span in spans {
+                for position in span.first..<span.first + span.count {
+                    results[span.sequence][position] = Array(values[row * outputWidth..<(row + 1) * outputWidth])
+                    row += 1
+                }
+            }
         }
         return results
     }
 
-    private func run(
-        _ spans: [Span], tables: [[Int32]], cache: KVLayer, _ backend: any Backend, into results: inout [[[Float]]]
-    ) throws {
-        var rows: [Float] = []
-        var (starts, contexts, slots): ([Int32], [Int32], [Int32]) = ([0], [], [])
-        var positions: [Int32] = []
+    private func batch(_ spans: [Span], tables: [[Int32]], blockSize: Int) -> BatchRows {
+        var batch = BatchRows(blocksPerSequence: tables.first?.count ?? 1)
         for span in spans {
             for position in span.first..<span.first + span.count {
-                rows += qkv[span.sequence][position * width..<(position + 1) * width]
-                positions.append(Int32(position))
-                let block = tables[span.sequence][position / cache.blockSize]
-                slots.append(block * Int32(cache.blockSize) + Int32(position % cache.blockSize))
+                batch.values += qkv[span.sequence][position * width..<(position + 1) * width]
+                batch.positions.append(Int32(position))
+                let block = tables[span.sequence][position / blockSize]
+                batch.slots.append(block * Int32(blockSize) + Int32(position % blockSize))
             }
-            starts.append(Int32(positions.count))
-            contexts.append(Int32(span.first + span.count))
+            batch.starts.append(Int32(batch.positions.count))
+            batch.contexts.append(Int32(span.first + span.count))
+            batch.tables += tables[span.sequence]
+            batch.longestQuery = max(batch.longestQuery, span.count)
         }
-        let x = try backend.tensor(rows, [positions.count, width])
-        let most = tables.first?.count ?? 1
-        let batch = AttentionBatch(
-            tokenCount: positions.count, sequenceCount: spans.count, maxQueryLength: spans.map(\.count).max() ?? 0,
-            maxContextLength: Int(contexts.max() ?? 0), queryStarts: try backend.tensor(starts),
-            contextLengths: try backend.tensor(contexts),
-            blockTables: try backend.tensor(spans.flatMap { tables[$0.sequence] }, [spans.count, most]),
-            slotMapping: try backend.tensor(slots), positions: try backend.tensor(positions))
+        return batch
+    }
+
+    /// Writes the rows' keys and values; returns the rows.
+    private func store(_ rows: BatchRows, _ cache: KVLayer, _ backend: any Backend) throws -> Tensor {
+        let x = try backend.tensor(rows.values, [rows.positions.count, width])
         backend.storeKV(
             x, keyOffset: heads * headDim, valueOffset: (heads + kvHeads) * headDim, kvHeads: kvHeads,
-            headDim: headDim, slots: batch.slotMapping, cache: cache)
+            headDim: headDim, slots: try backend.tensor(rows.slots), cache: cache)
+        return x
+    }
+
+    /// [rows, heads × headDim] one step's outputs.
+    private func run(_ rows: BatchRows, cache: KVLayer, _ backend: any Backend) throws -> [Float] {
+        let x = try store(rows, cache, backend)
+        let (count, sequences) = (rows.positions.count, rows.contexts.count)
+        let batch = AttentionBatch(
+            tokenCount: count, sequenceCount: sequences, maxQueryLength: rows.longestQuery,
+            maxContextLength: Int(rows.contexts.max() ?? 0), queryStarts: try backend.tensor(rows.starts),
+            contextLengths: try backend.tensor(rows.contexts),
+            blockTables: try backend.tensor(rows.tables, [sequences, rows.blocksPerSequence]),
+            slotMapping: try backend.tensor(rows.slots), positions: try backend.tensor(rows.positions))
         let outputWidth = heads * headDim
         let output = try backend.tensor(
-            [Float](repeating: .nan, count: positions.count * outputWidth), [positions.count, outputWidth],
-            backend.linearInputType)
+            [Float](repeating: .nan, count: count * outputWidth), [count, outputWidth], backend.linearInputType)
         backend.attend(
             x, heads: heads, kvHeads: kvHeads, headDim: headDim, scale: scale, cache: cache, batch: batch, into: output)
         try backend.synchronize()
-        var values = backend.download(output)[...]
-        for span in spans {
-            for position in span.first..<span.first + span.count {
-                results[span.sequence][position] = Array(values.prefix(outputWidth))
-                values = values.dropFirst(outputWidth)
-            }
-        }
+        return backend.download(output)
     }
 
     /// Writes NaN to every slot, by way of `storeKV`, which knows the layout.
@@ -109,11 +155,15 @@ struct PagedSequences {
     ///
     /// Keys and values are those the cache holds. A backend that multiplies bf16 rounds its scaled queries and its
     /// weights p too: the first is repeated here, the second may move a result by 2⁻⁸ Σ p|v|.
-    func worstError(_ results: [[[Float]]], _ backend: any Backend, cacheIsBF16: Bool) -> Double {
+    /// - Parameter last: how many of each sequence's last rows there are; nil for all.
+    func worstError(
+        _ results: [[[Float]]], _ backend: any Backend, cacheIsBF16: Bool, last: Int? = nil
+    ) -> Double {
         var worst = WorstError()
         let isBF16 = backend.linearInputType == .bf16
         for (sequence, length) in lengths.enumerated() {
-            for position in Set([0, 1, length / 2, length - 2, length - 1]) where (0..<length).contains(position) {
+            let rows = max(0, length - (last ?? length))..<length
+            for position in Set([0, 1, length / 2, length - 2, length - 1]) where rows.contains(position) {
                 let result = results[sequence][position]
                 worst.note(result.count == heads * headDim)
                 guard result.count == heads * headDim else { continue }
@@ -162,5 +212,29 @@ struct PagedSequences {
             }
         }
         return (values, sizes)
+    }
+}
+
+/// The rows of one step, and what describes them.
+private struct BatchRows {
+    let blocksPerSequence: Int
+    var values: [Float] = []
+    var positions: [Int32] = []
+    var slots: [Int32] = []
+    var starts: [Int32] = [0]
+    var contexts: [Int32] = []
+    var tables: [Int32] = []
+    var longestQuery = 0
+
+    /// Adds sequences without rows, and as many rows of NaN without a sequence, which go to a block that nobody reads.
+    mutating func fill(_ count: Int, width: Int, block: Int32, blockSize: Int) {
+        for index in 0..<count {
+            starts.append(starts[starts.count - 1])
+            contexts.append(0)
+            tables += Array(repeating: .max, count: blocksPerSequence)
+            values += Array(repeating: .nan, count: width)
+            positions.append(0)
+            slots.append(block * Int32(blockSize) + Int32(index % blockSize))
+        }
     }
 }

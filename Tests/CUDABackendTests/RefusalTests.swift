@@ -66,7 +66,8 @@ extension EmulatedDevice {
             ] {
                 #expect(try Device.look(.uuid(text), driver: driver).ordinal == ordinal, "\(text)")
             }
-            let shown = "the driver shows 10203000-5060-7080-90a0-b0c0d0e0f000 (Emulated device), "
+            let shown =
+                "the driver shows 10203000-5060-7080-90a0-b0c0d0e0f000 (Emulated device), "
                 + "10203040-5060-7080-90a0-b0c0d0e0f000 (Emulated device), "
                 + "a0203040-5060-7080-90a0-b0c0d0e0f000 (Emulated device)."
             for (text, found) in [
@@ -96,7 +97,8 @@ extension EmulatedDevice {
 
         @Test func `a machine without a driver, or with one too old, is told so`() {
             let absent = sentence { _ = try Driver(library: "libnope.so") }
-            #expect(absent.hasPrefix("This backend cannot perform CUDA: no usable NVIDIA driver was found (libnope.so: "))
+            #expect(
+                absent.hasPrefix("This backend cannot perform CUDA: no usable NVIDIA driver was found (libnope.so: "))
             #expect(
                 sentence { _ = try Driver(library: "libc.so.6") }
                     == "This backend cannot perform CUDA: no usable NVIDIA driver was found "
