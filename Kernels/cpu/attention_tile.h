@@ -15,8 +15,11 @@
 #define exponentiate NAME(exponentiate)
 
 /// 16-lane vectors of positions scored together, of elements weighed together: as many as registers hold.
-#if ISA_NATIVE && ISA_ROWS == 16
+#if ISA_BF16
 #define WIDE 4
+#define NARROW 2
+#elif ISA_NATIVE && ISA_ROWS == 16
+#define WIDE 2
 #define NARROW 2
 #else
 #define WIDE 1
