@@ -12,6 +12,7 @@ APUS         := .build/release/apus
 # The tests keep their copy of the model beside the checkout's other products.
 TEST_HOME    := $(CURDIR)/.build-models
 TEST_MODEL   := $(TEST_HOME)/models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf
+SANITIZED    := .build-sanitized
 CLIENTS      := .venv-clients
 CLIENT_STAMP := $(CLIENTS)/.installed
 TEST_ENV     := APUS_TEST_MODEL="$(TEST_MODEL)" APUS_BINARY="$(CURDIR)/$(APUS)"
@@ -50,8 +51,14 @@ $(CLIENT_STAMP): Tests/clients/requirements.txt
 test-clients: model $(CLIENT_STAMP)
 	$(TEST_ENV) $(CLIENTS)/bin/python -m pytest -q Tests/clients
 
-test-slow: model ## the simulation with 20,000 seeds
+# The kernels' tests without a model are a package of their own: AddressSanitizer has to be compiled into all of it.
+test-slow: model ## the simulation with 20,000 seeds, and the CUDA kernels under AddressSanitizer
 	$(TEST_ENV) APUS_SIMULATION_SEEDS=20000 $(SWIFT) test $(FLAGS) --filter SimulationTests
+	@mkdir -p $(SANITIZED)/Tests
+	@cp Tests/CUDASanitizer/Package.swift $(SANITIZED)
+	@for folder in Sources Kernels Tests/CUDAEmulator Tests/CUDABackendTests; do \
+	    ln -sfn "$(CURDIR)/$$folder" "$(SANITIZED)/$$folder"; done
+	$(SWIFT) test -c release --package-path $(SANITIZED) --sanitize=address --no-parallel
 
 lint: ## check formatting and the house style
 	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Models Tests
@@ -79,4 +86,4 @@ gpu-check: kernels-check ## pack what a GPU machine needs into .gpu, and check a
 	    else echo "gpu-check: no GPU here; on a machine with one: bash Tests/gpu/gpu_check.sh"; fi
 
 clean: ## remove everything built
-	rm -rf .build .build-static .cuda .gpu $(CLIENTS) $(TEST_HOME)
+	rm -rf .build .build-static $(SANITIZED) .cuda .gpu $(CLIENTS) $(TEST_HOME)

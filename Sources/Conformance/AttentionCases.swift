@@ -19,7 +19,7 @@ extension ConformanceCase {
                     // All but the last rows together, then one each.
                     let steps = [world.step(from: 0, to: -1), world.step(from: -1, to: 0)]
                     let results = try world.attend(backend, blockSize: 16, steps: steps)
-                    worst.note(world.worstError(results, backend, cacheIsBF16: true), allowed: 1)
+                    try worst.note(world.worstError(results, backend), allowed: 1)
                 }
                 return worst.value
             }
@@ -30,7 +30,7 @@ extension ConformanceCase {
                 let steps = [world.step(from: -3, to: -1), world.step(from: -1, to: 0)]
                 let results = try world.attend(
                     backend, blockSize: 32, stored: world.step(from: 0, to: -3), steps: steps)
-                return world.worstError(results, backend, cacheIsBF16: true, last: 3)
+                return try world.worstError(results, backend, last: 3)
             }
         }
         + (1...8).map { group in
@@ -38,7 +38,7 @@ extension ConformanceCase {
                 let world = PagedSequences(heads: 2 * group, kvHeads: 2, headDim: 64, lengths: [65, 129, 1, 300])
                 let results = try world.attend(
                     backend, blockSize: 16, stored: world.step(from: 0, to: -1), steps: [world.step(from: -1, to: 0)])
-                return world.worstError(results, backend, cacheIsBF16: true, last: 1)
+                return try world.worstError(results, backend, last: 1)
             }
         }
         + [
@@ -51,7 +51,7 @@ extension ConformanceCase {
                     world.lengths.enumerated().map { PagedSequences.Span(sequence: $0, first: $1 - 1, count: 1) },
                 ]
                 let results = try world.attend(backend, blockSize: 32, steps: steps)
-                worst.note(world.worstError(results, backend, cacheIsBF16: true), allowed: 1)
+                try worst.note(world.worstError(results, backend), allowed: 1)
                 return worst.value
             },
             ConformanceCase("attention gives the same bits alone, in a batch, in chunks, token by token", invariance),

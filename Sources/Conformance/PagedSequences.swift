@@ -153,14 +153,13 @@ struct PagedSequences {
 
     /// Largest error against f64 of some rows of each sequence, as a fraction of what is allowed.
     ///
-    /// Keys and values are those the cache holds. A backend that multiplies bf16 rounds its scaled queries and its
+    /// Keys and values are those the cache holds. A backend that keeps them in bf16 rounds its scaled queries and its
     /// weights p too: the first is repeated here, the second may move a result by 2⁻⁸ Σ p|v|.
     /// - Parameter last: how many of each sequence's last rows there are; nil for all.
-    func worstError(
-        _ results: [[[Float]]], _ backend: any Backend, cacheIsBF16: Bool, last: Int? = nil
-    ) -> Double {
+    func worstError(_ results: [[[Float]]], _ backend: any Backend, last: Int? = nil) throws -> Double {
         var worst = WorstError()
-        let isBF16 = backend.linearInputType == .bf16
+        let cache = try backend.allocateKVLayer(blockCount: 1, kvHeads: kvHeads, blockSize: 16, headDim: headDim)
+        let isBF16 = cache.keys.dtype == .bf16
         for (sequence, length) in lengths.enumerated() {
             let rows = max(0, length - (last ?? length))..<length
             for position in Set([0, 1, length / 2, length - 2, length - 1]) where rows.contains(position) {
@@ -168,8 +167,7 @@ struct PagedSequences {
                 worst.note(result.count == heads * headDim)
                 guard result.count == heads * headDim else { continue }
                 for head in 0..<heads {
-                    let (exact, sizes) = reference(
-                        sequence, position, head, roundsQueries: isBF16, cacheIsBF16: cacheIsBF16)
+                    let (exact, sizes) = reference(sequence, position, head, isBF16: isBF16)
                     for d in 0..<headDim {
                         worst.note(
                             Double(result[head * headDim + d]) - exact[d],
@@ -183,17 +181,17 @@ struct PagedSequences {
 
     /// [headDim] Σ p·v and Σ p·|v| of one row and head.
     private func reference(
-        _ sequence: Int, _ position: Int, _ head: Int, roundsQueries: Bool, cacheIsBF16: Bool
+        _ sequence: Int, _ position: Int, _ head: Int, isBF16: Bool
     ) -> (values: [Double], sizes: [Double]) {
         let kvHead = head / (heads / kvHeads)
         let log2e = Float(1.4426950408889634)
         func cached(_ offset: Int, _ p: Int, _ d: Int) -> Double {
             let value = qkv[sequence][p * width + (offset + kvHead) * headDim + d]
-            return Double(cacheIsBF16 ? value.roundedToBF16 : value)
+            return Double(isBF16 ? value.roundedToBF16 : value)
         }
         let query = (0..<headDim).map { d -> Double in
             let q = qkv[sequence][position * width + head * headDim + d]
-            return roundsQueries
+            return isBF16
                 ? Double((q * (scale * log2e)).roundedToBF16) / Double(log2e) : Double(q) * Double(scale)
         }
         let scores = (0...position).map { p in

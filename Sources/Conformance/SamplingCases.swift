@@ -8,8 +8,21 @@ extension ConformanceCase {
         ConformanceCase("greedy takes the highest logit and the lowest id among equals", isSmall: true, greedyError),
         ConformanceCase("filters keep exactly the tokens a sort would keep, ties included", filterError),
         ConformanceCase("draws follow the tempered distribution", distributionError),
+        ConformanceCase("a scored token is reported, not chosen", isSmall: true) { backend in
+            let logits: [Float] = [0, 1, 2, 3]
+            let rows = [SamplingRow(logprobCount: 0, scoredToken: 1), SamplingRow()]
+            let results = try sample(backend, logits + logits, vocab: 4, rows)
+            let exact = 1 - log(logits.reduce(0.0) { $0 + exp(Double($1)) })
+            var worst = WorstError()
+            worst.note(results.tokens == [1, 3])
+            worst.note(Double(results.logprobs[0]) - exact, allowed: 1e-5)
+            return worst.value
+        },
         ConformanceCase("a draw depends on seed and position only", drawInvariance),
         ConformanceCase("log-probabilities are raw, alternatives best first with ties by id", logprobError),
+        ConformanceCase("biases, penalties and allow-lists change what is chosen as they should", isSmall: true) {
+            try adjustmentError($0)
+        },
         ConformanceCase("rows with a NaN or without a finite logit are reported and harm no other", isSmall: true) {
             try finitenessError($0)
         },
@@ -151,6 +164,53 @@ extension ConformanceCase {
         worst.note([10, 200].contains(chosen))
         worst.note(Double(results.logprobs[0]) - (Double(logits[chosen]) - logSum), allowed: 1e-5)
         return worst.value
+    }
+
+    /// Greedy choices among adjusted logits, against the definition; log-probabilities stay raw.
+    private static func adjustmentError(_ backend: any Backend) throws -> Double {
+        var worst = WorstError()
+        let vocab = 200
+        for round in 0..<24 {
+            var numbers = SeededNumbers(UInt64(round + 40))
+            let logits = numbers.normals(vocab)
+            let adjustments = LogitAdjustments(
+                biases: (0..<round).map { _ in
+                    .init(token: Int32.random(in: 0..<200, using: &numbers), bias: numbers.normal() * 3)
+                } + [.init(token: Int32(round), bias: -.infinity)],
+                counts: (0..<60).map {
+                    .init(token: $0 * 3, generated: $0 % 4, isInPrompt: $0 % 2 == 0)
+                },
+                allowedTokens: round % 3 == 0 ? (0..<50).map { Int32($0 * 4 + round % 4) } : nil,
+                presencePenalty: numbers.normal(), frequencyPenalty: numbers.normal() / 2,
+                repetitionPenalty: 1 + Float(round % 5) / 10)
+            let rows = [SamplingRow(logprobCount: 0), SamplingRow(logprobCount: 0, adjustments: adjustments)]
+            let results = try sample(backend, logits + logits, vocab: vocab, rows)
+            let changed = adjusted(logits, adjustments)
+            worst.note(Int(results.tokens[0]) == logits.firstIndex(of: logits.max() ?? 0))
+            let token = Int(results.tokens[1])
+            // Rounding may decide between two that are as good as equal.
+            worst.note(Double((changed.max() ?? 0) - changed[token]), allowed: 1e-5)
+            let logSum = log(logits.reduce(0.0) { $0 + exp(Double($1)) })
+            worst.note(Double(results.logprobs[1]) - (Double(logits[token]) - logSum), allowed: 1e-5)
+        }
+        return worst.value
+    }
+
+    private static func adjusted(_ logits: [Float], _ adjustments: LogitAdjustments) -> [Float] {
+        var changed = logits
+        for bias in adjustments.biases { changed[Int(bias.token)] += bias.bias }
+        for count in adjustments.counts {
+            let token = Int(count.token)
+            if count.generated > 0 || count.isInPrompt {
+                changed[token] =
+                    changed[token] > 0
+                    ? changed[token] / adjustments.repetitionPenalty : changed[token] * adjustments.repetitionPenalty
+            }
+            changed[token] -= adjustments.frequencyPenalty * Float(count.generated)
+            if count.generated > 0 { changed[token] -= adjustments.presencePenalty }
+        }
+        guard let allowed = adjustments.allowedTokens else { return changed }
+        return changed.indices.map { allowed.contains(Int32($0)) ? changed[$0] : -.infinity }
     }
 
     private static func finitenessError(_ backend: any Backend) throws -> Double {

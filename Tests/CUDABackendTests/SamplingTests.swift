@@ -76,6 +76,7 @@ extension EmulatedDevice {
                 }
                 let mask = (0..<(vocab + 31) / 32).map { _ in UInt32.random(in: 0...UInt32.max, using: &numbers) }
                 var row = cuda_sampling_row()
+                row.scored_token = -1
                 (row.top_p, row.repetition_penalty, row.alternatives) = (1, penalty.repetition, 3)
                 (row.presence_penalty, row.frequency_penalty) = (penalty.presence, penalty.frequency)
                 let expected = adjusted(logits, row, counts: counts) { token in
@@ -104,6 +105,7 @@ extension EmulatedDevice {
             let logits: [Float] = [0, 1, 2, 1.5, -1, 0.5, 1.9, -0.3]
             let counts: [UInt16] = [0, 3, 0x8000, 0x8002, 1, 0, 0, 0x8000]
             var row = cuda_sampling_row()
+            row.scored_token = -1
             (row.temperature, row.top_p, row.seed, row.alternatives) = (0.8, 1, 5, -1)
             (row.presence_penalty, row.frequency_penalty, row.repetition_penalty) = (0.3, 0.2, 1.2)
             let expected = adjusted(logits, row, counts: counts) { $0 != 6 }
@@ -129,6 +131,7 @@ extension EmulatedDevice {
             let vocab = 700
             let logits = numbers.normals(vocab)
             var row = cuda_sampling_row()
+            row.scored_token = -1
             (row.top_p, row.repetition_penalty, row.alternatives) = (0.9, 1, -1)
             for temperature in [0, 0.01, 1, 100] as [Float] {
                 row.temperature = temperature

@@ -86,10 +86,14 @@ APUS_KERNEL(example_wait, cuda_example_arguments, 64, 1) {
     block_sync();
 }
 
-/// output[i] = 2 a[i], a thread each.
+/// output[i] = 2 a[i], a thread each. Variant 1 writes one element further, 2 reads one before,
+/// 3 goes past the shared memory.
 APUS_KERNEL(example_double, cuda_example_arguments, 256, 1) {
+    DYNAMIC_SHARED(float, doubled);
     const uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
-    at<float>(a.output)[i] = 2 * at<float>(a.a)[i];
+    const float twice = 2 * at<float>(a.a)[a.variant == 2 ? static_cast<int64_t>(i) - 1 : i];
+    if (a.variant == 3) doubled[threadIdx.x + 1] = twice;
+    at<float>(a.output)[a.variant == 1 ? i + 1 : i] = twice;
 }
 
 /// The arithmetic whose rounding the device prescribes: output[i] = a[i] · b[i] + 2⁻¹³³ in bf16, both halves.

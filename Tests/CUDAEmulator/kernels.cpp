@@ -1,6 +1,7 @@
 // The kernels themselves, compiled as C++. `device.cuh` enters each into the emulator's list.
 
 #include "../../Kernels/activation.cu"
+#include "../../Kernels/adjustment.cu"
 #include "../../Kernels/attention.cu"
 #include "../../Kernels/embedding.cu"
 #include "../../Kernels/linear.cu"

@@ -2,6 +2,8 @@
 
 #include "streams.h"
 
+#include "sanitizer.h"
+
 #include <sys/mman.h>
 #include <time.h>
 
@@ -81,6 +83,8 @@ void *allocate(size_t bytes) {
     mprotect(end, page_bytes, PROT_NONE);
     // As close to the end as alignment allows.
     unsigned char *const address = end - (bytes + alignment - 1) / alignment * alignment;
+    forbid(start, size);
+    permit(address, bytes);
     memset(address, 0xFF, bytes);
     return address;
 }
@@ -89,6 +93,7 @@ void retire(void *address, size_t bytes) {
     const uintptr_t start = reinterpret_cast<uintptr_t>(address) / page_bytes * page_bytes;
     void *const first = pointer(start);
     // The addresses are never used again.
+    forbid(first, pages(bytes));
     mmap(first, pages(bytes), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 }
 

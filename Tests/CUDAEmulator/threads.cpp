@@ -3,6 +3,7 @@
 #include "threads.h"
 
 #include "CUDAEmulator.h"
+#include "sanitizer.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -14,6 +15,11 @@
 #include <stdlib.h>
 
 emulated_index threadIdx, blockIdx, blockDim, gridDim;
+
+#ifdef EMULATOR_IS_SANITIZED
+// Threads change stacks, of which a second kind would be one too many. Whoever forgets the device leaks on purpose.
+extern "C" const char *__asan_default_options() { return "detect_stack_use_after_return=0:detect_leaks=0"; }
+#endif
 
 // The static shared memory of all kernels; absent when none has any.
 extern "C" unsigned char __start_apus_shared[] __attribute__((weak));
@@ -29,6 +35,7 @@ namespace {
 
 constexpr size_t stack_bytes = 128 << 10;
 constexpr size_t page_bytes = 4096;
+constexpr size_t shared_pages = (most_shared_bytes + page_bytes - 1) / page_bytes * page_bytes;
 /// NaN as bf16, f16 and f32, −1 as an integer.
 constexpr int poison = 0xFF;
 
@@ -47,6 +54,9 @@ uint32_t warp_count;
 /// Threads that have not returned, and those of them at the block's barrier.
 uint32_t live, at_barrier;
 void *main_stack;
+/// Of the stack that launches: known once a thread has been entered from there.
+const void *main_bottom;
+size_t main_bytes;
 unsigned char *shared_end;
 
 uint64_t order;
@@ -86,18 +96,27 @@ fiber *next() {
     return nullptr;
 }
 
+/// Where a thread's stack lies, without the page that cannot be touched.
+unsigned char *stack_bottom(uint32_t thread) {
+    return shared_end - shared_pages - (most_threads - thread) * stack_bytes + page_bytes;
+}
+
+/// Saves where the caller is and goes on with a thread, or with the launch if there is none.
+void switch_to(void **from, const fiber *to) {
+    if (to == nullptr) begin_switch(main_bottom, main_bytes);
+    else begin_switch(stack_bottom(to->thread), stack_bytes - page_bytes);
+    switch_stack(from, to == nullptr ? main_stack : to->stack_pointer);
+    end_switch(nullptr, nullptr);
+}
+
 /// Lets another thread run, or the launch if there is none. Returns when it is the caller's turn again.
 void give_way() {
     fiber *const from = current;
     fiber *const to = next();
     if (to == from) return;
     current = to;
-    if (to == nullptr) {
-        switch_stack(&from->stack_pointer, main_stack);
-    } else {
-        threadIdx.x = to->thread;
-        switch_stack(&from->stack_pointer, to->stack_pointer);
-    }
+    if (to != nullptr) threadIdx.x = to->thread;
+    switch_to(&from->stack_pointer, to);
 }
 
 void release_block() {
@@ -109,6 +128,8 @@ void release_block() {
 }
 
 void run_thread() {
+    if (main_bottom == nullptr) end_switch(&main_bottom, &main_bytes);
+    else end_switch(nullptr, nullptr);
     launch.entry->body(launch.arguments);
     live--;
     if (live > 0 && at_barrier == live) release_block();
@@ -117,23 +138,20 @@ void run_thread() {
 }
 
 void allocate_memory() {
-    const size_t shared_bytes = (most_shared_bytes + page_bytes - 1) / page_bytes * page_bytes;
-    const size_t bytes = most_threads * stack_bytes + shared_bytes + page_bytes;
+    const size_t bytes = most_threads * stack_bytes + shared_pages + page_bytes;
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     void *const memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (memory == MAP_FAILED) abort();
     unsigned char *const start = static_cast<unsigned char *>(memory);
     // Below each stack and after the shared memory, pages that cannot be touched.
     for (uint32_t i = 0; i < most_threads; i++) mprotect(start + i * stack_bytes, page_bytes, PROT_NONE);
-    for (uint32_t i = 0; i < most_threads; i++) fibers[i].stack_pointer = start + (i + 1) * stack_bytes;
-    shared_end = start + most_threads * stack_bytes + shared_bytes;
+    shared_end = start + most_threads * stack_bytes + shared_pages;
     mprotect(shared_end, page_bytes, PROT_NONE);
 }
 
 /// Where a thread's stack begins. Stacks start at different offsets, or their first lines would share a cache set.
 void *stack_top(uint32_t thread) {
-    unsigned char *const end = shared_end - (most_shared_bytes + page_bytes - 1) / page_bytes * page_bytes;
-    return end - (most_threads - 1 - thread) * stack_bytes - thread % 64 * 320;
+    return stack_bottom(thread) + (stack_bytes - page_bytes) - thread % 64 * 320;
 }
 
 void prepare_block(uint32_t threads, uint32_t shared_bytes) {
@@ -196,7 +214,9 @@ void run_block(uint32_t threads, uint32_t shared_bytes) {
     current_warp = &warps[0];
     current = next();
     threadIdx = {current->thread, 0, 0};
-    switch_stack(&main_stack, current->stack_pointer);
+    // A launch may come from another thread of the process than the last.
+    main_bottom = nullptr;
+    switch_to(&main_stack, current);
     if (!launch.has_failed && live > 0) describe_deadlock();
 }
 
@@ -218,7 +238,7 @@ void fail(const char *format, ...) {
     vsnprintf(launch.reason, sizeof(launch.reason), format, values);
     va_end(values);
     launch.has_failed = true;
-    switch_stack(&current->stack_pointer, main_stack);
+    switch_to(&current->stack_pointer, nullptr);
     abort();
 }
 
@@ -286,6 +306,8 @@ int32_t cuda_emulator_launch_named(const char *name, const cuda_launch *shape, c
     blockDim = {shape->threads, 1, 1};
     gridDim = {shape->grid_x, shape->grid_y, shape->grid_z};
     dynamic_shared = shared_end - (shape->shared_bytes + 1023) / 1024 * 1024;
+    forbid(shared_end - shared_pages, shared_pages);
+    permit(dynamic_shared, shape->shared_bytes);
     const uint64_t blocks = static_cast<uint64_t>(shape->grid_x) * shape->grid_y * shape->grid_z;
     random_state = order * 0x9E3779B97F4A7C15 + 1;
     // Blocks of other orders begin anywhere and may descend.
@@ -299,6 +321,8 @@ int32_t cuda_emulator_launch_named(const char *name, const cuda_launch *shape, c
         blockIdx.z = static_cast<uint32_t>(block / shape->grid_x / shape->grid_y);
         run_block(shape->threads, shape->shared_bytes);
         if (launch.has_failed) {
+            // Its threads never return from the frames they are in.
+            permit(shared_end - shared_pages - most_threads * stack_bytes, most_threads * stack_bytes);
             fprintf(stderr, "%s, block (%u, %u, %u): %s\n", name, blockIdx.x, blockIdx.y, blockIdx.z, launch.reason);
             return 719;
         }
@@ -315,5 +339,7 @@ void cuda_emulator_set_order(uint64_t seed) {
     const std::lock_guard<std::mutex> guard(launch_lock);
     order = seed;
 }
+
+bool cuda_emulator_is_sanitized(void) { return is_sanitized; }
 
 bool cuda_emulator_has_kernel(const char *name) { return find(name) != nullptr; }

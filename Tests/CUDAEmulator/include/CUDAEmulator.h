@@ -36,6 +36,10 @@ typedef struct {
     int32_t unused;
 } cuda_example_arguments;
 
+/// Whether AddressSanitizer is compiled in: then a thread that touches what lies outside its block's shared memory or
+/// the device's allocations ends the process, with a report.
+bool cuda_emulator_is_sanitized(void);
+
 /// Whether a kernel of this name (with its `apus_`) is compiled in.
 bool cuda_emulator_has_kernel(const char *name);
 
