@@ -26,7 +26,7 @@ struct row_summary {
 
 APUS_DEVICE row_summary summarize(const token_row &row, const token_row &raw) {
     row_summary summary = {0, 0, false};
-    const bool is_raw = row.counts == nullptr && row.mask == nullptr;
+    const bool is_raw = row.counts == nullptr && row.mask == nullptr && row.logits == raw.logits;
     for_each_four<4>(raw, [&](int first, const float (&logits)[4]) {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
@@ -34,7 +34,7 @@ APUS_DEVICE row_summary summarize(const token_row &row, const token_row &raw) {
             if (token >= row.vocab) continue;
             const uint64_t rank_raw = rank_of(logits[i], token);
             summary.best_raw = rank_raw > summary.best_raw ? rank_raw : summary.best_raw;
-            const float logit = is_raw ? logits[i] : adjusted(row, token, logits[i]);
+            const float logit = is_raw ? logits[i] : adjusted(row, token, row.logits[token]);
             const uint64_t rank = is_raw ? rank_raw : rank_of(logit, token);
             summary.best = rank > summary.best ? rank : summary.best;
             summary.has_nan = summary.has_nan || logits[i] != logits[i] || logit != logit;
@@ -222,8 +222,10 @@ APUS_KERNEL(sample, cuda_sample_arguments, SAMPLE_THREADS, 1) {
     const float *logits = at<const float>(a.logits, static_cast<int64_t>(blockIdx.x) * a.vocab);
     const bool is_aligned = a.vocab % 4 == 0 && a.logits % 16 == 0;
     const token_row raw = {logits, nullptr, nullptr, nullptr, a.vocab, is_aligned};
+    const float *choice = p->choice != 0 ? at<const float>(p->choice) : logits;
     const token_row row = {
-        logits, at<const uint16_t>(p->counts), at<const uint32_t>(p->mask), p, a.vocab, is_aligned,
+        choice, at<const uint16_t>(p->counts), at<const uint32_t>(p->mask), p, a.vocab,
+        is_aligned && p->choice % 16 == 0,
     };
     const row_summary own = summarize(row, raw);
     const uint64_t best = block_max(own.best, w), best_raw = block_max(own.best_raw, w);
@@ -235,7 +237,9 @@ APUS_KERNEL(sample, cuda_sample_arguments, SAMPLE_THREADS, 1) {
     float logprob = 0;
     if (is_finite) {
         const bool is_greedy = !(p->temperature >= LEAST_TEMPERATURE) || p->top_k == 1;
-        token = is_greedy ? token_of(best) : choose(row, w, own.best, best, p);
+        token = p->scored_token >= 0 && p->scored_token < a.vocab ? p->scored_token
+            : is_greedy                                             ? token_of(best)
+                                                                    : choose(row, w, own.best, best, p);
         if (p->alternatives >= 0) {
             const float log_sum = log_of_sum(raw, logit_of(best_raw), w);
             logprob = (logits[token] - logit_of(best_raw)) - log_sum;

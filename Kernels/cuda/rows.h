@@ -13,6 +13,8 @@ enum {
     /// Most threads that sample from a row; a small vocabulary has fewer, at least SAMPLE_LEAST_THREADS.
     SAMPLE_THREADS = 512,
     SAMPLE_LEAST_THREADS = 32,
+    /// Threads that adjust a row of logits.
+    ADJUST_THREADS = 512,
 };
 
 #endif

@@ -1,4 +1,5 @@
-// Launch shape of sampling: one block a row, its threads a power of two that follows from the vocabulary alone.
+// Launch shapes of sampling, one block a row: for choosing, its threads are a power of two that follows from the
+// vocabulary alone.
 
 #include "CUDAKernels.h"
 #include "rows.h"
@@ -9,5 +10,12 @@ cuda_launch cuda_sample_launch(const cuda_sample_arguments *arguments) {
     return (cuda_launch){
         .kernel = CUDA_KERNEL_sample, .grid_x = (uint32_t)arguments->row_count, .grid_y = 1, .grid_z = 1,
         .threads = threads,
+    };
+}
+
+cuda_launch cuda_adjust_logits_launch(const cuda_adjust_logits_arguments *arguments) {
+    return (cuda_launch){
+        .kernel = CUDA_KERNEL_adjust_logits, .grid_x = (uint32_t)arguments->row_count, .grid_y = 1, .grid_z = 1,
+        .threads = ADJUST_THREADS,
     };
 }

@@ -23,6 +23,7 @@ struct Sampler {
     }
 
     let parameters: DeviceBuffer
+    var adjustments = AdjustmentScratch()
     let results: DeviceBuffer
     let samples: DeviceBuffer
     /// The parameters of the latest step's rows, in memory that is kept.
@@ -55,7 +56,7 @@ extension CUDABackend {
         precondition(rows.count <= logits.rowCount && rows.count <= Sampler.maxRows && logits.dtype == .f32)
         precondition(sampler.pending < Sampler.depth, "results must be collected before more are asked for")
         attempt { () throws(BackendError) in
-            try uploadSamplingRows(rows)
+            try uploadSamplingRows(rows, of: logits)
             let arguments = cuda_sample_arguments(
                 logits: cuda_address(logits.address), rows: cuda_address(sampler.parameters.address),
                 results: cuda_address(sampler.results.address), samples: sampler.samplesAddress,
@@ -106,15 +107,16 @@ extension CUDABackend {
         }
     }
 
-    private func uploadSamplingRows(_ rows: [SamplingRow]) throws(BackendError) {
+    private func uploadSamplingRows(_ rows: [SamplingRow], of logits: Tensor) throws(BackendError) {
         sampler.rows.removeAll(keepingCapacity: true)
-        for row in rows {
+        let choices = try adjust(rows, of: logits)
+        for (index, row) in rows.enumerated() {
             sampler.rows.append(
                 cuda_sampling_row(
                     temperature: row.temperature, top_p: row.topP, min_p: row.minP, presence_penalty: 0,
                     frequency_penalty: 0, repetition_penalty: 1, top_k: Int32(clamping: row.topK),
                     alternatives: Int32(clamping: row.logprobCount ?? -1), seed: row.seed, position: row.position,
-                    counts: 0, mask: 0))
+                    counts: 0, mask: 0, choice: choices[index] ?? 0, scored_token: row.scoredToken ?? -1, unused: 0))
         }
         unsafe sampler.rows.withUnsafeBytes { unsafe enqueue($0, to: sampler.parameters.address) }
         if let failure { throw failure }

@@ -46,6 +46,7 @@ typedef uint64_t cuda_address;
     X(linear_q8_0_8) X(linear_q8_0_16) X(linear_q8_0_32) X(linear_q8_0_64) X(linear_q8_0_large) \
     X(linear_q4_0_8) X(linear_q4_0_16) X(linear_q4_0_32) X(linear_q4_0_64) X(linear_q4_0_large) \
     X(linear_q4_1_8) X(linear_q4_1_16) X(linear_q4_1_32) X(linear_q4_1_64) X(linear_q4_1_large) \
+    X(adjust_logits) \
     X(sample)
 
 /// CUDA_KERNEL_embed, …: index of a kernel in the list.
@@ -72,7 +73,7 @@ typedef struct {
 // MARK: Stamp (stamp.cu)
 
 /// Raised when an argument or a layout changes its meaning but not its size.
-#define CUDA_KERNELS_VERSION 2
+#define CUDA_KERNELS_VERSION 3
 
 /// What kernels and backend must agree on. `stamp` writes the one its fatbin was built with, `cuda_kernels_stamp` returns
 /// the one this program was built with; a difference means that the fatbins are of another version.
@@ -315,6 +316,47 @@ cuda_launch cuda_attend_decode_launch(const cuda_attend_arguments *arguments);
 cuda_launch cuda_attend_combine_launch(const cuda_attend_arguments *arguments);
 cuda_launch cuda_attend_prefill_launch(const cuda_attend_arguments *arguments);
 
+// MARK: Adjustments (adjustment.cu)
+
+/// What is added to a token's logit; −∞ bans it.
+typedef struct {
+    int32_t token;
+    float bias;
+} cuda_token_bias;
+
+/// How often a token was generated, and whether the prompt holds it.
+typedef struct {
+    int32_t token;
+    int32_t generated;
+    int32_t is_in_prompt;
+} cuda_token_count;
+
+/// What is done to one row of logits before choosing, in the order of the fields from `biases` on. Each list names a
+/// token once.
+typedef struct {
+    cuda_address logits;  // [vocab] f32, left as it is
+    cuda_address output;  // [vocab] f32
+    cuda_address biases;  // [bias_count] cuda_token_bias
+    cuda_address counts;  // [count_count] cuda_token_count
+    cuda_address allowed;  // [allowed_count] i32
+    int32_t bias_count;
+    int32_t count_count;
+    /// −1 allows every token.
+    int32_t allowed_count;
+    /// x > 0 ? x / r : x · r where prompt or output hold the token; 1 is off.
+    float repetition_penalty;
+    /// Times how often the token was generated.
+    float frequency_penalty;
+    float presence_penalty;
+} cuda_logit_adjustment;
+
+typedef struct {
+    cuda_address rows;  // [row_count] cuda_logit_adjustment
+    int32_t row_count;
+    int32_t vocab;
+} cuda_adjust_logits_arguments;
+cuda_launch cuda_adjust_logits_launch(const cuda_adjust_logits_arguments *arguments);
+
 // MARK: Sampling (sampling.cu)
 
 enum { CUDA_MAX_ALTERNATIVES = 20 };
@@ -338,6 +380,11 @@ typedef struct {
     cuda_address counts;
     /// [vocab / 32 rounded up] u32: bit i of word w allows token 32 w + i; 0 when all are allowed.
     cuda_address mask;
+    /// [vocab] f32: what to choose from instead of the row, which log-probabilities stay those of; 0 for the row itself.
+    cuda_address choice;
+    /// Nothing is chosen but this token reported, or −1.
+    int32_t scored_token;
+    int32_t unused;
 } cuda_sampling_row;
 
 /// What was chosen; copied to the host as it is.
