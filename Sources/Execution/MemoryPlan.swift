@@ -39,8 +39,8 @@ package struct MemoryPlan: Sendable, Equatable {
 
     /// Sizes the cache.
     ///
-    /// By default it takes a quarter of the memory the model leaves, but no more than 1 GiB or four sequences of full
-    /// length, whichever is larger: pages are touched only when used, and a cache beyond that only holds old prefixes.
+    /// By default it takes a quarter of the memory the model leaves, but no more than 384 MiB or two sequences of full
+    /// length, whichever is larger: a cache beyond that only holds old prefixes, and fills the memory with them.
     /// - Throws: `EngineError.invalidConfiguration` when not even one sequence of full length fits.
     package init(configuration: EngineConfiguration, model: Model) throws(EngineError) {
         let length = configuration.maxModelLength ?? model.contextLength
@@ -61,8 +61,8 @@ package struct MemoryPlan: Sendable, Equatable {
             blockCount = override
         } else {
             let free = max(0, configuration.availableMemoryBytes - model.weightBytes - model.activationBytes)
-            let fourSequences = length.multipliedReportingOverflow(by: 4 * model.kvBytesPerToken)
-            let automatic = min(free / 4, max(1 << 30, fourSequences.overflow ? .max : fourSequences.partialValue))
+            let twoSequences = length.multipliedReportingOverflow(by: 2 * model.kvBytesPerToken)
+            let automatic = min(free / 4, max(384 << 20, twoSequences.overflow ? .max : twoSequences.partialValue))
             blockCount = (configuration.kvCacheMemoryBytes ?? automatic) / max(1, blockBytes)
         }
         guard !blockCount.multipliedReportingOverflow(by: max(1, blockBytes)).overflow else {
