@@ -47,6 +47,7 @@ package struct EngineInformation: Sendable {
     package let tokenBudget: Int
     package let maxQueuedRequests: Int
     package let enablePrefixCaching: Bool
+    package let policy: SchedulingPolicy
     package let memory: MemoryPlan
     /// Time from the engine's start to each milestone, in order.
     package let startupPhases: [StartupPhase]

@@ -70,7 +70,7 @@ struct EngineCore: ~Copyable {
             vocabularyCount: model.vocabularyCount, maxModelLength: plan.maxModelLength,
             maxSequences: configuration.maxSequences, tokenBudget: configuration.tokenBudget,
             maxQueuedRequests: configuration.maxQueuedRequests, enablePrefixCaching: configuration.enablePrefixCaching,
-            memory: plan, startupPhases: phases)
+            policy: configuration.policy, memory: plan, startupPhases: phases)
         requests = RequestTable(ledger: ledger)
         self.inbox = inbox
         self.board = board

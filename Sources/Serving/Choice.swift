@@ -6,10 +6,11 @@ import Execution
 import Scheduling
 import Tokenization
 
-/// One generated token with its log-probabilities, for an answer that was asked for them.
+/// One token with its log-probabilities, for an answer that was asked for them.
 struct TokenEntry: Sendable {
     let token: TokenID
-    let logprob: Float
+    /// nil for the first token of an echoed prompt, which nothing came before.
+    let logprob: Float?
     /// The most likely tokens at this position, best first.
     let alternatives: [TokenLogprob]
     /// Characters of the choice's tokens before this one.
@@ -18,13 +19,18 @@ struct TokenEntry: Sendable {
 
 /// How a choice ended, as the API says it.
 struct Finish: Sendable, Equatable {
-    /// `stop`, `length` or `abort`.
+    /// What of the request's own ended it.
+    enum Cause: Sendable, Equatable {
+        case string(String)
+        case token(TokenID)
+    }
+
+    /// `stop`, `length`, `repetition` or `abort`.
     let reason: StaticString
-    /// The stop string that was found.
-    var stopString: String?
+    var cause: Cause?
 
     static func == (left: Finish, right: Finish) -> Bool {
-        left.reason.description == right.reason.description && left.stopString == right.stopString
+        left.reason.description == right.reason.description && left.cause == right.cause
     }
 }
 
@@ -33,9 +39,43 @@ struct Delta: Sendable {
     let choice: Int
     /// Whether nothing of this choice came before.
     let isFirst: Bool
-    var text: String
-    var entries: [TokenEntry]
+    var text = ""
+    var entries: [TokenEntry] = []
+    /// Generated tokens; empty unless they were asked for.
+    var tokens: [TokenID] = []
+    /// With the first piece, where token ids were asked for.
+    var promptTokens: [TokenID]?
+    /// With the first piece, where they were asked for.
+    var promptScores: [TokenSample]?
     var finish: Finish?
+
+    init(choice: Int, isFirst: Bool) {
+        self.choice = choice
+        self.isFirst = isFirst
+    }
+
+    /// Adds what came after this.
+    mutating func append(_ next: Delta) {
+        text += next.text
+        entries += next.entries
+        tokens += next.tokens
+        promptTokens = promptTokens ?? next.promptTokens
+        promptScores = promptScores ?? next.promptScores
+        finish = next.finish
+    }
+}
+
+/// What a choice gives out besides its tokens' text, and where it ends; the same for all choices of a request.
+struct ChoiceSettings: Sendable {
+    var answer: AnswerFields
+    var sampling: SamplingFields
+    /// The model's own end tokens; ending with one has no cause to report.
+    var endTokens: [TokenID]
+    /// Text in front; nil decodes the prompt, where it is echoed at all.
+    var echo: String?
+
+    /// Whether the prompt is the whole answer.
+    var isPromptOnly: Bool { sampling.maxTokens == 0 }
 }
 
 /// The state of one choice.
@@ -52,37 +92,43 @@ struct Choice: Sendable {
     private(set) var isFinished = false
 
     private let tokenizer: Tokenizer
+    private let settings: ChoiceSettings
+    private let prompt: [TokenID]
     private let stopTokens: [TokenID]
     private let maxNewTokens: Int
-    private let collectsEntries: Bool
     private var detokenizer: StreamingDetokenizer
     private var stops: StopStrings
     private var textOffset = 0
     private var isFirst = true
+    /// Log-probabilities of the prompt, from its second token on.
+    private var scores: [TokenSample] = []
     /// What the token before added, if it was expected to be the last: it waits for the finish reason, which the engine
     /// reports in the same step. Clients count chunks, so an extra empty one would be an extra token to them.
     private var held: Delta?
 
-    init(index: Int, request: GenerationRequest, stops: [String], tokenizer: Tokenizer) {
+    init(index: Int, request: GenerationRequest, settings: ChoiceSettings, tokenizer: Tokenizer) {
         self.index = index
         requestID = request.id
+        self.settings = settings
+        prompt = request.prompt
         stopTokens = request.stopTokens
         maxNewTokens = request.maxNewTokens
-        collectsEntries = request.sampling.logprobCount != nil
         self.tokenizer = tokenizer
-        detokenizer = StreamingDetokenizer(tokenizer, skipSpecialTokens: true)
-        self.stops = StopStrings(stops)
+        detokenizer = StreamingDetokenizer(tokenizer, skipSpecialTokens: settings.answer.skipsSpecialTokens)
+        stops = StopStrings(settings.sampling.stop, keepsMatch: settings.answer.includesStop)
     }
 
     /// Takes an event; returns what can be given out now, if anything.
     mutating func accept(_ event: EngineEvent) throws(ServingError) -> Delta? {
         guard !isFinished else { return nil }
         switch event {
-        case .promptScores: return nil
+        case .promptScores(let more):
+            scores += more
+            return nil
         case .token(let sample): return try append(sample)
         case .finished(let reason, let usage):
             cachedTokens = usage.cachedTokens
-            return end(reason)
+            return try end(reason)
         case .failed(let error):
             isFinished = true
             throw .engine(error)
@@ -90,15 +136,19 @@ struct Choice: Sendable {
     }
 
     private mutating func append(_ sample: TokenSample) throws(ServingError) -> Delta? {
+        // The engine generates one token where none was asked for.
+        if settings.isPromptOnly { return nil }
         generatedTokens += 1
-        var delta = takeHeld()
+        var delta = try takeHeld()
         let isStopToken = stopTokens.contains(sample.token)
-        let piece = isStopToken ? "" : try text(of: sample.token)
-        if collectsEntries { delta.entries.append(entry(sample, adding: piece)) }
-        if !isStopToken { delta.text += stops.append(piece) }
+        let piece = isStopToken && !settings.answer.includesStop ? "" : try text(of: sample.token)
+        if settings.sampling.logprobs != nil { delta.entries.append(entry(sample, adding: piece)) }
+        if settings.answer.returnsTokenIDs { delta.tokens.append(sample.token) }
+        // Before the least length nothing ends the choice, so stop strings are not looked for.
+        delta.text += generatedTokens > settings.sampling.logits.minTokens ? stops.append(piece) : piece
         if let found = stops.found {
             isFinished = true
-            delta.finish = Finish(reason: "stop", stopString: found)
+            delta.finish = Finish(reason: "stop", cause: .string(found))
             return delta
         }
         if isStopToken || generatedTokens >= maxNewTokens {
@@ -108,21 +158,70 @@ struct Choice: Sendable {
         return delta
     }
 
-    private mutating func end(_ reason: FinishReason) -> Delta {
+    private mutating func end(_ reason: FinishReason) throws(ServingError) -> Delta {
         isFinished = true
-        var delta = takeHeld()
+        var delta = try takeHeld()
+        if settings.isPromptOnly {
+            delta.finish = Finish(reason: "length")
+            return delta
+        }
         delta.text += stops.append(detokenizer.finish())
         delta.text += stops.finish()
-        delta.finish = stops.found.map { Finish(reason: "stop", stopString: $0) } ?? Finish(reason: reason.name)
+        delta.finish = finish(reason)
         return delta
     }
 
-    private mutating func takeHeld() -> Delta {
-        defer {
-            held = nil
-            isFirst = false
+    private func finish(_ reason: FinishReason) -> Finish {
+        if let found = stops.found { return Finish(reason: "stop", cause: .string(found)) }
+        if case .stop(let token) = reason, !settings.endTokens.contains(token) {
+            return Finish(reason: "stop", cause: .token(token))
         }
-        return held ?? Delta(choice: index, isFirst: isFirst, text: "", entries: [], finish: nil)
+        return Finish(reason: reason.name)
+    }
+
+    private mutating func takeHeld() throws(ServingError) -> Delta {
+        if let delta = held {
+            held = nil
+            return delta
+        }
+        var delta = Delta(choice: index, isFirst: isFirst)
+        if isFirst { try addPrompt(to: &delta) }
+        isFirst = false
+        return delta
+    }
+
+    /// Puts the prompt in front, in the ways that were asked for.
+    private mutating func addPrompt(to delta: inout Delta) throws(ServingError) {
+        if settings.answer.returnsTokenIDs { delta.promptTokens = prompt }
+        if let count = settings.answer.promptLogprobs {
+            delta.promptScores = scores.map { score in
+                TokenSample(
+                    token: score.token, logprob: score.logprob, topLogprobs: Array(score.topLogprobs.prefix(count)),
+                    rank: score.rank)
+            }
+        }
+        guard settings.answer.echoes else { return }
+        if let echo = settings.echo {
+            delta.text = echo
+            return
+        }
+        var entries: [TokenEntry] = []
+        for (index, token) in prompt.enumerated() {
+            let piece = try text(of: token)
+            delta.text += piece
+            if let count = settings.sampling.logprobs {
+                let score = index > 0 && index <= scores.count ? scores[index - 1] : nil
+                entries.append(
+                    TokenEntry(
+                        token: token, logprob: score?.logprob,
+                        alternatives: (score?.topLogprobs ?? []).prefix(count).map { $0 }, textOffset: textOffset))
+            }
+            textOffset += piece.unicodeScalars.count
+        }
+        let rest = detokenizer.finish()
+        delta.text += rest
+        textOffset += rest.unicodeScalars.count
+        delta.entries = entries
     }
 
     private mutating func text(of token: TokenID) throws(ServingError) -> String {

@@ -12,6 +12,10 @@ struct SessionRequest: Sendable {
     let source: PromptSource
     let sampling: SamplingFields
     let streaming: StreamFields
+    let answer: AnswerFields
+    let prompt: PromptFields
+    /// Text in front of the answer, where it is not the prompt that is echoed.
+    var echo: String?
     /// When the request arrived, on the engine's clock.
     let arrival: Duration
 }
@@ -47,10 +51,12 @@ struct CompletionSession: Sendable {
             engine, requests: count, promptTokens: request.source.tokenEstimate * sampling.n)
         let encoder = server.encoder
         let source = request.source
-        let prompts = try await server.threads.run { () throws(ServingError) in
-            let prompts = try encoder.tokens(for: source)
+        let endTokens = server.model.stopTokens
+        let (prompts, rules) = try await server.threads.run { () throws(ServingError) in
+            let prompts = try encoder.tokens(for: source, request.prompt, maxTokens: sampling.maxTokens)
             for tokens in prompts { try encoder.checkLength(tokens, field: source.fieldName) }
-            return prompts
+            let badWords = try encoder.tokens(ofBadWords: sampling.logits.badWords)
+            return (prompts, sampling.logits.rules(badWords: badWords, endTokens: endTokens + sampling.stopTokens))
         }
         guard !presence.isGone else { throw .clientGone }
 
@@ -62,9 +68,13 @@ struct CompletionSession: Sendable {
                 requests.append(
                     GenerationRequest(
                         id: engine.makeRequestID(), prompt: tokens,
-                        maxNewTokens: min(sampling.maxTokens ?? room, room),
-                        stopTokens: sampling.ignoreEOS ? [] : server.model.stopTokens,
-                        sampling: sampling.parameters(seed: seed, choice: index), arrival: request.arrival))
+                        maxNewTokens: max(1, min(sampling.maxTokens ?? room, room)),
+                        stopTokens: (sampling.ignoreEOS ? [] : endTokens) + sampling.stopTokens,
+                        sampling: sampling.parameters(seed: seed, choice: index, rules: rules),
+                        priority: request.prompt.priority, arrival: request.arrival,
+                        cacheSalt: request.prompt.cacheSalt,
+                        deadline: request.prompt.timeout.map { request.arrival + $0 },
+                        repetition: sampling.repetition, promptLogprobCount: request.promptLogprobCount))
             }
         }
         let streams: [AsyncStream<EngineEvent>]
@@ -80,8 +90,11 @@ struct CompletionSession: Sendable {
         reportsCachedTokens = server.configuration.reportsCachedTokens
         promptTokens = prompts.reduce(0) { $0 + $1.count }
         events = ChoiceEvents(streams)
+        let settings = ChoiceSettings(
+            answer: request.answer, sampling: sampling, endTokens: sampling.ignoreEOS ? [] : endTokens,
+            echo: request.source.echo(request.echo))
         choices = requests.enumerated().map { index, request in
-            Choice(index: index, request: request, stops: sampling.stop, tokenizer: server.model.tokenizer)
+            Choice(index: index, request: request, settings: settings, tokenizer: server.model.tokenizer)
         }
         remaining = requests.count
         presence.whenGone { [ids = requests.map(\.id)] in
@@ -105,12 +118,10 @@ struct CompletionSession: Sendable {
     func answer() async throws(ServingError) -> ByteBuffer {
         var session = self
         defer { session.release() }
-        var whole = choices.map { Delta(choice: $0.index, isFirst: true, text: "", entries: [], finish: nil) }
+        var whole = choices.map { Delta(choice: $0.index, isFirst: true) }
         for await (index, event) in events {
             guard let delta = try session.accept(index, event) else { continue }
-            whole[index].text += delta.text
-            whole[index].entries += delta.entries
-            whole[index].finish = delta.finish
+            whole[index].append(delta)
             if session.remaining == 0 { break }
         }
         guard session.remaining == 0, !presence.isGone else { throw .clientGone }
@@ -153,7 +164,7 @@ struct CompletionSession: Sendable {
         if let delta, delta.finish != nil {
             remaining -= 1
             // After a stop string the engine does not know yet that it is done.
-            if delta.finish?.stopString != nil { engine.stop(choices[index].requestID) }
+            if case .string = delta.finish?.cause { engine.stop(choices[index].requestID) }
         }
         return delta
     }
@@ -171,7 +182,25 @@ struct CompletionSession: Sendable {
     }
 }
 
+extension SessionRequest {
+    /// Alternatives to score the prompt with: for its own list, and for an echo with log-probabilities.
+    fileprivate var promptLogprobCount: Int? {
+        var counts: [Int] = []
+        if let count = answer.promptLogprobs { counts.append(count) }
+        if answer.echoes, case .prompts = source, let count = sampling.logprobs { counts.append(count) }
+        return counts.max()
+    }
+}
+
 extension PromptSource {
+    /// What stands in front of an answer that echoes; nil is the prompt itself.
+    fileprivate func echo(_ text: String?) -> String? {
+        switch self {
+        case .prompts: nil
+        case .conversation: text ?? ""
+        }
+    }
+
     /// The field that an empty prompt is blamed on.
     fileprivate var fieldName: String {
         switch self {

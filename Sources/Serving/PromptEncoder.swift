@@ -9,7 +9,7 @@ enum PromptSource: Sendable {
     /// Prompts of /v1/completions.
     case prompts([Prompt])
     /// The messages of a conversation.
-    case conversation([TemplateValue])
+    case conversation([TemplateValue], TemplateFields)
 
     /// How many prompts.
     var count: Int {
@@ -23,7 +23,7 @@ enum PromptSource: Sendable {
     var tokenEstimate: Int {
         switch self {
         case .prompts(let prompts): prompts.reduce(0) { $0 + $1.tokenEstimate }
-        case .conversation(let messages): messages.reduce(0) { $0 + 4 + $1.textBytes / 4 }
+        case .conversation(let messages, _): messages.reduce(0) { $0 + 4 + $1.textBytes / 4 }
         }
     }
 }
@@ -32,23 +32,75 @@ enum PromptSource: Sendable {
 struct PromptEncoder: Sendable {
     let model: ServedModel
 
-    /// The tokens of each prompt.
-    func tokens(for source: PromptSource) throws(ServingError) -> [[TokenID]] {
+    /// The tokens of each prompt, cut as its fields say.
+    /// - Parameter maxTokens: what the request wants to generate, and so what must stay free of what is kept.
+    func tokens(
+        for source: PromptSource, _ fields: PromptFields, maxTokens: Int?
+    ) throws(ServingError) -> [[TokenID]] {
+        let kept = try fields.truncation.map { (truncation) throws(ServingError) in
+            try keptTokens(truncation, maxTokens: maxTokens)
+        }
         switch source {
         case .prompts(let prompts):
             var lists: [[TokenID]] = []
             for prompt in prompts {
                 switch prompt {
                 case .text(let text):
+                    let runs = [TextRun(text: text, allowsControlTokens: false)]
                     lists.append(
-                        try encode([TextRun(text: text, allowsControlTokens: false)], addSpecialTokens: true))
-                case .tokens(let tokens): lists.append(tokens)
+                        try tokens(of: runs, addSpecialTokens: fields.addsSpecialTokens ?? true, kept, fields))
+                case .tokens(let tokens): lists.append(cut(tokens, kept, fields))
                 }
             }
             return lists
-        case .conversation(let messages):
-            return [try encode(try render(messages, addGenerationPrompt: true), addSpecialTokens: false)]
+        case .conversation(let messages, let template):
+            let runs = try render(messages, template)
+            return [try tokens(of: runs, addSpecialTokens: fields.addsSpecialTokens ?? false, kept, fields)]
         }
+    }
+
+    private func tokens(
+        of runs: [TextRun], addSpecialTokens: Bool, _ kept: Int?, _ fields: PromptFields
+    ) throws(ServingError) -> [TokenID] {
+        guard kept != nil else { return try encode(runs, addSpecialTokens: addSpecialTokens) }
+        return cut(try encodeAll(runs, addSpecialTokens: addSpecialTokens), kept, fields)
+    }
+
+    private func cut(_ tokens: [TokenID], _ kept: Int?, _ fields: PromptFields) -> [TokenID] {
+        guard let kept, tokens.count > kept else { return tokens }
+        return Array(fields.keepsEnd ? tokens.suffix(kept) : tokens.prefix(kept))
+    }
+
+    /// Tokens that `truncate_prompt_tokens` keeps.
+    private func keptTokens(_ truncation: Int, maxTokens: Int?) throws(ServingError) -> Int {
+        let room = model.maxModelLength - min(max(1, maxTokens ?? 1), model.maxModelLength - 1)
+        if truncation == -1 { return room }
+        guard truncation <= room else {
+            throw .invalidValue(
+                field: "truncate_prompt_tokens", value: "\(truncation)",
+                requirement: "at most \(room), which is the context without max_tokens")
+        }
+        return truncation
+    }
+
+    /// The tokens of words that must not be generated: as they begin a text, and as they follow a space.
+    func tokens(ofBadWords words: [String]) throws(ServingError) -> [[TokenID]] {
+        var lists: [[TokenID]] = []
+        var count = 0
+        for word in words {
+            let bare = word.drop { $0 == " " }
+            for text in [String(bare), " " + bare] {
+                let tokens = try encodeAll([TextRun(text: text, allowsControlTokens: false)], addSpecialTokens: false)
+                if text.utf8.count == bare.utf8.count { count += tokens.count }
+                if !tokens.isEmpty, !lists.contains(tokens) { lists.append(tokens) }
+            }
+        }
+        guard count <= RequestField.maxBadWordTokens else {
+            throw .invalidValue(
+                field: "bad_words", value: "a list of \(words.count)",
+                requirement: "at most \(RequestField.maxBadWordTokens) tokens in all")
+        }
+        return lists
     }
 
     /// The tokens of `runs`; at most one more than fit the model is made of them.
@@ -72,8 +124,22 @@ struct PromptEncoder: Sendable {
         }
     }
 
+    /// The text of a conversation; where the model is to go on with the last message, up to the end of its text.
+    func render(_ messages: [TemplateValue], _ fields: TemplateFields) throws(ServingError) -> [TextRun] {
+        let runs = try render(
+            messages, addGenerationPrompt: fields.addsGenerationPrompt, arguments: fields.arguments)
+        guard fields.continuesFinalMessage else { return runs }
+        guard case .object(let members) = messages.last,
+            case .string(let content) = members.first(where: { $0.name == "content" })?.value,
+            let cut = runs.cut(afterLast: content)
+        else { throw .unfinishableMessage }
+        return cut
+    }
+
     /// The text of a conversation.
-    func render(_ messages: [TemplateValue], addGenerationPrompt: Bool) throws(ServingError) -> [TextRun] {
+    func render(
+        _ messages: [TemplateValue], addGenerationPrompt: Bool, arguments: [TemplateValue.Member] = []
+    ) throws(ServingError) -> [TextRun] {
         guard let template = model.chatTemplate else { throw .noChatTemplate }
         do {
             let tokenizer = model.tokenizer
@@ -82,7 +148,7 @@ struct PromptEncoder: Sendable {
                     messages: messages, addGenerationPrompt: addGenerationPrompt,
                     bosToken: tokenizer.bos.flatMap { tokenizer.text(of: $0) } ?? "",
                     eosToken: tokenizer.eos.flatMap { tokenizer.text(of: $0) } ?? "",
-                    now: TemplateClock(secondsSince1970: Int64(WallClock.seconds))))
+                    arguments: arguments, now: TemplateClock(secondsSince1970: Int64(WallClock.seconds))))
         } catch {
             throw .template(error)
         }
@@ -97,6 +163,49 @@ struct PromptEncoder: Sendable {
             throw .contextExceeded(
                 promptTokens: tokens.count, isAtLeast: false, maxModelLength: model.maxModelLength)
         }
+    }
+}
+
+extension [TextRun] {
+    /// The runs up to the end of the last occurrence of `text` in what users wrote; templates often strip messages, so
+    /// spaces around it do not count. nil if there is none.
+    fileprivate func cut(afterLast text: String) -> [TextRun]? {
+        var bytes = Array<UInt8>(text.utf8)[...]
+        while let last = bytes.last, Self.isSpace(last) { bytes.removeLast() }
+        while let first = bytes.first, Self.isSpace(first) { bytes.removeFirst() }
+        guard !bytes.isEmpty else { return nil }
+        for index in indices.reversed() where !self[index].allowsControlTokens {
+            let run = Array<UInt8>(self[index].text.utf8)
+            guard let end = run.end(ofLast: Array<UInt8>(bytes)) else { continue }
+            return self[..<index] + [
+                TextRun(text: String(decoding: run[..<end], as: UTF8.self), allowsControlTokens: false)
+            ]
+        }
+        return nil
+    }
+
+    private static func isSpace(_ byte: UInt8) -> Bool { byte == 0x20 || (0x09...0x0D).contains(byte) }
+}
+
+extension [UInt8] {
+    /// Where the last occurrence of `wanted`, which is not empty, ends; in linear time, whatever the texts are.
+    fileprivate func end(ofLast wanted: [UInt8]) -> Int? {
+        // Knuth, Morris and Pratt from the back: the first match there is the last one here.
+        let pattern = Array(wanted.reversed())
+        var fallback = [Int](repeating: 0, count: pattern.count)
+        var length = 0
+        for index in 1..<Swift.max(1, pattern.count) {
+            while length > 0 && pattern[index] != pattern[length] { length = fallback[length - 1] }
+            if pattern[index] == pattern[length] { length += 1 }
+            fallback[index] = length
+        }
+        length = 0
+        for index in indices.reversed() {
+            while length > 0 && self[index] != pattern[length] { length = fallback[length - 1] }
+            if self[index] == pattern[length] { length += 1 }
+            if length == pattern.count { return index + length }
+        }
+        return nil
     }
 }
 

@@ -27,9 +27,9 @@ package struct ServingConfiguration: Sendable {
     /// Bytes of all bodies being read at one time.
     package var maxBodyBytesTotal = 256 << 20
     /// Most prompts in one request.
-    package var maxPrompts = 128
+    package var maxPrompts = 1024
     /// Most choices for one prompt.
-    package var maxChoices = 8
+    package var maxChoices = 128
     /// How long a connection may be idle between requests.
     package var keepAliveTimeout = Duration.seconds(75)
     /// How long a request may take to arrive once it has begun.
@@ -87,10 +87,13 @@ package struct ServedModel: Sendable {
     package let blockCount: Int
     /// Whether prefixes are shared, for the metrics.
     package let enablePrefixCaching: Bool
+    /// Whether requests may have priorities.
+    package let usesPriorities: Bool
 
     package init(
         tokenizer: Tokenizer, chatTemplate: ChatTemplate?, stopTokens: [TokenID], maxModelLength: Int,
-        vocabularyCount: Int, maxQueuedRequests: Int, blockSize: Int, blockCount: Int, enablePrefixCaching: Bool
+        vocabularyCount: Int, maxQueuedRequests: Int, blockSize: Int, blockCount: Int, enablePrefixCaching: Bool,
+        usesPriorities: Bool = false
     ) {
         self.tokenizer = tokenizer
         self.chatTemplate = chatTemplate
@@ -101,6 +104,7 @@ package struct ServedModel: Sendable {
         self.blockSize = blockSize
         self.blockCount = blockCount
         self.enablePrefixCaching = enablePrefixCaching
+        self.usesPriorities = usesPriorities
     }
 
     /// The model that `engine` runs.
@@ -112,6 +116,6 @@ package struct ServedModel: Sendable {
             maxModelLength: engine.maxModelLength,
             vocabularyCount: min(engine.vocabularyCount, tokenizer.vocabularyCount),
             maxQueuedRequests: engine.maxQueuedRequests, blockSize: engine.blockSize, blockCount: engine.blockCount,
-            enablePrefixCaching: engine.enablePrefixCaching)
+            enablePrefixCaching: engine.enablePrefixCaching, usesPriorities: engine.policy == .priority)
     }
 }

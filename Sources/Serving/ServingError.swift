@@ -36,6 +36,8 @@ package enum ServingError: Error, Equatable, CustomStringConvertible {
     case contextExceeded(promptTokens: Int, isAtLeast: Bool, maxModelLength: Int)
     /// More sequences in one request than can ever wait.
     case tooManySequences(count: Int, limit: Int)
+    /// The template does not show the last message as it is, so nothing can go on with it.
+    case unfinishableMessage
     /// The model has no chat template.
     case noChatTemplate
     /// The chat template refused the conversation or ran out of its budget.
@@ -87,6 +89,8 @@ package enum ServingError: Error, Equatable, CustomStringConvertible {
         case .tooManySequences(let count, let limit):
             "The request asks for \(count) sequences (prompts × n), but at most \(limit) can wait at once. "
                 + "Split it into several requests."
+        case .unfinishableMessage:
+            "continue_final_message is true, but the chat template changes the last message's text or leaves it out."
         case .noChatTemplate:
             "This model has no chat template. Use /v1/completions, or serve a checkpoint that has one."
         case .template(let error):

@@ -36,13 +36,16 @@ package struct StopStrings: Sendable {
     }
 
     private var automata: [Automaton]
+    private let keepsMatch: Bool
     /// Text that has been scanned and not given out: a partial match.
     private var held: [UInt8] = []
     /// The stop string that was found; nothing is given out any more.
     package private(set) var found: String?
 
     /// A scanner for `strings`, of which none is empty.
-    package init(_ strings: [String]) {
+    /// - Parameter keepsMatch: whether the string that was found is given out too.
+    package init(_ strings: [String], keepsMatch: Bool = false) {
+        self.keepsMatch = keepsMatch
         automata = strings.filter { !$0.isEmpty }.map(Automaton.init)
     }
 
@@ -60,7 +63,7 @@ package struct StopStrings: Sendable {
             }
             if let longest {
                 found = longest.text
-                let end = position + 1 - longest.bytes.count
+                let end = position + 1 - (keepsMatch ? 0 : longest.bytes.count)
                 return String(decoding: held[..<end], as: UTF8.self)
             }
         }

@@ -103,10 +103,11 @@ import Testing
                     + #""choices":[{"index":0,"#
                     + #""message":{"role":"assistant","content":"o","refusal":null,"annotations":null,"audio":null,"#
                     + #""function_call":null,"reasoning":null},"#
-                    + #""logprobs":null,"finish_reason":"length","stop_reason":null}],"#
+                    + #""logprobs":null,"finish_reason":"length","stop_reason":null,"token_ids":null}],"#
                     + #""usage":{"prompt_tokens":20,"completion_tokens":1,"total_tokens":21,"#
                     + #""prompt_tokens_details":null},"#
-                    + #""system_fingerprint":null,"service_tier":null}"#)
+                    + #""system_fingerprint":null,"service_tier":null,"kv_transfer_params":null,"#
+                    + #""prompt_logprobs":null,"prompt_token_ids":null}"#)
         }
     }
 
@@ -117,7 +118,8 @@ import Testing
             let answer = try await server.post(
                 "/v1/completions", #"{"prompt":["a","bb"],"n":2,"seed":7,"max_tokens":9}"#)
             func choice(_ index: Int, _ text: String) -> String {
-                #"{"index":\#(index),"text":"\#(text)","logprobs":null,"finish_reason":"stop","stop_reason":null}"#
+                #"{"index":\#(index),"text":"\#(text)","logprobs":null,"finish_reason":"stop","stop_reason":null,"#
+                    + #""prompt_logprobs":null,"token_ids":null,"prompt_token_ids":null}"#
             }
             #expect(
                 answer.timeless
@@ -125,7 +127,7 @@ import Testing
                     + [choice(0, "17"), choice(1, "18"), choice(2, "27"), choice(3, "28")].joined(separator: ",")
                     + #"],"usage":{"prompt_tokens":3,"completion_tokens":12,"total_tokens":15,"#
                     + #""prompt_tokens_details":null},"#
-                    + #""system_fingerprint":null,"service_tier":null}"#)
+                    + #""system_fingerprint":null,"service_tier":null,"kv_transfer_params":null}"#)
         }
     }
 

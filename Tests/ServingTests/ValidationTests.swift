@@ -18,7 +18,7 @@ import Testing
         (#""max_tokens":0"#, "max_tokens"), (#""max_tokens":-1"#, "max_tokens"), (#""max_tokens":1.5"#, "max_tokens"),
         (#""max_tokens":"5""#, "max_tokens"), (#""max_tokens":9223372036854775808"#, "max_tokens"),
         (#""max_completion_tokens":0"#, "max_completion_tokens"),
-        (#""n":0"#, "n"), (#""n":9"#, "n"), (#""n":-1"#, "n"), (#""n":2147483648"#, "n"),
+        (#""n":0"#, "n"), (#""n":129"#, "n"), (#""n":16385"#, "n"), (#""n":-1"#, "n"), (#""n":2147483648"#, "n"),
         (#""n":9223372036854775808"#, "n"), (#""seed":1.5"#, "seed"), (#""seed":9223372036854775808"#, "seed"),
         (#""stop":"""#, "stop"), (#""stop":["a",""]"#, "stop"), (#""stop":[1]"#, "stop"), (#""stop":5"#, "stop"),
         (#""stop":["0","1","2","3","4","5","6","7","8","9","a","b","c","d","e","f","g"]"#, "stop"),
@@ -28,23 +28,38 @@ import Testing
         (#""stream":true,"stream_options":[]"#, "stream_options"),
         (#""stream":true,"stream_options":{"include_usage":1}"#, "stream_options.include_usage"),
         (#""model":5"#, "model"),
+        (#""presence_penalty":2.1"#, "presence_penalty"), (#""frequency_penalty":-2.1"#, "frequency_penalty"),
+        (#""repetition_penalty":0"#, "repetition_penalty"), (#""repetition_penalty":-1"#, "repetition_penalty"),
+        (#""logit_bias":{"271":1}"#, "logit_bias"), (#""logit_bias":{"-1":1}"#, "logit_bias"),
+        (#""logit_bias":{"a":1}"#, "logit_bias"), (#""logit_bias":{"5":"1"}"#, "logit_bias"),
+        (#""logit_bias":[5]"#, "logit_bias"), (#""allowed_token_ids":[]"#, "allowed_token_ids"),
+        (#""allowed_token_ids":[271]"#, "allowed_token_ids"), (#""allowed_token_ids":[-1]"#, "allowed_token_ids"),
+        (#""allowed_token_ids":[258],"min_tokens":1"#, "allowed_token_ids"),
+        (#""stop_token_ids":[271]"#, "stop_token_ids"), (#""stop_token_ids":["a"]"#, "stop_token_ids"),
+        (#""bad_words":[""]"#, "bad_words"), (#""bad_words":"x""#, "bad_words"),
+        (#""bad_words":["\#(String(repeating: "x", count: 1024))","y"]"#, "bad_words"),
+        (#""min_tokens":17"#, "min_tokens"), (#""min_tokens":4,"max_tokens":3"#, "min_tokens"),
+        (#""temperature":0,"n":2"#, "n"), (#""echo":1"#, "echo"),
+        (#""prompt_logprobs":21"#, "prompt_logprobs"), (#""prompt_logprobs":-1"#, "prompt_logprobs"),
+        (#""prompt_logprobs":1,"stream":true"#, "prompt_logprobs"),
+        (#""truncate_prompt_tokens":-2"#, "truncate_prompt_tokens"),
+        (#""truncate_prompt_tokens":241"#, "truncate_prompt_tokens"), (#""truncation_side":"up""#, "truncation_side"),
+        (#""cache_salt":"""#, "cache_salt"), (#""cache_salt":"\#(String(repeating: "x", count: 129))""#, "cache_salt"),
+        (#""cache_salt":5"#, "cache_salt"), (#""priority":1"#, "priority"), (#""timeout_ms":0"#, "timeout_ms"),
+        (#""repetition_detection":{"max_pattern_size":3}"#, "repetition_detection.min_count"),
+        (#""repetition_detection":{"max_pattern_size":3,"min_count":1}"#, "repetition_detection.min_count"),
+        (
+            #""repetition_detection":{"max_pattern_size":3,"min_pattern_size":4,"min_count":2}"#,
+            "repetition_detection.min_pattern_size"
+        ),
         // What is not there is refused by name.
-        (#""presence_penalty":0.5"#, "presence_penalty"), (#""frequency_penalty":-1"#, "frequency_penalty"),
-        (#""repetition_penalty":1.1"#, "repetition_penalty"), (#""logit_bias":{"5":1}"#, "logit_bias"),
-        (#""echo":true"#, "echo"), (#""suffix":"s""#, "suffix"), (#""best_of":2"#, "best_of"),
-        (#""min_tokens":1"#, "min_tokens"),
-        (#""min_tokens":1,"ignore_eos":true,"stop":"x""#, "min_tokens"), (#""stop_token_ids":[1]"#, "stop_token_ids"),
-        (#""prompt_logprobs":1"#, "prompt_logprobs"), (#""bad_words":["x"]"#, "bad_words"),
-        (#""allowed_token_ids":[1]"#, "allowed_token_ids"), (#""truncate_prompt_tokens":5"#, "truncate_prompt_tokens"),
-        (#""use_beam_search":true"#, "use_beam_search"), (#""guided_json":{}"#, "guided_json"),
+        (#""suffix":"s""#, "suffix"), (#""use_beam_search":true"#, "use_beam_search"),
+        (#""guided_json":{}"#, "guided_json"),
         (#""guided_regex":"a""#, "guided_regex"), (#""structured_outputs":{"json":{}}"#, "structured_outputs"),
         (#""response_format":{"type":"json_object"}"#, "response_format.type"),
         (#""response_format":{}"#, "response_format.type"), (#""response_format":"text""#, "response_format"),
-        (#""include_stop_str_in_output":true"#, "include_stop_str_in_output"),
-        (#""skip_special_tokens":false"#, "skip_special_tokens"), (#""cache_salt":"a""#, "cache_salt"),
-        (#""priority":1"#, "priority"), (#""prompt_embeds":"x""#, "prompt_embeds"),
-        (#""return_token_ids":true"#, "return_token_ids"), (#""top_logprobs":1"#, "top_logprobs"),
-        (#""add_special_tokens":false"#, "add_special_tokens"), (#""mirostat":2"#, "mirostat"),
+        (#""prompt_embeds":"x""#, "prompt_embeds"), (#""top_logprobs":1"#, "top_logprobs"),
+        (#""mirostat":2"#, "mirostat"),
     ]
 
     @Test func `a completion's field out of its range is refused by name`() async throws {
@@ -56,24 +71,31 @@ import Testing
                 let answer = try await client.answer()
                 #expect(answer.status == 400, "\(members)")
                 #expect(answer.body.contains(#""param":"\#(field)","code":400}}"#), "\(members) gave \(answer.body)")
-                #expect(
-                    answer.body.contains(#"{"error":{"message":"\#(field) is "#) || answer.body.contains("is missing"))
+                let isSchema = answer.body.contains(#""type":"Bad Request""#)
+                let prefix = isSchema ? "1 validation error: " : ""
+                #expect(answer.body.hasPrefix(#"{"error":{"message":"\#(prefix)\#(field) is "#), "\(answer.body)")
             }
         }
         #expect(engine.submitted.isEmpty)
-        #expect(engine.reservations == 0)
     }
 
     @Test(arguments: [
         #""temperature":0,"top_p":1,"top_k":-1,"min_p":0,"n":1,"seed":-1,"stop":null,"logprobs":null"#,
         #""temperature":2,"top_p":0.0001,"top_k":0,"min_p":1,"seed":9223372036854775807,"stop":[],"max_tokens":3.0"#,
         #""presence_penalty":0,"frequency_penalty":0.0,"repetition_penalty":1.0,"echo":false,"suffix":null"#,
+        #""presence_penalty":-2,"frequency_penalty":2,"repetition_penalty":1e300,"best_of":3"#,
+        #""logit_bias":{"0":-1000,"270":1e9},"allowed_token_ids":[0,270],"stop_token_ids":[5],"bad_words":["x"," y"]"#,
+        #""truncate_prompt_tokens":240,"truncation_side":"right","add_special_tokens":false,"prompt_logprobs":20"#,
+        #""truncate_prompt_tokens":-1,"min_tokens":16,"max_tokens":16,"include_stop_str_in_output":true"#,
+        #""skip_special_tokens":false,"spaces_between_special_tokens":false,"return_token_ids":true"#,
+        #""repetition_detection":{"max_pattern_size":3,"min_pattern_size":2,"min_count":2},"timeout_ms":86400000"#,
+        #""repetition_detection":{"max_pattern_size":0},"return_tokens_as_token_ids":true,"logprobs":0,"echo":true"#,
         #""logit_bias":{},"max_tokens":null"#,
         #""min_tokens":16,"ignore_eos":true"#,
         #""best_of":1,"min_tokens":0,"stop_token_ids":[],"bad_words":[],"use_beam_search":false,"priority":0"#,
         #""response_format":{"type":"text"},"skip_special_tokens":true,"stream":false,"stream_options":null"#,
         #""user":"u","store":true,"metadata":{"a":1},"service_tier":"auto","never_heard_of":[1,2,{"x":null}]"#,
-        #""n":8,"max_tokens":9223372036854775807,"logprobs":20,"seed":-9223372036854775808"#,
+        #""n":64,"max_tokens":9223372036854775807,"logprobs":20,"seed":-9223372036854775808"#,
         #""stop":["0","1","2","3","4","5","6","7","8","9","a","b","c","d","e","f"]"#,
         #""stop":"\#(String(repeating: "x", count: 256))""#,
     ])
@@ -147,7 +169,9 @@ import Testing
         (#""tools":[]"#, "tools"), (#""tool_choice":"auto""#, "tool_choice"), (#""functions":[]"#, "functions"),
         (#""top_logprobs":2"#, "top_logprobs"), (#""logprobs":true,"top_logprobs":21"#, "top_logprobs"),
         (#""logprobs":1"#, "logprobs"), (#""chat_template":"x""#, "chat_template"),
-        (#""continue_final_message":true"#, "continue_final_message"), (#""max_tokens":0"#, "max_tokens"),
+        (#""continue_final_message":true,"add_generation_prompt":true"#, "continue_final_message"),
+        (#""max_tokens":0"#, "max_tokens"), (#""max_tokens":0,"echo":true"#, "max_tokens"),
+        (#""chat_template_kwargs":[]"#, "chat_template_kwargs"),
         (#""max_tokens":0,"max_completion_tokens":5"#, "max_tokens"),
         (#""reasoning_effort":"high""#, "reasoning_effort"),
     ])
@@ -236,7 +260,7 @@ import Testing
             #expect(atLimit.status == 200)
             #expect(try await prompts(5, n: 4).status == 200)
             #expect(try await prompts(21, n: 1).body.contains("asks for 21 sequences"))
-            #expect(try await prompts(129, n: 1).body.contains("a list of at most 128 prompts"))
+            #expect(try await prompts(1025, n: 1).body.contains("a list of at most 1024 prompts"))
         }
     }
 

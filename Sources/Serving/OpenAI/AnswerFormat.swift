@@ -56,6 +56,22 @@ struct Usage: Sendable, Equatable {
     }
 }
 
+/// What an answer shows besides text.
+struct AnswerDetails: Sendable {
+    /// nil where no log-probabilities were asked for.
+    var logprobs: LogprobTexts?
+    /// For the prompt's own list.
+    var promptLogprobs: LogprobTexts?
+    var returnsTokenIDs = false
+
+    init(_ sampling: SamplingFields, _ answer: AnswerFields, tokenizer: Tokenizer) {
+        let texts = LogprobTexts(tokenizer: tokenizer, showsTokenIDs: answer.showsTokenIDs)
+        logprobs = sampling.logprobs == nil ? nil : texts
+        promptLogprobs = answer.promptLogprobs == nil ? nil : LogprobTexts(tokenizer: tokenizer)
+        returnsTokenIDs = answer.returnsTokenIDs
+    }
+}
+
 /// Writes answers in the shape of one endpoint.
 protocol AnswerFormat: Sendable {
     /// What every chunk begins with.
@@ -67,16 +83,26 @@ protocol AnswerFormat: Sendable {
     func writeEvents(_ delta: Delta, usage: Usage?, to buffer: inout ByteBuffer)
     /// Writes one element of `choices` of a whole answer.
     func writeChoice(_ choice: Delta, to buffer: inout ByteBuffer)
+    /// Writes what follows the usage of a whole answer, with a comma before it.
+    func writeTail(_ choices: [Delta], to buffer: inout ByteBuffer)
+    var details: AnswerDetails { get }
 }
 
 extension AnswerFormat {
     /// Writes one event with one element of `choices`, whose members `body` writes.
-    func writeChunk(to buffer: inout ByteBuffer, usage: Usage?, _ body: (inout ByteBuffer) -> Void) {
+    /// - Parameter promptTokens: shown beside the choices.
+    func writeChunk(
+        to buffer: inout ByteBuffer, usage: Usage?, promptTokens: [Int32]? = nil, _ body: (inout ByteBuffer) -> Void
+    ) {
         buffer.beginEvent()
         buffer.writeImmutableBuffer(chunkOpening)
         buffer.writeStaticString("{")
         body(&buffer)
         buffer.writeStaticString("}]")
+        if let promptTokens {
+            buffer.writeStaticString(",\"prompt_token_ids\":")
+            buffer.writeTokens(promptTokens)
+        }
         if let usage {
             buffer.writeStaticString(",\"usage\":")
             usage.write(to: &buffer)
@@ -101,7 +127,9 @@ extension AnswerFormat {
         buffer.writeList(choices) { buffer, choice in writeChoice(choice, to: &buffer) }
         buffer.writeStaticString("],\"usage\":")
         usage.write(to: &buffer)
-        buffer.writeStaticString(",\"system_fingerprint\":null,\"service_tier\":null}")
+        buffer.writeStaticString(",\"system_fingerprint\":null,\"service_tier\":null,\"kv_transfer_params\":null")
+        writeTail(choices, to: &buffer)
+        buffer.writeStaticString("}")
     }
 
     /// Writes the finish reason, or null, and the stop string.
@@ -113,6 +141,39 @@ extension AnswerFormat {
         buffer.writeStaticString("\"finish_reason\":\"")
         buffer.writeStaticString(finish.reason)
         buffer.writeStaticString("\",\"stop_reason\":")
-        buffer.writeJSON(finish.stopString)
+        switch finish.cause {
+        case nil: buffer.writeStaticString("null")
+        case .string(let text): buffer.writeJSON(text)
+        case .token(let token): buffer.writeJSON(Int(token))
+        }
+    }
+
+    /// Writes log-probabilities of the prompt, or null.
+    func writePromptScores(_ choice: Delta?, to buffer: inout ByteBuffer) {
+        buffer.writeStaticString(",\"prompt_logprobs\":")
+        if let texts = details.promptLogprobs, let scores = choice?.promptScores {
+            texts.writePromptList(scores, to: &buffer)
+        } else {
+            buffer.writeStaticString("null")
+        }
+    }
+
+    /// Writes the generated tokens, or null.
+    func writeTokenIDs(_ delta: Delta, to buffer: inout ByteBuffer) {
+        buffer.writeStaticString(",\"token_ids\":")
+        buffer.writeTokens(details.returnsTokenIDs ? delta.tokens : nil)
+    }
+}
+
+extension ByteBuffer {
+    /// Writes a list of tokens, or null.
+    mutating func writeTokens(_ tokens: [Int32]?) {
+        guard let tokens else {
+            writeStaticString("null")
+            return
+        }
+        writeStaticString("[")
+        writeList(tokens) { buffer, token in buffer.writeJSON(Int(token)) }
+        writeStaticString("]")
     }
 }

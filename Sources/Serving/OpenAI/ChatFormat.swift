@@ -11,24 +11,23 @@ import Tokenization
 struct ChatFormat: AnswerFormat {
     let chunkOpening: ByteBuffer
     let answerOpening: ByteBuffer
-    private let logprobs: LogprobTexts?
+    let details: AnswerDetails
 
-    /// - Parameter logprobs: nil where no log-probabilities were asked for.
-    init(head: AnswerHead, logprobs: LogprobTexts?) {
+    init(head: AnswerHead, details: AnswerDetails) {
         chunkOpening = head.opening(object: "chat.completion.chunk")
         answerOpening = head.opening(object: "chat.completion")
-        self.logprobs = logprobs
+        self.details = details
     }
 
     func writeEvents(_ delta: Delta, usage: Usage?, to buffer: inout ByteBuffer) {
         if delta.isFirst {
-            writeChunk(to: &buffer, usage: usage) { buffer in
+            writeChunk(to: &buffer, usage: usage, promptTokens: delta.promptTokens) { buffer in
                 writeIndex(delta, to: &buffer)
                 buffer.writeStaticString(
                     "\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,\"finish_reason\":null")
             }
         }
-        if !delta.text.isEmpty || !delta.entries.isEmpty {
+        if !delta.text.isEmpty || !delta.entries.isEmpty || !delta.tokens.isEmpty {
             writeChunk(to: &buffer, usage: usage) { buffer in
                 writeIndex(delta, to: &buffer)
                 buffer.writeStaticString("\"delta\":{\"content\":")
@@ -36,6 +35,7 @@ struct ChatFormat: AnswerFormat {
                 buffer.writeStaticString("},\"logprobs\":")
                 writeLogprobs(delta, to: &buffer)
                 buffer.writeStaticString(",\"finish_reason\":null")
+                if details.returnsTokenIDs { writeTokenIDs(delta, to: &buffer) }
             }
         }
         if let finish = delta.finish {
@@ -58,7 +58,14 @@ struct ChatFormat: AnswerFormat {
         writeLogprobs(choice, to: &buffer)
         buffer.writeStaticString(",")
         writeFinish(choice.finish, to: &buffer)
+        writeTokenIDs(choice, to: &buffer)
         buffer.writeStaticString("}")
+    }
+
+    func writeTail(_ choices: [Delta], to buffer: inout ByteBuffer) {
+        writePromptScores(choices.first, to: &buffer)
+        buffer.writeStaticString(",\"prompt_token_ids\":")
+        buffer.writeTokens(choices.first?.promptTokens)
     }
 
     private func writeIndex(_ delta: Delta, to buffer: inout ByteBuffer) {
@@ -68,7 +75,7 @@ struct ChatFormat: AnswerFormat {
     }
 
     private func writeLogprobs(_ delta: Delta, to buffer: inout ByteBuffer) {
-        if let logprobs {
+        if let logprobs = details.logprobs {
             logprobs.writeContentList(delta.entries, to: &buffer)
         } else {
             buffer.writeStaticString("null")

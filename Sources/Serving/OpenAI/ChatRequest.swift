@@ -10,25 +10,40 @@ struct ChatRequest: Sendable {
     let messages: [TemplateValue]
     let sampling: SamplingFields
     let streaming: StreamFields
+    let answer: AnswerFields
+    var promptFields: PromptFields
+    let template: TemplateFields
 
-    private static let maxMessages = 1024
-    private static let maxParts = 64
+    static let maxMessages = 1024
+    static let maxParts = 64
     private static let roles = ["system", "developer", "user", "assistant", "tool"]
 
-    init(_ fields: JSONFields, configuration: ServingConfiguration) throws(ServingError) {
+    init(_ fields: JSONFields, model served: ServedModel, configuration: ServingConfiguration) throws(ServingError) {
         try UnsupportedFields.check(fields, isChat: true)
         model = try fields.string("model")
         messages = try Self.messages(fields)
-        let wantsLogprobs = try fields.bool("logprobs") ?? false
-        let topLogprobs = try fields.integer("top_logprobs", in: 0...SamplingFields.maxLogprobs)
+        let wantsLogprobs = try fields.bool(.chatLogprobs) ?? false
+        let topLogprobs = try fields.integer(.topLogprobs)
         if let topLogprobs, topLogprobs > 0, !wantsLogprobs {
             throw .invalidValue(
                 field: "top_logprobs", value: "\(topLogprobs)", requirement: "absent unless logprobs is true")
         }
         sampling = try SamplingFields(
             fields, maxTokens: SamplingFields.maxTokens(fields), logprobs: wantsLogprobs ? topLogprobs ?? 0 : nil,
-            configuration: configuration)
+            model: served, configuration: configuration)
         streaming = try StreamFields(fields)
+        answer = try AnswerFields(fields, isStreamed: streaming.isStreamed)
+        promptFields = try PromptFields(fields, model: served)
+        template = try TemplateFields(fields)
+    }
+
+    /// What `echo` puts in front: the last message, where the answer goes on with it.
+    var echo: String? {
+        guard answer.echoes, case .object(let members) = messages.last,
+            members.contains(where: { $0.name == "role" && $0.value == .string("assistant") }),
+            case .string(let text) = members.first(where: { $0.name == "content" })?.value
+        else { return nil }
+        return text
     }
 
     /// The conversation; also used by /tokenize.
@@ -110,5 +125,46 @@ struct ChatRequest: Sendable {
             throw .missingField(field: fields.path + "text", requirement: "a string")
         }
         return text
+    }
+}
+
+/// How a conversation is rendered.
+struct TemplateFields: Sendable, Equatable {
+    /// Whether the template begins the assistant's turn.
+    var addsGenerationPrompt = true
+    /// Whether the rendering ends with the last message's text.
+    var continuesFinalMessage = false
+    /// Further names for the template.
+    var arguments: [TemplateValue.Member] = []
+
+    init() {}
+
+    init(_ fields: JSONFields) throws(ServingError) {
+        continuesFinalMessage = try fields.bool(.continuesFinalMessage) ?? false
+        let addsGenerationPrompt = try fields.bool(.addsGenerationPrompt)
+        if continuesFinalMessage, addsGenerationPrompt == true {
+            throw .invalidValue(
+                field: "continue_final_message", value: "true",
+                requirement: "false where add_generation_prompt is true")
+        }
+        self.addsGenerationPrompt = addsGenerationPrompt ?? !continuesFinalMessage
+        arguments = (try fields.object(.templateArguments)?.members ?? []).map {
+            TemplateValue.Member($0.name, TemplateValue($0.value))
+        }
+    }
+}
+
+extension TemplateValue {
+    /// A value of the request as the template's data.
+    fileprivate init(_ value: JSONValue) {
+        switch value {
+        case .null: self = .null
+        case .bool(let value): self = .bool(value)
+        case .integer(let value): self = .int(value)
+        case .number(let value): self = .float(value)
+        case .string(let value): self = .string(value)
+        case .array(let elements): self = .array(elements.map { TemplateValue($0) })
+        case .object(let members): self = .object(members.map { Member($0.name, TemplateValue($0.value)) })
+        }
     }
 }

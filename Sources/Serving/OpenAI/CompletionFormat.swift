@@ -11,24 +11,37 @@ import Tokenization
 struct CompletionFormat: AnswerFormat {
     let chunkOpening: ByteBuffer
     let answerOpening: ByteBuffer
-    private let logprobs: LogprobTexts?
+    let details: AnswerDetails
 
-    /// - Parameter logprobs: nil where no log-probabilities were asked for.
-    init(head: AnswerHead, logprobs: LogprobTexts?) {
+    init(head: AnswerHead, details: AnswerDetails) {
         chunkOpening = head.opening(object: "text_completion")
         answerOpening = head.opening(object: "text_completion")
-        self.logprobs = logprobs
+        self.details = details
     }
 
     func writeEvents(_ delta: Delta, usage: Usage?, to buffer: inout ByteBuffer) {
-        writeChunk(to: &buffer, usage: usage) { buffer in writeMembers(delta, to: &buffer) }
+        writeChunk(to: &buffer, usage: usage) { buffer in
+            writeMembers(delta, to: &buffer)
+            guard details.returnsTokenIDs else { return }
+            if let tokens = delta.promptTokens {
+                buffer.writeStaticString(",\"prompt_token_ids\":")
+                buffer.writeTokens(tokens)
+            }
+            writeTokenIDs(delta, to: &buffer)
+        }
     }
 
     func writeChoice(_ choice: Delta, to buffer: inout ByteBuffer) {
         buffer.writeStaticString("{")
         writeMembers(choice, to: &buffer)
+        writePromptScores(choice, to: &buffer)
+        writeTokenIDs(choice, to: &buffer)
+        buffer.writeStaticString(",\"prompt_token_ids\":")
+        buffer.writeTokens(choice.promptTokens)
         buffer.writeStaticString("}")
     }
+
+    func writeTail(_ choices: [Delta], to buffer: inout ByteBuffer) {}
 
     private func writeMembers(_ delta: Delta, to buffer: inout ByteBuffer) {
         buffer.writeStaticString("\"index\":")
@@ -36,7 +49,7 @@ struct CompletionFormat: AnswerFormat {
         buffer.writeStaticString(",\"text\":")
         buffer.writeJSON(delta.text)
         buffer.writeStaticString(",\"logprobs\":")
-        if let logprobs {
+        if let logprobs = details.logprobs {
             logprobs.writeParallelLists(delta.entries, to: &buffer)
         } else {
             buffer.writeStaticString("null")

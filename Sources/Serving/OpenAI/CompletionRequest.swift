@@ -22,15 +22,26 @@ struct CompletionRequest: Sendable {
     let prompts: [Prompt]
     let sampling: SamplingFields
     let streaming: StreamFields
+    let answer: AnswerFields
+    var promptFields: PromptFields
 
-    init(_ fields: JSONFields, vocabularyCount: Int, configuration: ServingConfiguration) throws(ServingError) {
+    /// Prompts of one request at most, whatever the configuration says.
+    static let maxPrompts = 1024
+
+    init(_ fields: JSONFields, model served: ServedModel, configuration: ServingConfiguration) throws(ServingError) {
         try UnsupportedFields.check(fields, isChat: false)
         model = try fields.string("model")
-        prompts = try Self.prompts(fields, vocabularyCount: vocabularyCount, limit: configuration.maxPrompts)
-        let maxTokens = try SamplingFields.maxTokens(fields) ?? configuration.defaults.maxCompletionTokens
-        let logprobs = try fields.integer("logprobs", in: 0...SamplingFields.maxLogprobs)
-        sampling = try SamplingFields(fields, maxTokens: maxTokens, logprobs: logprobs, configuration: configuration)
+        prompts = try Self.prompts(
+            fields, vocabularyCount: served.vocabularyCount, limit: min(Self.maxPrompts, configuration.maxPrompts))
         streaming = try StreamFields(fields)
+        answer = try AnswerFields(fields, isStreamed: streaming.isStreamed)
+        let maxTokens =
+            try SamplingFields.maxTokens(fields, allowsZero: answer.echoes)
+            ?? configuration.defaults.maxCompletionTokens
+        sampling = try SamplingFields(
+            fields, maxTokens: maxTokens, logprobs: try fields.integer(.logprobs), model: served,
+            configuration: configuration)
+        promptFields = try PromptFields(fields, model: served)
     }
 
     /// The prompts, in any of the four shapes.

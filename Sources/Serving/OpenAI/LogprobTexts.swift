@@ -8,6 +8,8 @@ import Tokenization
 /// Writes log-probabilities.
 struct LogprobTexts: Sendable {
     let tokenizer: Tokenizer
+    /// Whether tokens are named by id.
+    var showsTokenIDs = false
 
     /// Four parallel lists, as /v1/completions has them. An alternative's text is a name in a map, so where several
     /// share one, the most likely is shown.
@@ -15,7 +17,13 @@ struct LogprobTexts: Sendable {
         buffer.writeStaticString("{\"text_offset\":[")
         buffer.writeList(entries) { buffer, entry in buffer.writeJSON(entry.textOffset) }
         buffer.writeStaticString("],\"token_logprobs\":[")
-        buffer.writeList(entries) { buffer, entry in buffer.writeJSON(logprob: entry.logprob) }
+        buffer.writeList(entries) { buffer, entry in
+            if let logprob = entry.logprob {
+                buffer.writeJSON(logprob: logprob)
+            } else {
+                buffer.writeStaticString("null")
+            }
+        }
         buffer.writeStaticString("],\"tokens\":[")
         buffer.writeList(entries) { buffer, entry in buffer.writeJSON(text(entry.token)) }
         buffer.writeStaticString("],\"top_logprobs\":[")
@@ -24,8 +32,12 @@ struct LogprobTexts: Sendable {
     }
 
     private func writeMap(_ entry: TokenEntry, to buffer: inout ByteBuffer) {
+        guard let logprob = entry.logprob else {
+            buffer.writeStaticString("null")
+            return
+        }
         var shown: [(text: String, logprob: Float)] = []
-        for alternative in entry.alternatives + [TokenLogprob(token: entry.token, logprob: entry.logprob)] {
+        for alternative in entry.alternatives + [TokenLogprob(token: entry.token, logprob: logprob)] {
             let text = text(alternative.token)
             if !shown.contains(where: { $0.text == text }) { shown.append((text, alternative.logprob)) }
         }
@@ -42,7 +54,7 @@ struct LogprobTexts: Sendable {
     func writeContentList(_ entries: [TokenEntry], to buffer: inout ByteBuffer) {
         buffer.writeStaticString("{\"content\":[")
         buffer.writeList(entries) { buffer, entry in
-            writeMembers(entry.token, entry.logprob, to: &buffer)
+            writeMembers(entry.token, entry.logprob ?? 0, to: &buffer)
             buffer.writeStaticString(",\"top_logprobs\":[")
             buffer.writeList(entry.alternatives) { buffer, alternative in
                 writeMembers(alternative.token, alternative.logprob, to: &buffer)
@@ -63,5 +75,32 @@ struct LogprobTexts: Sendable {
         buffer.writeStaticString("]")
     }
 
-    private func text(_ token: TokenID) -> String { tokenizer.text(of: token) ?? "" }
+    /// What /v1 calls `prompt_logprobs`: null for the first token, and for each other one an object from token ids to
+    /// what is known of them: the token itself and the most likely ones.
+    func writePromptList(_ scores: [TokenSample], to buffer: inout ByteBuffer) {
+        buffer.writeStaticString("[null")
+        for score in scores {
+            buffer.writeStaticString(",{")
+            var shown = score.topLogprobs.enumerated().map { (logprob: $0.element, rank: $0.offset + 1) }
+            if !shown.contains(where: { $0.logprob.token == score.token }) {
+                shown.insert((TokenLogprob(token: score.token, logprob: score.logprob), score.rank), at: 0)
+            }
+            buffer.writeList(shown) { buffer, entry in
+                buffer.writeJSON(String(entry.logprob.token))
+                buffer.writeStaticString(":{\"logprob\":")
+                buffer.writeJSON(logprob: entry.logprob.logprob)
+                buffer.writeStaticString(",\"rank\":")
+                if entry.rank > 0 { buffer.writeJSON(entry.rank) } else { buffer.writeStaticString("null") }
+                buffer.writeStaticString(",\"decoded_token\":")
+                buffer.writeJSON(text(entry.logprob.token))
+                buffer.writeStaticString("}")
+            }
+            buffer.writeStaticString("}")
+        }
+        buffer.writeStaticString("]")
+    }
+
+    private func text(_ token: TokenID) -> String {
+        showsTokenIDs ? "token_id:\(token)" : tokenizer.text(of: token) ?? ""
+    }
 }

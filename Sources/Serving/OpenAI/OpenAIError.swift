@@ -26,7 +26,7 @@ struct OpenAIError {
 
     /// Maps every error of the module.
     init(_ error: ServingError) {
-        message = error.description
+        message = error.isOfSchema ? "1 validation error: " + error.description : error.description
         switch error {
         case .unknownPath:
             (status, type) = (.notFound, "NotFoundError")
@@ -34,19 +34,21 @@ struct OpenAIError {
             (status, type, allow) = (.methodNotAllowed, "MethodNotAllowedError", allowed)
         case .unsupportedMediaType, .malformedJSON, .notAnObject:
             (status, type) = (.badRequest, "Bad Request")
-        case .invalidType(let field, _, _):
+        case .invalidType(let field, _, _), .missingField(let field, _):
             (status, type, parameter) = (.badRequest, "Bad Request", field)
         case .bodyTooLarge:
             (status, type, closesConnection) = (.contentTooLarge, "RequestEntityTooLargeError", true)
         case .tooManyBodies:
             (status, type, closesConnection) = (.serviceUnavailable, "ServiceUnavailableError", true)
             retryAfter = .seconds(1)
-        case .invalidValue(let field, _, _), .missingField(let field, _), .unsupportedField(let field, _, _):
+        case .invalidValue(let field, _, _), .unsupportedField(let field, _, _):
             (status, type, parameter) = (.badRequest, "BadRequestError", field)
         case .unknownModel:
             (status, type, parameter) = (.notFound, "NotFoundError", "model")
         case .contextExceeded:
             (status, type, parameter) = (.badRequest, "BadRequestError", "input_tokens")
+        case .unfinishableMessage:
+            (status, type, parameter) = (.badRequest, "BadRequestError", "continue_final_message")
         case .tooManySequences:
             (status, type, parameter) = (.badRequest, "BadRequestError", "n")
         case .noChatTemplate, .template:
@@ -97,6 +99,16 @@ struct OpenAIError {
         if let allow { response.headers[.allow] = allow }
         if closesConnection { response.headers[.connection] = "close" }
         return response
+    }
+}
+
+extension ServingError {
+    /// Whether the body has the wrong shape, as opposed to a value that is out of range; clients tell them apart.
+    fileprivate var isOfSchema: Bool {
+        switch self {
+        case .malformedJSON, .notAnObject, .invalidType, .missingField: true
+        default: false
+        }
     }
 }
 

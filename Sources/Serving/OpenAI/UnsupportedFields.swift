@@ -17,14 +17,6 @@ enum UnsupportedFields {
     /// Throws for the first field of `fields` that asks for what is not there.
     static func check(_ fields: JSONFields, isChat: Bool) throws(ServingError) {
         for rule in common + (isChat ? chat : completions) {
-            // Load testers send both; where nothing ends a generation early, a least length changes nothing.
-            if rule.name == "min_tokens", fields["ignore_eos"] == .bool(true),
-                fields["stop"] == nil || fields["stop"] == .array([])
-            {
-                let most = try SamplingFields.maxTokens(fields) ?? .max
-                _ = try fields.integer("min_tokens", in: 0...most)
-                continue
-            }
             guard let value = fields[rule.name], !rule.neutral.contains(where: { $0.means(value) }) else { continue }
             throw .unsupportedField(
                 field: fields.path + rule.name, value: value.summary,
@@ -42,40 +34,27 @@ enum UnsupportedFields {
                     advice: "Leave it out or send \"text\".")
             }
         }
-        // n choices are generated and n are returned; choosing the best of more is not there.
-        if let bestOf = fields["best_of"], bestOf != fields["n"] ?? .integer(1) {
-            throw .unsupportedField(
-                field: "best_of", value: bestOf.summary, advice: "Leave it out or send the value of n.")
-        }
     }
 
     private static let common: [Rule] = [
-        // Penalties, and other ways to change the distribution.
-        Rule("presence_penalty", .integer(0)), Rule("frequency_penalty", .integer(0)),
-        Rule("repetition_penalty", .integer(1)), Rule("repeat_penalty", .integer(1)),
-        Rule("logit_bias", .object([])), Rule("allowed_token_ids"), Rule("bad_words", .array([])),
+        // Ways to change the distribution, and to end.
+        Rule("repeat_penalty", .integer(1)),
         Rule("typical_p", .integer(1)), Rule("mirostat", .integer(0)), Rule("dry_multiplier", .integer(0)),
         Rule("xtc_probability", .integer(0)), Rule("dynatemp_range", .integer(0)), Rule("top_n_sigma", .integer(-1)),
-        Rule("no_repeat_ngram_size", .integer(0)),
-        // Ways to end, and to search.
-        Rule("min_tokens", .integer(0)), Rule("stop_token_ids", .array([])), Rule("stop_regex", .array([])),
-        Rule("include_stop_str_in_output", .bool(false)), Rule("no_stop_trim", .bool(false)),
+        Rule("no_repeat_ngram_size", .integer(0)), Rule("stop_regex", .array([])), Rule("no_stop_trim", .bool(false)),
         Rule("use_beam_search", .bool(false)), Rule("length_penalty", .integer(1)),
-        Rule("early_stopping", .bool(false)), Rule("repetition_detection"),
+        Rule("early_stopping", .bool(false)),
         // Constrained output.
         Rule("structured_outputs"), Rule("guided_json"), Rule("guided_regex"), Rule("guided_choice"),
         Rule("guided_grammar"), Rule("guided_json_object", .bool(false)), Rule("guided_decoding_backend"),
         Rule("guided_whitespace_pattern"), Rule("json_schema"), Rule("regex"), Rule("ebnf"), Rule("grammar"),
         Rule("structural_tag"),
         // Prompt and cache.
-        Rule("echo", .bool(false)), Rule("prompt_logprobs"), Rule("truncate_prompt_tokens"), Rule("truncation_side"),
-        Rule("truncate"), Rule("prompt_embeds"), Rule("cache_salt"), Rule("kv_transfer_params"),
-        Rule("vllm_xargs", .object([])), Rule("priority", .integer(0)), Rule("lora_path"),
+        Rule("truncate"), Rule("prompt_embeds"), Rule("kv_transfer_params"), Rule("vllm_xargs", .object([])),
+        Rule("lora_path"),
         // What the answer holds.
-        Rule("skip_special_tokens", .bool(true)), Rule("spaces_between_special_tokens", .bool(true)),
-        Rule("return_token_ids", .bool(false)), Rule("return_tokens_as_token_ids", .bool(false)),
-        Rule("logprob_token_ids"), Rule("stream_interval", .integer(1)),
-        Rule("thinking_token_budget"), Rule("reasoning_effort", .string("none")), Rule("n_probs", .integer(0)),
+        Rule("logprob_token_ids"), Rule("stream_interval", .integer(1)), Rule("thinking_token_budget"),
+        Rule("reasoning_effort", .string("none")), Rule("n_probs", .integer(0)),
         Rule("return_hidden_states", .bool(false)), Rule("detokenize", .bool(true)),
         // Other servers' names for what has another name here, and their hooks.
         Rule("max_new_tokens"), Rule("n_predict"), Rule("min_new_tokens", .integer(0)), Rule("stop_sequences"),
@@ -85,14 +64,12 @@ enum UnsupportedFields {
     ]
 
     private static let completions: [Rule] = [
-        Rule("suffix", .string("")), Rule("add_special_tokens", .bool(true)),
-        Rule("top_logprobs"), Rule("tools"), Rule("messages"),
+        Rule("suffix", .string("")), Rule("top_logprobs"), Rule("tools"), Rule("messages"),
     ]
 
     private static let chat: [Rule] = [
         Rule("tools"), Rule("tool_choice", .string("none")), Rule("functions"), Rule("function_call", .string("none")),
-        Rule("add_special_tokens", .bool(false)), Rule("add_generation_prompt", .bool(true)),
-        Rule("continue_final_message", .bool(false)), Rule("chat_template"), Rule("chat_template_kwargs", .object([])),
+        Rule("chat_template"),
         Rule("documents", .array([])), Rule("prompt"), Rule("suffix", .string("")), Rule("audio"),
         Rule("web_search_options"),
     ]

@@ -8,32 +8,44 @@ extension Router {
     /// POST /v1/completions.
     func complete(_ call: Call) async throws -> Response {
         let fields = try await state.bodies.fields(of: call.request)
-        let request = try CompletionRequest(
-            fields, vocabularyCount: state.model.vocabularyCount, configuration: state.configuration)
+        var request = try CompletionRequest(fields, model: state.model, configuration: state.configuration)
+        try addTimeouts(of: call, to: &request.promptFields)
         let head = AnswerHead(
             id: "cmpl-" + call.label.text, created: WallClock.seconds, model: try state.resolve(model: request.model))
+        let details = AnswerDetails(request.sampling, request.answer, tokenizer: state.model.tokenizer)
         return try await respond(
             call,
             SessionRequest(
                 source: .prompts(request.prompts), sampling: request.sampling, streaming: request.streaming,
-                arrival: call.arrival),
-            CompletionFormat(head: head, logprobs: logprobTexts(request.sampling)))
+                answer: request.answer, prompt: request.promptFields, arrival: call.arrival),
+            CompletionFormat(head: head, details: details))
     }
 
     /// POST /v1/chat/completions.
     func chat(_ call: Call) async throws -> Response {
         let fields = try await state.bodies.fields(of: call.request)
-        let request = try ChatRequest(fields, configuration: state.configuration)
+        var request = try ChatRequest(fields, model: state.model, configuration: state.configuration)
+        try addTimeouts(of: call, to: &request.promptFields)
         let head = AnswerHead(
             id: "chatcmpl-" + call.label.text, created: WallClock.seconds,
             model: try state.resolve(model: request.model))
         guard state.model.chatTemplate != nil else { throw ServingError.noChatTemplate }
+        let details = AnswerDetails(request.sampling, request.answer, tokenizer: state.model.tokenizer)
         return try await respond(
             call,
             SessionRequest(
-                source: .conversation(request.messages), sampling: request.sampling, streaming: request.streaming,
-                arrival: call.arrival),
-            ChatFormat(head: head, logprobs: logprobTexts(request.sampling)))
+                source: .conversation(request.messages, request.template), sampling: request.sampling,
+                streaming: request.streaming, answer: request.answer, prompt: request.promptFields,
+                echo: request.echo, arrival: call.arrival),
+            ChatFormat(head: head, details: details))
+    }
+
+    /// Takes the time-outs that gateways send with a request.
+    private func addTimeouts(of call: Call, to fields: inout PromptFields) throws(ServingError) {
+        for name in ["x-request-timeout-ms", "x-envoy-expected-rq-timeout-ms"] {
+            guard let field = HTTPField.Name(name) else { continue }
+            try fields.add(timeoutHeader: call.request.headers[field], named: name)
+        }
     }
 
     private func respond(
@@ -50,9 +62,5 @@ extension Router {
                 try await session.stream(to: &writer)
                 try await writer.finish(nil)
             })
-    }
-
-    private func logprobTexts(_ sampling: SamplingFields) -> LogprobTexts? {
-        sampling.logprobs == nil ? nil : LogprobTexts(tokenizer: state.model.tokenizer)
     }
 }
