@@ -99,7 +99,7 @@ let package = Package(
             ], swiftSettings: swift),
         .testTarget(
             name: "ExecutionTests",
-            dependencies: ["TestSupport", "Execution", "Models", "CPUBackend", "Scheduling", "Tensors"],
+            dependencies: ["TestSupport", "Execution", "Models", "Checkpoints", "CPUBackend", "Scheduling", "Tensors"],
             swiftSettings: swift),
         .testTarget(
             name: "ServingTests",
@@ -111,7 +111,7 @@ let package = Package(
         .testTarget(
             name: "CommandTests",
             dependencies: [
-                "apus", "Execution", "Serving", "Scheduling", "Checkpoints", "Models", "Tensors",
+                "apus", "Execution", "Serving", "Scheduling", "Checkpoints", "CPUBackend", "Models", "Tensors",
                 product("ArgumentParser", "swift-argument-parser"), product("Logging", "swift-log"),
             ], exclude: ["Goldens"], swiftSettings: swift),
     ],

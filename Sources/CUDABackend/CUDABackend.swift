@@ -201,12 +201,7 @@ package final class CUDABackend: Backend {
     }
 
     package func perform(_ shape: StepShape, _ body: () -> Void) {
-        func run() {
-            isInStep = true
-            isPlanned = false
-            body()
-            isInStep = false
-        }
+        func run() { inStep(body) }
         guard options.usesGraphs, shape.isDecodeOnly, shape == padded(shape), failure == nil else { return run() }
         attempt { () throws(BackendError) in
             switch graphs[shape] {
@@ -221,6 +216,14 @@ package final class CUDABackend: Backend {
                 graphs[shape] = .seen
             }
         }
+    }
+
+    /// Runs `body` as the operations of one step, which share one plan of their attention.
+    func inStep(_ body: () -> Void) {
+        isInStep = true
+        isPlanned = false
+        body()
+        isInStep = false
     }
 
     /// Whether this step's attention still has to be planned; a call outside a step plans for itself.

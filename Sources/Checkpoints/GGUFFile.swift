@@ -155,9 +155,7 @@ extension GGUFFile: TensorSource {
 
     package func storedTensor(_ name: String) -> SourceTensor? {
         guard let info = tensorInfo(name) else { return nil }
-        let bytes = unsafe UnsafeRawBufferPointer(rebasing: mapping.bytes[info.byteRange])
-        let tensor = unsafe StoredTensor(
-            name: info.name, dtype: info.dtype, shape: info.shape, bytes: bytes, owner: mapping)
+        let tensor = mapping.tensor(info.name, info.dtype, shape: info.shape, in: info.byteRange)
         return SourceTensor(tensor: tensor, infoOffset: info.infoOffset)
     }
 

@@ -3,6 +3,8 @@
 // The address is kept as an integer, as `DeviceBuffer` does: the mapping never changes, so any thread may hold it, and
 // only the places that turn the integer back into a pointer need care.
 
+import Tensors
+
 #if canImport(Darwin)
     import Darwin
 #elseif canImport(Musl)
@@ -74,6 +76,21 @@ package final class MappedFile: Sendable {
         storage = .copied
     }
 
+    /// Presents `byteCount` bytes that repeat `pattern`, which is not empty, as a file.
+    package init(repeating pattern: [UInt8], byteCount: Int, path: String) {
+        let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: byteCount, alignment: 4096)
+        for start in stride(from: 0, to: byteCount, by: pattern.count) {
+            let count = min(pattern.count, byteCount - start)
+            unsafe UnsafeMutableRawBufferPointer(rebasing: memory[start..<start + count])
+                .copyBytes(from: pattern.prefix(count))
+        }
+        self.path = path
+        self.byteCount = byteCount
+        address = UInt(bitPattern: memory.baseAddress)
+        identity = nil
+        storage = .copied
+    }
+
     /// Presents memory that is already there as a file, without copying or owning it.
     ///
     /// `bytes` must stay valid and unchanged while this object or a tensor read through it lives, and start at a
@@ -100,6 +117,12 @@ package final class MappedFile: Sendable {
     @unsafe
     package var bytes: UnsafeRawBufferPointer {
         unsafe UnsafeRawBufferPointer(start: UnsafeRawPointer(bitPattern: address), count: byteCount)
+    }
+
+    /// The tensor whose elements are the bytes in `range`; it keeps the file open.
+    func tensor(_ name: String, _ dtype: DType, shape: [Int], in range: Range<Int>) -> StoredTensor {
+        unsafe StoredTensor(
+            name: name, dtype: dtype, shape: shape, bytes: UnsafeRawBufferPointer(rebasing: bytes[range]), owner: self)
     }
 
     /// Throws when the file at `path` is no longer the one that was opened: what was read since cannot be trusted.

@@ -48,6 +48,30 @@ package struct ModelConfig: Sendable, Equatable {
     /// Whether the embedding table also maps hidden states to logits.
     package let hasTiedEmbeddings: Bool
 
+    /// Hyper-parameters that are known to fit together; nothing is checked.
+    package init(
+        architecture: String, name: String?, layerCount: Int, hiddenSize: Int, ffnSize: Int, headCount: Int,
+        kvHeadCount: Int, headDim: Int, vocabSize: Int, contextLength: Int, ropeTheta: Double, ropeLayout: RotaryLayout,
+        rmsEpsilon: Float, hasTiedEmbeddings: Bool
+    ) {
+        self.architecture = architecture
+        self.name = name
+        self.layerCount = layerCount
+        self.hiddenSize = hiddenSize
+        self.ffnSize = ffnSize
+        self.headCount = headCount
+        self.kvHeadCount = kvHeadCount
+        self.headDim = headDim
+        self.vocabSize = vocabSize
+        self.contextLength = contextLength
+        self.ropeTheta = ropeTheta
+        ropeDimension = headDim
+        self.ropeLayout = ropeLayout
+        ropeScaling = .none
+        self.rmsEpsilon = rmsEpsilon
+        self.hasTiedEmbeddings = hasTiedEmbeddings
+    }
+
     /// Reads the hyper-parameters of `file`, whose architecture must be one of `architectures`.
     package init(
         _ file: GGUFFile, architectures: [String: RotaryLayout] = ["llama": .interleaved]

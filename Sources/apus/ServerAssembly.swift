@@ -28,10 +28,28 @@ struct RunningModel: Sendable {
     static func start(
         path: String, settings: ResolvedSettings, adjust: (inout EngineConfiguration) -> Void = { _ in }
     ) async throws -> RunningModel {
-        let clock = ContinuousClock()
-        let begin = clock.now
+        let begin = ContinuousClock.now
         let model = try ModelFile(path: path)
-        let opened = begin.duration(to: clock.now)
+        let opened = begin.duration(to: .now)
+        let started = try await start(model.config, weights: model.file, settings: settings, adjust: adjust)
+        return RunningModel(
+            model: model, engine: started.engine, compute: started.compute, configuration: started.configuration,
+            phases: [(name: "open", duration: opened)] + started.phases)
+    }
+
+    /// An engine without a tokenizer, and how it was started.
+    struct StartedEngine: Sendable {
+        let engine: Engine
+        let compute: ComputeConfiguration
+        let configuration: EngineConfiguration
+        let phases: [(name: String, duration: Duration)]
+    }
+
+    /// Starts an engine on the weights of a model, wherever they come from.
+    static func start(
+        _ config: ModelConfig, weights: any TensorSource & Sendable, settings: ResolvedSettings,
+        adjust: (inout EngineConfiguration) -> Void
+    ) async throws -> StartedEngine {
         let device = try ComputeDevice.choose(settings)
         var configuration = EngineConfiguration(
             settings, isOnGPU: device.isGPU, availableMemoryBytes: MachineMemory.availableBytes(),
@@ -40,25 +58,25 @@ struct RunningModel: Sendable {
         let compute = ComputeConfiguration(settings, coreCount: MachineCores.available())
         let limits = configuration
         let engine = try await Engine.start(configuration) {
-            try parts(model: model, device: device, compute: compute, limits: limits)
+            try parts(config, weights: weights, device: device, compute: compute, limits: limits)
         }
-        var phases = [(name: "open", duration: opened)]
+        var phases: [(name: String, duration: Duration)] = []
         var previous = Duration.zero
         for phase in engine.information.startupPhases {
             phases.append((name: phase.name, duration: phase.duration - previous))
             previous = phase.duration
         }
-        return RunningModel(
-            model: model, engine: engine, compute: compute, configuration: configuration, phases: phases)
+        return StartedEngine(engine: engine, compute: compute, configuration: configuration, phases: phases)
     }
 
     /// The backend and the model on it; called on the engine's thread.
     private static func parts(
-        model: ModelFile, device: ComputeDevice, compute: ComputeConfiguration, limits: EngineConfiguration
+        _ config: ModelConfig, weights: any TensorSource, device: ComputeDevice, compute: ComputeConfiguration,
+        limits: EngineConfiguration
     ) throws -> EngineParts {
         func load(_ backend: any Backend) throws -> any LanguageModel {
             try Registry.load(
-                model.config, weights: WeightReader(model.file), capacity: StepCapacity(limits, backend: backend),
+                config, weights: WeightReader(weights), capacity: StepCapacity(limits, backend: backend),
                 backend: backend)
         }
         switch device {
@@ -90,6 +108,19 @@ struct RunningModel: Sendable {
             precision: compute.precision,
             instructionSet: compute.instructionSet.flatMap { CPUInstructionSet(rawValue: $0) },
             threads: compute.threads)
+    }
+}
+
+extension Stopwatch {
+    /// Events on a GPU, the host's clock elsewhere.
+    init(for backend: any Backend) {
+        if let device = backend as? CUDABackend {
+            self.init(isOnDevice: true) { rounds, isCaptured, body in
+                try device.time(rounds: rounds, isCaptured: isCaptured, body)
+            }
+        } else {
+            self.init(hostClockFor: backend)
+        }
     }
 }
 

@@ -1,101 +1,11 @@
-// `apus bench`: how fast this machine runs a model, in the workloads a server sees. Measures the engine itself, without
-// HTTP: random token ids, greedy, no stop tokens, a fixed number of requests in flight.
+// The workloads of `apus bench`, and what is measured of one.
 
 import ArgumentParser
 import Execution
-import Foundation
 import Scheduling
 
-struct BenchCommand: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "bench", abstract: "Measure the engine on this machine.",
-        discussion: "Workloads: " + Workload.all.map { "\($0.name) (\($0.summary))" }.joined(separator: "; ") + ".")
-
-    @Argument(help: ArgumentHelp(Setting.model.help)) var model: String
-    @Option(help: "Workloads to run, separated by commas; all of them when absent.") var workloads: String?
-    @Option(help: "Times each workload is run; the table shows the median.") var repeats = 3
-    @Flag(help: "Print one JSON object per workload instead of a table.") var json = false
-    @OptionGroup(title: "Model") var modelOptions: ModelOptions
-    @OptionGroup(title: "Compute") var computeOptions: ComputeOptions
-    @OptionGroup(title: "KV cache") var cacheOptions: CacheOptions
-    @OptionGroup(title: "Scheduling") var schedulingOptions: SchedulingOptions
-
-    func validate() throws {
-        guard (1...100).contains(repeats) else {
-            throw ValidationError("--repeats is \(repeats) but must be from 1 to 100.")
-        }
-        _ = try chosen()
-    }
-
-    private func chosen() throws -> [Workload] {
-        guard let workloads else { return Workload.all }
-        return try workloads.split(separator: ",").map { name in
-            guard let workload = Workload.all.first(where: { $0.name == name }) else {
-                let known = Workload.all.map(\.name).joined(separator: ", ")
-                throw ValidationError("--workloads names '\(name)', which is not one of \(known).")
-            }
-            return workload
-        }
-    }
-
-    func run() async throws {
-        let environment = ProcessInfo.processInfo.environment
-        let settings = try ResolvedSettings.resolve(
-            flags: SettingSource(
-                flags: [modelOptions, computeOptions, cacheOptions, schedulingOptions], model: model),
-            environment: environment)
-        let located = try ModelLocator.locate(model, home: settings.text(.home), environment: environment)
-        let running = try await RunningModel.start(path: located.path, settings: settings)
-        let engine = running.engine
-        report("\(located.path): \(engine.information.backendSummary)")
-        if !json { print(Measurement.header) }
-        for workload in try chosen() {
-            var measurements: [Measurement] = []
-            _ = try await measure(workload, engine: engine, seed: 0, requests: workload.concurrency)
-            for round in 1...repeats {
-                report("\(workload.name), round \(round) of \(repeats)", isProgress: true)
-                measurements.append(
-                    try await measure(workload, engine: engine, seed: UInt64(round), requests: workload.requests))
-            }
-            measurements.sort { $0.outputRate < $1.outputRate }
-            let median = measurements[measurements.count / 2]
-            report("", isProgress: true)
-            print(json ? median.json(workload).line : median.row(workload))
-        }
-        await engine.drain(timeout: .zero)
-    }
-
-    /// Runs one workload: `concurrency` tasks take requests from one list until it is empty.
-    private func measure(
-        _ workload: Workload, engine: Engine, seed: UInt64, requests: Int
-    ) async throws -> Measurement {
-        let prompts = workload.prompts(count: requests, seed: seed, vocabulary: engine.information.vocabularyCount)
-        let start = ContinuousClock.now
-        let timelines = try await withThrowingTaskGroup(of: [Timeline].self) { group in
-            for lane in 0..<workload.concurrency {
-                group.addTask {
-                    var timelines: [Timeline] = []
-                    for index in stride(from: lane, to: prompts.count, by: workload.concurrency) {
-                        timelines.append(
-                            try await Timeline.record(prompts[index], newTokens: workload.newTokens, engine: engine))
-                    }
-                    return timelines
-                }
-            }
-            return try await group.reduce(into: []) { $0 += $1 }
-        }
-        return Measurement(timelines, wall: start.duration(to: .now), promptTokens: prompts.reduce(0) { $0 + $1.count })
-    }
-
-    /// Progress goes to standard error, and only where a person can see it.
-    private func report(_ line: String, isProgress: Bool = false) {
-        guard !isProgress || isatty(FileHandle.standardError.fileDescriptor) == 1 else { return }
-        FileHandle.standardError.write(Data((isProgress ? "\r\u{1B}[K\(line)" : line + "\n").utf8))
-    }
-}
-
 /// What is asked of the engine.
-private struct Workload {
+struct Workload {
     let name: String
     /// Tokens all prompts of a round begin with.
     let sharedTokens: Int
@@ -104,7 +14,8 @@ private struct Workload {
     let concurrency: Int
     let requests: Int
 
-    static let all = [
+    /// Those that run when none is named.
+    static let usual = [
         Workload(name: "single", sharedTokens: 0, promptTokens: 128, newTokens: 128, concurrency: 1, requests: 4),
         Workload(name: "c8", sharedTokens: 0, promptTokens: 128, newTokens: 128, concurrency: 8, requests: 24),
         Workload(name: "c16", sharedTokens: 0, promptTokens: 128, newTokens: 128, concurrency: 16, requests: 32),
@@ -112,6 +23,27 @@ private struct Workload {
         Workload(name: "prefill", sharedTokens: 0, promptTokens: 1024, newTokens: 16, concurrency: 4, requests: 8),
         Workload(name: "prefix", sharedTokens: 512, promptTokens: 32, newTokens: 64, concurrency: 8, requests: 16),
     ]
+
+    /// A batch that begins together and decodes together: what a step costs at a fixed size.
+    static let batches = [(1, 128), (16, 128), (64, 128), (256, 64)].map { count, newTokens in
+        Workload(
+            name: "decode-\(count)", sharedTokens: 0, promptTokens: 32, newTokens: newTokens, concurrency: count,
+            requests: count)
+    }
+
+    static let all = usual + batches
+
+    /// Those called `names`, separated by commas; the usual ones for nil.
+    static func chosen(_ names: String?) throws(ValidationError) -> [Workload] {
+        guard let names else { return usual }
+        return try names.split(separator: ",").map { name throws(ValidationError) in
+            guard let workload = all.first(where: { $0.name == name }) else {
+                throw ValidationError(
+                    "--workloads names '\(name)', which is not one of \(all.map(\.name).joined(separator: ", ")).")
+            }
+            return workload
+        }
+    }
 
     var summary: String {
         (sharedTokens > 0 ? "\(sharedTokens) shared + " : "") + "\(promptTokens) in, \(newTokens) out, "
@@ -131,7 +63,7 @@ private struct Workload {
 }
 
 /// When the tokens of one request came.
-private struct Timeline: Sendable {
+struct Timeline: Sendable {
     var timeToFirstToken = Duration.zero
     var gaps: [Duration] = []
 
@@ -164,7 +96,7 @@ private struct Timeline: Sendable {
 }
 
 /// One round of a workload.
-private struct Measurement {
+struct Measurement {
     let outputRate: Double
     let totalRate: Double
     let perStreamRate: Double
