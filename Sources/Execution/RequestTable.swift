@@ -62,6 +62,9 @@ struct RequestTable {
             if let last = entry.lastToken { Self.observe(entry, last: last, statistics: &statistics) }
             switch reason {
             case .error(.nonFiniteLogits): outbox.append((entry.events, .failed(.numericalError)))
+            case .error(.nothingAllowed):
+                let sentence = "allowed_token_ids allows only tokens that bad_words or min_tokens rule out."
+                outbox.append((entry.events, .failed(.rejected(sentence))))
             case .error(.stepFailed):
                 outbox.append((entry.events, .failed(.deviceFailure("a step could not be executed"))))
             case .stop, .length, .repetition, .abort, .deadline:

@@ -65,6 +65,11 @@ extension Scheduler {
         totals.computedTokens += count
         sequence.computedTokenCount += count
         let lives = sequence.stage != .finished || faults.contains(.keepsLateTokens)
+        if let sample, !sample.isFinite, sequence.allowsNothing {
+            publishFullBlocks(of: sequence)
+            if lives { events.append(finish(sequence, .error(.nothingAllowed))) }
+            return
+        }
         if let sample, !sample.isFinite {
             // What these blocks hold has poisoned a row; neither they nor what was built on them may be found again.
             if faults.contains(.publishesNonFinite) {

@@ -46,6 +46,8 @@ package struct TokenSample: Sendable, Equatable {
 package enum FailureCause: Sendable, Equatable {
     /// The model produced a row of logits that is not finite.
     case nonFiniteLogits
+    /// The request's own bans leave none of the tokens that it allows.
+    case nothingAllowed
     /// The step could not be executed (a device error).
     case stepFailed
 }

@@ -97,6 +97,14 @@ final class SequenceState {
     var awaitsToken: Bool { pendingTokenCount > 0 && sampling.rules?.needsLastToken == true }
     /// Whether prompt tokens remain whose log-probabilities are wanted.
     var hasUnscoredTokens: Bool { promptLogprobCount != nil && scoredTokenCount < promptTokenCount }
+    /// Whether the rules ban, after the known tokens, all that they allow. Without an allow-list the limits on requests
+    /// always leave something.
+    var allowsNothing: Bool {
+        guard let rules = sampling.rules, let allowed = rules.allowedTokens else { return false }
+        let bans = rules.bans(
+            after: tokens, promptTokenCount: promptTokenCount, generatedTokenCount: generatedTokenCount)
+        return allowed.allSatisfy(bans.contains)
+    }
     /// What the rules say about the token that follows the expected ones; nil where they say nothing.
     var logitChange: LogitChange? {
         guard let rules = sampling.rules else { return nil }

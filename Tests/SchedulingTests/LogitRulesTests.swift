@@ -54,6 +54,17 @@ import Testing
         #expect(try changes(&driver).map { $0?.bans } == [[1], [1, 2], [1, 5], [1, 2]])
     }
 
+    @Test(arguments: [true, false])
+    func `who allows only what is banned fails without blame for the model`(isBanned: Bool) throws {
+        var driver = try Driver()
+        driver.broken = [1]
+        let rules = LogitRules(allowedTokens: [4, 5], bannedSequences: isBanned ? [[5], [4]] : [[5]])
+        try add(&driver, 1, prompt: prompt(9), rules: rules)
+        let steps = try driver.finish()
+        #expect(steps.ending(of: 1)?.reason == .error(isBanned ? .nothingAllowed : .nonFiniteLogits))
+        #expect(driver.scheduler.statistics.cachedBlocks == (isBanned ? 1 : 0))
+    }
+
     @Test func `who needs the token in flight sits a step out, and others do not`() throws {
         var driver = try Driver()
         try add(&driver, 1, prompt: [1], rules: LogitRules(presencePenalty: 1))

@@ -231,6 +231,99 @@ import Testing
         }
     }
 
+    /// A prompt of two tokens that was scored, and one token generated.
+    private var scored: FakeEngine {
+        FakeEngine { _ in
+            var script = FakeEngine.Script([])
+            script.samples = [TokenSample(token: 99, logprob: -0.5, topLogprobs: [.init(token: 99, logprob: -0.5)])]
+            script.scores = [
+                TokenSample(token: 98, logprob: -2, topLogprobs: [.init(token: 97, logprob: -0.25)], rank: 7)
+            ]
+            return script
+        }
+    }
+
+    @Test func `an echo comes with the first token, its log-probabilities and ids in front`() async throws {
+        try await withServer(scored) { server in
+            let answer = try await server.post(
+                "/v1/completions",
+                #"{"prompt":"ab","max_tokens":1,"echo":true,"logprobs":1,"return_token_ids":true,"stream":true}"#)
+            #expect(
+                answer.timeless
+                    == stream([
+                        chunk(
+                            #""index":0,"text":"abc","logprobs":{"text_offset":[0,1,2],"token_logprobs":[null,-2.0,-0.5],"#
+                                + #""tokens":["a","b","c"],"top_logprobs":[null,{"a":-0.25,"b":-2.0},{"c":-0.5}]},"#
+                                + #""finish_reason":"length","stop_reason":null,"prompt_token_ids":[97,98],"#
+                                + #""token_ids":[99]"#)
+                    ]))
+        }
+    }
+
+    @Test func `a scored prompt without new tokens is an answer of its own`() async throws {
+        try await withServer(scored) { server in
+            let answer = try await server.post(
+                "/v1/completions",
+                #"{"prompt":"ab","max_tokens":0,"echo":true,"prompt_logprobs":1,"return_tokens_as_token_ids":true,"#
+                    + #""logprobs":0}"#)
+            #expect(
+                answer.timeless
+                    == head
+                    + #"{"index":0,"text":"ab","logprobs":{"text_offset":[0,1],"token_logprobs":[null,-2.0],"#
+                    + #""tokens":["token_id:97","token_id:98"],"top_logprobs":[null,{"token_id:98":-2.0}]},"#
+                    + #""finish_reason":"length","stop_reason":null,"prompt_logprobs":[null,"#
+                    + #"{"98":{"logprob":-2.0,"rank":7,"decoded_token":"b"},"#
+                    + #""97":{"logprob":-0.25,"rank":1,"decoded_token":"a"}}],"#
+                    + #""token_ids":null,"prompt_token_ids":null}],"#
+                    + #""usage":{"prompt_tokens":2,"completion_tokens":0,"total_tokens":2,"#
+                    + #""prompt_tokens_details":null},"#
+                    + #""system_fingerprint":null,"service_tier":null,"kv_transfer_params":null}"#)
+        }
+    }
+
+    @Test func `a stop token is named, and the model's own end is not`() async throws {
+        try await withServer(FakeEngine("abc")) { server in
+            let chat = #"{"messages":[{"role":"user","content":"x"}],"stop_token_ids":[98],"#
+            let answer = try await server.post(
+                "/v1/chat/completions", chat + #""return_token_ids":true,"stream":true}"#)
+            let open = #""logprobs":null,"finish_reason":null"#
+            let prompt = try #require(answer.events.first?.firstMatch(of: /,"prompt_token_ids":\[[0-9,]+\]/)).0
+            #expect(
+                answer.timeless
+                    == stream([
+                        chatHead + #"{"index":0,"delta":{"role":"assistant","content":""},"# + open + "}]\(prompt)}",
+                        chatChunk(#""index":0,"delta":{"content":"a"},"# + open + #","token_ids":[97]"#),
+                        chatChunk(#""index":0,"delta":{"content":""},"# + open + #","token_ids":[98]"#),
+                        chatChunk(#""index":0,"delta":{},"logprobs":null,"finish_reason":"stop","stop_reason":98"#),
+                    ]))
+            let kept = try await server.post("/v1/chat/completions", chat + #""include_stop_str_in_output":true}"#)
+            #expect(kept.body.contains(#""content":"ab""#) && kept.body.contains(#""stop_reason":98"#))
+            let plain = try await server.post(
+                "/v1/chat/completions", #"{"messages":[{"role":"user","content":"x"}],"skip_special_tokens":false}"#)
+            #expect(plain.body.contains(#""content":"abc""#) && plain.body.contains(#""stop_reason":null"#))
+        }
+    }
+
+    @Test func `a chat's echo is the message that it goes on with`() async throws {
+        try await withServer(FakeEngine(" there")) { server in
+            let answer = try await server.post(
+                "/v1/chat/completions",
+                #"{"messages":[{"role":"user","content":"x"},{"role":"assistant","content":"hello"}],"echo":true,"#
+                    + #""continue_final_message":true}"#)
+            #expect(answer.body.contains(#""content":"hello there""#))
+            let other = try await server.post(
+                "/v1/chat/completions", #"{"messages":[{"role":"user","content":"x"}],"echo":true}"#)
+            #expect(other.body.contains(#""content":" there""#))
+        }
+    }
+
+    @Test func `before the least length stop strings are text`() async throws {
+        try await withServer(FakeEngine("xaxbxc")) { server in
+            let answer = try await server.post("/v1/completions", #"{"prompt":"p","stop":"x","min_tokens":3}"#)
+            #expect(answer.body.contains(#""text":"xaxb","logprobs":null,"finish_reason":"stop","stop_reason":"x""#))
+        }
+    }
+
     @Test func `an error after the start is an event, and the stream still ends`() async throws {
         let engine = FakeEngine { _ in .init(Vocabulary.bytes("a"), failure: .numericalError) }
         try await withServer(engine) { server in

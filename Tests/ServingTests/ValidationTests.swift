@@ -5,6 +5,7 @@ import Scheduling
 import ServiceLifecycle
 import Serving
 import Testing
+import Tokenization
 
 @Suite struct ValidationTests {
     /// Bodies of /v1/completions without the prompt, and the field that the refusal names.
@@ -225,6 +226,58 @@ import Testing
         let last = requests[3].sampling
         #expect((last.temperature, last.topP, last.topK, last.minP) == (0.01, 0.5, 3, 0.25))
         #expect((requests[2].sampling.seed, last.seed, last.logprobCount) == (.max - 1, .max, 0))
+    }
+
+    @Test func `rules, salts, deadlines and priorities reach the engine`() async throws {
+        let engine = FakeEngine("ok")
+        try await withServer(engine, model: Vocabulary.model(usesPriorities: true)) { server in
+            _ = try await server.post(
+                "/v1/completions",
+                #"{"prompt":"x","presence_penalty":1,"frequency_penalty":-1,"repetition_penalty":1.5,"min_tokens":3,"#
+                    + #""logit_bias":{"5":200,"6":-0.5},"allowed_token_ids":[9,7,9],"bad_words":["ab"],"#
+                    + #""stop_token_ids":[65],"cache_salt":"a","priority":-3,"timeout_ms":5000,"prompt_logprobs":2,"#
+                    + #""repetition_detection":{"max_pattern_size":4,"min_count":3}}"#,
+                headers: "X-Request-Timeout-Ms: 7000\r\nX-Envoy-Expected-Rq-Timeout-Ms: 4000\r\n")
+            _ = try await server.post("/v1/completions", #"{"prompt":"x","cache_salt":"a","echo":true,"logprobs":1}"#)
+            _ = try await server.post("/v1/completions", #"{"prompt":"x","cache_salt":"b","ignore_eos":true}"#)
+        }
+        let requests = engine.submitted
+        try #require(requests.count == 3)
+        let rules = try #require(requests[0].sampling.rules)
+        #expect((rules.presencePenalty, rules.frequencyPenalty, rules.repetitionPenalty) == (1, -1, 1.5))
+        #expect(rules.biases == [TokenBias(token: 5, bias: 100), TokenBias(token: 6, bias: -0.5)])
+        #expect(rules.allowedTokens == [7, 9])
+        #expect(rules.bannedSequences == [Vocabulary.bytes("ab"), Vocabulary.bytes(" ab")])
+        #expect(rules.minNewTokens == 3)
+        #expect(rules.endTokens == [Vocabulary.endTurn, Vocabulary.endOfText, 65])
+        #expect(requests[0].stopTokens == [Vocabulary.endTurn, Vocabulary.endOfText, 65])
+        #expect((requests[0].priority, requests[0].promptLogprobCount) == (-3, 2))
+        #expect(requests[0].deadline == requests[0].arrival + .seconds(4))
+        #expect(requests[0].repetition == RepetitionDetection(patternSizes: 1...4, minCount: 3))
+        #expect(requests[0].cacheSalt == requests[1].cacheSalt && requests[1].cacheSalt != requests[2].cacheSalt)
+        #expect(requests.allSatisfy { $0.cacheSalt != 0 })
+        // Whoever asks for nothing special costs nothing special.
+        #expect(requests[1].sampling.rules == nil && requests[1].promptLogprobCount == 1)
+        #expect(requests[2].deadline == nil && requests[2].promptLogprobCount == nil)
+    }
+
+    @Test(arguments: [
+        (#""continue_final_message":true"#, "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nsure"),
+        (
+            #""add_generation_prompt":false"#,
+            "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nsure <|im_end|>\n"
+        ),
+    ])
+    func `a conversation ends where it is asked to`(members: String, rendered: String) async throws {
+        let engine = FakeEngine("ok")
+        try await withServer(engine) { server in
+            let answer = try await server.post(
+                "/v1/chat/completions",
+                #"{"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":"sure "}],\#(members)}"#)
+            #expect(answer.status == 200, "\(answer.body)")
+        }
+        let tokens = engine.submitted.first?.prompt ?? []
+        #expect(try Vocabulary.tokenizer.decode(tokens) == rendered)
     }
 
     @Test func `a prompt that leaves no room is refused and one that leaves room is clipped`() async throws {

@@ -247,6 +247,12 @@ def test_greedy_choices_and_priorities_are_refused(post):
         assert (status, answer["error"]["param"]) == (400, field)
 
 
+def test_a_request_that_allows_nothing_is_the_clients_fault(post):
+    status, answer = post("/v1/completions", prompt="x", allowed_token_ids=[28], bad_words=[","])
+    assert status == 400, answer
+    assert "allowed_token_ids" in answer["error"]["message"]
+
+
 def test_a_schema_error_says_so(post):
     status, answer = post("/v1/completions", prompt="x", max_tokens="many")
     assert status == 400

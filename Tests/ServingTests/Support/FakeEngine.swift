@@ -10,6 +10,8 @@ final class FakeEngine: TextEngine {
     /// What to generate for a request.
     struct Script: Sendable {
         var samples: [TokenSample]
+        /// Log-probabilities of the prompt.
+        var scores: [TokenSample] = []
         /// Time before the first token, and between tokens.
         var prefill = Duration.zero
         var pace = Duration.zero
@@ -155,6 +157,7 @@ final class FakeEngine: TextEngine {
         let script = script(request)
         if script.prefill > .zero { try? await Task.sleep(for: script.prefill) }
         var generated = 0
+        if !script.scores.isEmpty { events.yield(.promptScores(script.scores)) }
         for sample in script.samples + [TokenSample(token: Vocabulary.endTurn)] {
             if generated > 0, script.pace > .zero { try? await Task.sleep(for: script.pace) }
             if Task.isCancelled { return }

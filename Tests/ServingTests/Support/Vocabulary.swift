@@ -58,12 +58,13 @@ enum Vocabulary {
     }
 
     /// A model around the tokenizer.
-    static func model(maxModelLength: Int = 256, queue: Int = 64, chatTemplate: ChatTemplate? = Vocabulary.chatTemplate)
-        -> ServedModel
-    {
+    static func model(
+        maxModelLength: Int = 256, queue: Int = 64, chatTemplate: ChatTemplate? = Vocabulary.chatTemplate,
+        usesPriorities: Bool = false
+    ) -> ServedModel {
         ServedModel(
             tokenizer: tokenizer, chatTemplate: chatTemplate, stopTokens: [endTurn, endOfText],
             maxModelLength: maxModelLength, vocabularyCount: tokenizer.vocabularyCount, maxQueuedRequests: queue,
-            blockSize: 16, blockCount: 64, enablePrefixCaching: true)
+            blockSize: 16, blockCount: 64, enablePrefixCaching: true, usesPriorities: usesPriorities)
     }
 }
