@@ -91,6 +91,8 @@ extension CUDABackend {
             results.tokens[row] = chosen.token
             results.logprobs[row] = chosen.logprob
             results.isFinite[row] = chosen.is_finite != 0
+            // Not counted here; see `SamplingResults.ranks`.
+            results.ranks[row] = 0
             let first = row * SamplingResults.maxAlternatives
             unsafe withUnsafeBytes(of: chosen.alternative_tokens) { source in
                 for index in 0..<SamplingResults.maxAlternatives {

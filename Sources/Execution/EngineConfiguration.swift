@@ -11,7 +11,7 @@ package struct EngineConfiguration: Sendable {
     /// Sequences that may run in one step.
     package var maxSequences = 64
     /// Tokens computed in one step, over all sequences.
-    package var tokenBudget = 256
+    package var tokenBudget = 96
     package var enablePrefixCaching = true
     package var policy = SchedulingPolicy.fcfs
     /// Most tokens of one prompt in one step while others wait; 0 is off.

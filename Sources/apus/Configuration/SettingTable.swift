@@ -31,7 +31,7 @@ extension Setting {
         "dtype", .compute, .choice(["auto", "float32"]), default: .text("auto"),
         "float32 is the exact reference")
     package static let cpuISA = Setting(
-        "cpu-isa", .compute, .choice(["auto", "avx512", "avx2", "portable"]), default: .text("auto"),
+        "cpu-isa", .compute, .choice(["auto", "avx512-bf16", "avx512", "avx2", "portable"]), default: .text("auto"),
         "Instruction set of the CPU kernels")
     package static let threads = Setting(
         "threads", .compute, .integer(1...512), allowsAuto: true, default: .auto,
@@ -64,7 +64,7 @@ extension Setting {
         aliases: ["max-running-requests", "max-batch-size", "parallel", "max-seqs"])
     package static let maxNumBatchedTokens = Setting(
         "max-num-batched-tokens", .scheduling, .integer(1...(1 << 20)), allowsAuto: true, default: .auto,
-        "Token budget of one step; auto is 256, 4096 on a GPU",
+        "Token budget of one step; auto is 96, 4096 on a GPU",
         aliases: ["chunked-prefill-size", "max-prefill-tokens", "max-num-tokens", "ubatch-size", "batch-size"])
     package static let maxNumQueuedReqs = Setting(
         "max-num-queued-reqs", .scheduling, .integer(1...(1 << 20)), default: .integer(1024),
