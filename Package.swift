@@ -65,7 +65,8 @@ let package = Package(
                 "Execution", "Scheduling", "Tokenization", product("Hummingbird", hummingbird),
                 product("HummingbirdCore", hummingbird), product("HTTPTypes", "swift-http-types"),
                 product("Logging", "swift-log"), product("NIOCore", "swift-nio"), product("NIOPosix", "swift-nio"),
-                product("NIOHTTPTypes", "swift-nio-extras"), product("ServiceLifecycle", lifecycle),
+                product("NIOHTTP1", "swift-nio"), product("NIOHTTPTypes", "swift-nio-extras"),
+                product("NIOHTTPTypesHTTP1", "swift-nio-extras"), product("ServiceLifecycle", lifecycle),
             ], swiftSettings: swift),
         // Layer 5
         .executableTarget(

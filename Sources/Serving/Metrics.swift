@@ -34,6 +34,10 @@ struct Metrics {
         sample("vllm:num_requests_waiting_by_reason", engineLabels + ",reason=\"capacity\"", Double(statistics.waiting))
         sample("vllm:num_requests_waiting_by_reason", engineLabels + ",reason=\"deferred\"", 0)
         gauge("kv_cache_usage_perc", "Fraction of KV blocks in use; 1 is all of them.", statistics.kvUsage)
+        family("vllm:engine_sleep_state", "gauge", "1 for the state the engine is in; this one never sleeps.")
+        for state in ["awake", "weights_offloaded", "discard_all"] {
+            sample("vllm:engine_sleep_state", engineLabels + ",sleep_state=\"\(state)\"", state == "awake" ? 1 : 0)
+        }
         family("vllm:cache_config_info", "gauge", "The KV cache's configuration.")
         sample(
             "vllm:cache_config_info",
@@ -46,16 +50,31 @@ struct Metrics {
         counter("generation_tokens", "Tokens generated.", statistics.generationTokens)
         counter("prefix_cache_queries", "Prompt tokens looked up in the prefix cache.", statistics.prefixQueries)
         counter("prefix_cache_hits", "Prompt tokens found in the prefix cache.", statistics.prefixHits)
+        let cached = statistics.prefixHits
+        counter("prompt_tokens_cached", "Prompt tokens that were not computed.", cached)
+        counter(
+            "prompt_tokens_by_source", "Prompt tokens by where their keys and values came from.", label: "source",
+            [
+                ("local_compute", max(0, statistics.promptTokens - cached)), ("local_cache_hit", cached),
+                ("external_kv_transfer", 0),
+            ])
+        counter(
+            "prompt_tokens_cached_by_source", "Prompt tokens that were not computed, by where they were kept.",
+            label: "source",
+            [("device", cached), ("host", 0), ("disk", 0), ("p2p", 0), ("external_unspecified", 0)])
+        // What this server does not have is 0, not absent.
+        counter("external_prefix_cache_queries", "Prompt tokens looked up in other servers' caches.", 0)
+        counter("external_prefix_cache_hits", "Prompt tokens found in other servers' caches.", 0)
+        counter("mm_cache_queries", "Images looked up.", 0)
+        counter("mm_cache_hits", "Images found.", 0)
         counter("num_preemptions", "Sequences that lost their blocks to others.", statistics.preemptions)
-        family("vllm:request_success_total", "counter", "Requests that ended, by reason.")
         let finished = statistics.finished
-        let reasons = [
-            ("stop", finished.stop), ("length", finished.length), ("abort", finished.abort), ("error", finished.error),
-            ("repetition", 0),
-        ]
-        for (reason, count) in reasons {
-            sample("vllm:request_success_total", engineLabels + ",finished_reason=\"\(reason)\"", Double(count))
-        }
+        counter(
+            "request_success", "Requests that ended, by reason.", label: "finished_reason",
+            [
+                ("stop", finished.stop), ("length", finished.length), ("abort", finished.abort),
+                ("error", finished.error), ("repetition", 0),
+            ])
         family("vllm:admission_rejections_total", "counter", "Requests refused because the queue was full.")
         sample("vllm:admission_rejections_total", modelLabel + ",reason=\"queue_full\"", Double(statistics.rejections))
     }
@@ -92,17 +111,29 @@ struct Metrics {
         sample("vllm:\(name)_total", engineLabels, Double(value))
     }
 
+    private mutating func counter(_ name: String, _ help: String, label: String, _ values: [(String, Int)]) {
+        family("vllm:\(name)_total", "counter", help)
+        for (value, count) in values {
+            sample("vllm:\(name)_total", engineLabels + ",\(label)=\"\(value)\"", Double(count))
+        }
+    }
+
     /// Writes a histogram under its `vllm:` name.
     mutating func write(_ histogram: Histogram, name: String, help: String) {
         family("vllm:" + name, "histogram", help)
+        samples(histogram, "vllm:" + name, engineLabels)
+    }
+
+    /// Writes the samples of one histogram of a family.
+    mutating func samples(_ histogram: Histogram, _ name: String, _ labels: String) {
         var cumulative = 0
         for (index, count) in histogram.counts.enumerated() {
             cumulative += count
             let bound = index < histogram.bounds.count ? "\(histogram.bounds[index])" : "+Inf"
-            sample("vllm:\(name)_bucket", engineLabels + ",le=\"\(bound)\"", Double(cumulative))
+            sample("\(name)_bucket", labels + ",le=\"\(bound)\"", Double(cumulative))
         }
-        sample("vllm:\(name)_sum", engineLabels, histogram.sum)
-        sample("vllm:\(name)_count", engineLabels, Double(histogram.count))
+        sample("\(name)_sum", labels, histogram.sum)
+        sample("\(name)_count", labels, Double(histogram.count))
     }
 
     /// Writes the two lines before a family's samples.
@@ -112,7 +143,14 @@ struct Metrics {
 
     /// Writes one sample.
     mutating func sample(_ name: String, _ labels: String, _ value: Double) {
-        buffer.writeString("\(name){\(labels)} \(value)\n")
+        let number = value.isFinite ? "\(value)" : value.isNaN ? "NaN" : value > 0 ? "+Inf" : "-Inf"
+        buffer.writeString(labels.isEmpty ? "\(name) \(number)\n" : "\(name){\(labels)} \(number)\n")
+    }
+
+    /// Writes a family of one sample, labelled with the model.
+    mutating func own(_ name: String, _ type: String, _ help: String, _ value: Double) {
+        family("apus:" + name, type, help)
+        sample("apus:" + name, engineLabels, value)
     }
 
     /// A label's value as the format wants it.

@@ -1,5 +1,5 @@
-// Looks after one connection from within its pipeline: notices that the client is gone, that it no longer reads, that
-// its request does not arrive, and that a stream has been silent; and ends the connection where a response says so.
+// Looks after one connection's client: notices that it is gone and that it no longer reads, and speaks up where a
+// stream has been silent.
 //
 // Hummingbird keeps half-closed connections, so a client's close does not cancel the task that serves it. Whoever
 // generates registers here what to do then. A client that closes its sending side on purpose is treated as gone.
@@ -43,21 +43,6 @@ final class PeerPresence: Sendable {
     }
 }
 
-/// Time limits of one connection.
-struct ConnectionLimits: Sendable {
-    let requestRead: TimeAmount
-    let writeStall: TimeAmount
-    let heartbeat: TimeAmount
-    /// How long to read on after the last response, so that the client receives it before the connection is reset.
-    let linger = TimeAmount.seconds(1)
-
-    init(_ configuration: ServingConfiguration) {
-        requestRead = TimeAmount(configuration.requestReadTimeout)
-        writeStall = TimeAmount(configuration.writeStallTimeout)
-        heartbeat = TimeAmount(configuration.heartbeatInterval)
-    }
-}
-
 /// The handler between the HTTP codec and the server. All of it runs on the connection's event loop.
 final class PeerWatch: ChannelDuplexHandler, RemovableChannelHandler {
     typealias InboundIn = HTTPRequestPart
@@ -68,13 +53,8 @@ final class PeerWatch: ChannelDuplexHandler, RemovableChannelHandler {
     let presence = PeerPresence()
     private let limits: ConnectionLimits
     private var context: ChannelHandlerContext?
-    private var isReadingRequest = false
-    /// Requests whose response has not ended; more than one where a client sends ahead.
-    private var unanswered = 0
     private var isStreaming = false
-    private var closesAfterResponse = false
     private var hasWrittenSinceHeartbeat = false
-    private var readDeadline: Scheduled<Void>?
     private var stallDeadline: Scheduled<Void>?
     private var heartbeat: Scheduled<Void>?
 
@@ -88,7 +68,6 @@ final class PeerWatch: ChannelDuplexHandler, RemovableChannelHandler {
     }
 
     private func leave() {
-        readDeadline?.cancel()
         stallDeadline?.cancel()
         heartbeat?.cancel()
         presence.leave()
@@ -108,41 +87,6 @@ final class PeerWatch: ChannelDuplexHandler, RemovableChannelHandler {
         context.fireChannelInactive()
     }
 
-    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        switch unwrapInboundIn(data) {
-        case .head(let head):
-            isReadingRequest = true
-            unanswered += 1
-            // Where an earlier response is still being written there is no place for this one.
-            if unanswered == 1, head.headerFields[.expect]?.lowercased() == "100-continue" {
-                context.writeAndFlush(wrapOutboundOut(.head(HTTPResponse(status: .continue))), promise: nil)
-            }
-        case .body: break
-        case .end:
-            isReadingRequest = false
-            readDeadline?.cancel()
-            readDeadline = nil
-        }
-        context.fireChannelRead(data)
-    }
-
-    func channelReadComplete(context: ChannelHandlerContext) {
-        // A request that came whole, as most do, needs no timer.
-        if isReadingRequest && readDeadline == nil { beginReadDeadline(context) }
-        context.fireChannelReadComplete()
-    }
-
-    private func beginReadDeadline(_ context: ChannelHandlerContext) {
-        readDeadline = context.eventLoop.assumeIsolated().scheduleTask(in: limits.requestRead) {
-            // A request that was sent ahead is not read on before its turn; that is not its client's fault.
-            if self.unanswered > 1, let context = self.context {
-                self.beginReadDeadline(context)
-            } else {
-                self.close()
-            }
-        }
-    }
-
     func channelWritabilityChanged(context: ChannelHandlerContext) {
         stallDeadline?.cancel()
         stallDeadline = nil
@@ -157,32 +101,23 @@ final class PeerWatch: ChannelDuplexHandler, RemovableChannelHandler {
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
         switch unwrapOutboundIn(data) {
         case .head(let head):
-            if head.headerFields[.connection] == "close" { closesAfterResponse = true }
             if head.headerFields[.contentType] == EventStream.contentType { beginHeartbeat(context) }
-            context.write(data, promise: promise)
         case .body:
             hasWrittenSinceHeartbeat = true
-            context.write(data, promise: promise)
         case .end:
-            unanswered -= 1
             isStreaming = false
             heartbeat?.cancel()
             heartbeat = nil
-            guard closesAfterResponse else {
-                context.write(data, promise: promise)
-                return
-            }
-            context.writeAndFlush(data, promise: promise)
-            context.close(mode: .output, promise: nil)
-            context.eventLoop.assumeIsolated().scheduleTask(in: limits.linger) { self.close() }
         }
+        context.write(data, promise: promise)
     }
 
     private func beginHeartbeat(_ context: ChannelHandlerContext) {
+        guard let interval = limits.heartbeat else { return }
         isStreaming = true
         hasWrittenSinceHeartbeat = false
         heartbeat?.cancel()
-        heartbeat = context.eventLoop.assumeIsolated().scheduleTask(in: limits.heartbeat) { self.beat() }
+        heartbeat = context.eventLoop.assumeIsolated().scheduleTask(in: interval) { self.beat() }
     }
 
     private func beat() {

@@ -13,8 +13,17 @@ final class RequestCounters: Sendable {
         let statusClass: Int
     }
 
+    /// What is measured of the requests of one handler.
+    private struct Measures {
+        var duration = Histogram(bounds: [
+            0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600,
+        ])
+        var requestBytes = (count: 0, sum: 0)
+    }
+
     private struct State {
         var requests: [Key: Int] = [:]
+        var measures: [String: Measures] = [:]
         var choices = Histogram(bounds: [1, 2, 5, 10, 20])
         var maxTokens = Histogram(bounds: [
             1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000,
@@ -26,17 +35,25 @@ final class RequestCounters: Sendable {
     init() {
         state.withLock { state in
             for route in [Route.completions, .chat] {
-                state.requests[Key(route: route.label, method: "POST", statusClass: 2)] = 0
+                for statusClass in [2, 4, 5] {
+                    state.requests[Key(route: route.label, method: "POST", statusClass: statusClass)] = 0
+                }
+                state.measures[route.label] = Measures()
             }
         }
     }
 
     /// Counts a response; for a stream, when it begins.
-    func count(_ route: Route?, method: HTTPRequest.Method, status: Int) {
+    func count(_ route: Route?, method: HTTPRequest.Method, status: Int, duration: Duration, bytes: Int) {
         if let route, !route.isCounted { return }
         let name = [.get, .head, .post].contains(method) ? method.rawValue : "other"
         let key = Key(route: route?.label ?? "none", method: name, statusClass: status / 100)
-        state.withLock { $0.requests[key, default: 0] += 1 }
+        state.withLock { state in
+            state.requests[key, default: 0] += 1
+            state.measures[key.route, default: Measures()].duration.observe(duration)
+            state.measures[key.route]?.requestBytes.count += 1
+            state.measures[key.route]?.requestBytes.sum += bytes
+        }
     }
 
     /// Counts what an accepted request asks for.
@@ -58,6 +75,18 @@ final class RequestCounters: Sendable {
         }
         for (labels, count) in lines.sorted(by: { $0.0 < $1.0 }) {
             metrics.sample("http_requests_total", labels, Double(count))
+        }
+        let measures = state.measures.sorted { $0.key < $1.key }
+        let duration = "http_request_duration_seconds"
+        metrics.family(duration, "histogram", "Time to the whole response; to its first byte where it is a stream.")
+        for (handler, measured) in measures {
+            metrics.samples(measured.duration, duration, "handler=\"\(handler)\"")
+        }
+        metrics.family("http_request_size_bytes", "summary", "Declared sizes of request bodies.")
+        for (handler, measured) in measures {
+            let labels = "handler=\"\(handler)\""
+            metrics.sample("http_request_size_bytes_sum", labels, Double(measured.requestBytes.sum))
+            metrics.sample("http_request_size_bytes_count", labels, Double(measured.requestBytes.count))
         }
     }
 }

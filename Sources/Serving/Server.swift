@@ -1,6 +1,7 @@
 // The HTTP server as a service: listens, serves, and on a graceful shutdown first lets the engine drain and only then
 // closes its connections, so that no stream is cut that could have finished.
 
+import FoundationEssentials
 import Hummingbird
 import HummingbirdCore
 import Logging
@@ -45,6 +46,7 @@ package struct Server: Service {
         } catch {
             outcome = .failure(error)
         }
+        removeSocket()
         try await threads.shutdown()
         try await loops.shutdownGracefully()
         try outcome.get()
@@ -73,21 +75,47 @@ package struct Server: Service {
         _ state: ServingState, _ loops: MultiThreadedEventLoopGroup
     ) -> Application<Router> {
         let limits = ConnectionLimits(configuration)
-        let connection = HTTP1Channel.Configuration(
-            additionalChannelHandlers: [PeerWatch(limits: limits)],
-            idleTimeout: TimeAmount(configuration.keepAliveTimeout),
-            httpDecoderConfiguration: .init(
-                maxHeaderFieldSize: 8 << 10, maxHeaderListSize: 32 << 10, maxHeaderFieldCount: 100))
+        let openConnections = state.openConnections
         return Application(
             responder: Router(state: state, logger: logger),
-            server: .http1(configuration: connection),
+            server: .init { responder in
+                HTTPConnection(responder: responder, limits: limits, openConnections: openConnections)
+            },
             configuration: ApplicationConfiguration(
-                address: .hostname(configuration.host, port: configuration.port), backlog: 1024,
+                address: address, backlog: 1024,
                 availableConnectionsDelegate: MaximumAvailableConnections(
                     configuration.maxConnections, logger: quietLogger)),
-            onServerRunning: { [onListening] channel in await onListening(channel.localAddress?.port ?? 0) },
+            onServerRunning: { [onListening] channel in
+                // Until this line the umask decides; connecting needs the permission to write.
+                restrictSocket()
+                await onListening(channel.localAddress?.port ?? 0)
+            },
             eventLoopGroupProvider: .shared(loops),
             logger: quietLogger)
+    }
+
+    private func restrictSocket() {
+        guard let path = configuration.socketPath else { return }
+        do {
+            try FileManager.default.setAttributes(
+                [.posixPermissions: Int(configuration.socketMode)], ofItemAtPath: path)
+        } catch {
+            logger.error("The permissions of \(path) could not be set.", metadata: ["detail": "\(error)"])
+        }
+    }
+
+    private func removeSocket() {
+        guard let path = configuration.socketPath else { return }
+        do {
+            try FileManager.default.removeItem(atPath: path)
+        } catch {
+            logger.debug("The socket was gone already.", metadata: ["detail": "\(error)"])
+        }
+    }
+
+    private var address: BindAddress {
+        if let path = configuration.socketPath { return .unixDomainSocket(path: path) }
+        return .hostname(configuration.host, port: configuration.port)
     }
 
     /// The libraries' own lines are for debugging; what an operator reads is written by the caller.

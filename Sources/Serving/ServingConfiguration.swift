@@ -10,6 +10,16 @@ package struct ServingConfiguration: Sendable {
     package var host = "127.0.0.1"
     /// Port to listen on; 0 lets the system choose.
     package var port = 8000
+    /// Path of a unix socket to listen on instead.
+    package var socketPath: String?
+    /// Permissions of that socket.
+    package var socketMode: UInt16 = 0o600
+    /// The keys of which clients must have one.
+    package var keys = APIKeys()
+    /// Whether /metrics needs a key too; routers and Prometheus usually have none.
+    package var guardsMetrics = false
+    /// Web pages of other origins that may use the server.
+    package var crossOrigin = CrossOrigin()
     /// Names by which clients may ask for the model; the first is the one reported. At least one.
     package var servedModelNames: [String]
     /// The version that /version reports.
@@ -32,11 +42,14 @@ package struct ServingConfiguration: Sendable {
     package var maxChoices = 128
     /// How long a connection may be idle between requests.
     package var keepAliveTimeout = Duration.seconds(75)
-    /// How long a request may take to arrive once it has begun.
-    package var requestReadTimeout = Duration.seconds(10)
+    /// How long a request's head may take to arrive once it has begun.
+    package var requestHeadTimeout = Duration.seconds(10)
+    /// How long its body may take.
+    package var requestReadTimeout = Duration.seconds(30)
     /// How long a client may leave a full socket unread before it is given up.
     package var writeStallTimeout = Duration.seconds(30)
-    /// Silence on a stream after which a comment is sent, so that proxies keep it open and dead clients show.
+    /// Silence on a stream after which a comment is sent, so that proxies keep it open and dead clients show;
+    /// zero sends none.
     package var heartbeatInterval = Duration.seconds(15)
     /// How long requests may still run after a shutdown begins.
     package var drainTimeout = Duration.seconds(60)

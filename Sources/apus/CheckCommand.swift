@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import Foundation
+import Serving
 
 struct CheckCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -16,6 +17,7 @@ struct CheckCommand: ParsableCommand {
         do {
             let settings = try ResolvedSettings.resolve(
                 flags: options.source, environment: environment, required: [.requiredModel])
+            _ = try APIKeys(settings)
             let plan = try fit(settings, environment: environment)
             if json {
                 let members: [(String, JSONText)] = [

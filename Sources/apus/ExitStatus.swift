@@ -57,7 +57,9 @@ package enum StartupError: Error, Equatable, Sendable, CustomStringConvertible {
     /// MODEL is neither a readable file nor a name of the catalog.
     case unknownModel(String, known: [String])
     /// The address cannot be listened on.
-    case cannotListen(host: String, port: Int, reason: String)
+    case cannotListen(address: String, reason: String)
+    /// The file of API keys is not one.
+    case unusableKeyFile(path: String, reason: String)
     /// `--chat` was asked of a model that has no chat template.
     case noChatTemplate(model: String)
 
@@ -66,8 +68,10 @@ package enum StartupError: Error, Equatable, Sendable, CustomStringConvertible {
         case .unknownModel(let model, let known):
             "\(model) is neither a file nor a model of the catalog. Give the path of a GGUF file, or one of: "
                 + known.joined(separator: ", ") + "."
-        case .cannotListen(let host, let port, let reason):
-            "Cannot listen on \(host):\(port): \(reason). Choose another --port, or 0 for a free one."
+        case .cannotListen(let address, let reason):
+            "Cannot listen on \(address): \(reason). Choose another --port, or 0 for a free one."
+        case .unusableKeyFile(let path, let reason):
+            "The key file \(path) cannot be used: \(reason). Give one key on a line, or sha256: and its digest."
         case .noChatTemplate(let model):
             "\(model) has no chat template, so --chat cannot frame the prompt. Leave --chat out."
         }

@@ -3,6 +3,7 @@
 import ArgumentParser
 import Foundation
 import Logging
+import Serving
 
 package struct ServeCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
@@ -40,10 +41,12 @@ package struct ServeCommand: AsyncParsableCommand {
         let logger = Logger(label: "apus") { _ in handler }
         let located = try ModelLocator.locate(
             settings.text(.model) ?? "", home: settings.text(.home), environment: environment)
+        let keys = try APIKeys(settings)
         logger.info("Loading \(located.path)")
         let running = try await RunningModel.start(path: located.path, settings: settings)
         try await ServerAssembly(
-            settings: settings, modelName: located.name, running: running, logger: logger, sink: sink
+            settings: settings, modelName: located.name, running: running, keys: keys, logger: logger,
+            sink: sink
         ).run()
     }
 }

@@ -130,25 +130,29 @@ struct ServerAssembly: Sendable {
     /// What the operator called the model.
     let modelName: String
     let running: RunningModel
+    let keys: APIKeys
     let logger: Logger
     let sink: LogSink
 
     /// Serves until a signal or a failure ends it.
     func run() async throws {
-        let configuration = ServingConfiguration(
+        var configuration = ServingConfiguration(
             settings, modelName: modelName, defaults: running.model.generationDefaults)
+        configuration.keys = keys
         let served = ServedModel(
             running.engine.information, tokenizer: running.model.tokenizer,
             chatTemplate: running.model.chatTemplate, stopTokens: running.model.stopTokens)
         let hasListened = Latch()
         let server = Server(
             configuration: configuration, model: served, engine: running.engine, logger: logger,
-            onListening: { port in
+            onListening: { [configuration] port in
                 hasListened.raise()
                 announce(configuration, port: port)
             })
         let http = HTTPService(
-            server: server, hasListened: hasListened, host: configuration.host, port: configuration.port)
+            server: server, hasListened: hasListened,
+            address: configuration.socketPath
+                ?? "\(configuration.host):\(configuration.port)")
         let observer = EngineObserver(
             engine: running.engine, logger: logger, logsThroughput: !settings.boolean(.disableLogStats))
         // Services end in reverse order: the observer, then HTTP, which drains the engine first. When the engine fails,
@@ -177,7 +181,7 @@ struct ServerAssembly: Sendable {
             logger.info("\(report.text)")
             logger.debug("startup report \(report.json.line)")
         }
-        if report.isReachableByOthers {
+        if report.isReachableByOthers && report.keyCount == 0 {
             logger.warning("There are no API keys: everyone who can reach \(configuration.host) can use this server.")
         }
     }
@@ -205,8 +209,10 @@ extension StartupReport {
             contextLength: running.model.config.contextLength, maxSequences: information.maxSequences,
             tokenBudget: information.tokenBudget, maxQueuedRequests: information.maxQueuedRequests,
             maxQueuedTokens: running.configuration.maxQueuedTokens, policy: running.configuration.policy,
-            enablePrefixCaching: information.enablePrefixCaching, address: "http://\(host):\(port)",
-            isReachableByOthers: !ConfigurationCheck.isLoopback(configuration.host), phases: running.phases,
+            enablePrefixCaching: information.enablePrefixCaching,
+            address: configuration.socketPath.map { "unix:\($0)" } ?? "http://\(host):\(port)",
+            isReachableByOthers: configuration.socketPath == nil && !ConfigurationCheck.isLoopback(configuration.host),
+            keyCount: configuration.keys.count, phases: running.phases,
             given: settings.given)
     }
 }

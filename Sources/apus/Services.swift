@@ -39,15 +39,15 @@ struct HTTPService: Service {
     let server: Server
     /// Raised when connections are accepted.
     let hasListened: Latch
-    let host: String
-    let port: Int
+    /// What is listened on, for messages.
+    let address: String
 
     func run() async throws {
         do {
             try await server.run()
         } catch {
             guard hasListened.isRaised || error is CancellationError else {
-                throw StartupError.cannotListen(host: host, port: port, reason: "\(error)")
+                throw StartupError.cannotListen(address: address, reason: "\(error)")
             }
             throw error
         }

@@ -279,6 +279,35 @@ func `an address that others can reach needs a decision`(host: String, isLoopbac
     let host = GivenSetting("host", [host], from: .flag)
     #expect(resolve(host).isEmpty == isLoopback)
     #expect(resolve(host, GivenSetting("allow-unauthenticated", ["true"], from: .flag)).isEmpty)
+    #expect(resolve(host, GivenSetting("api-key", ["k"], from: .environment)).isEmpty)
+    #expect(resolve(host, GivenSetting("api-key-file", ["keys"], from: .flag)).isEmpty)
+    #expect(resolve(host, GivenSetting("uds", ["socket"], from: .flag)).isEmpty)
+}
+
+@Test func `a key shows nowhere`() throws {
+    let key = "sk-canary-0123456789"
+    let settings = try ResolvedSettings.resolve(
+        sources: [SettingSource(given: [GivenSetting("api-key", [key, key + "b"], from: .environment)])])
+    let listing = ConfigurationListing(settings)
+    let shown = [listing.table, listing.json.lines, settings.given.joined()]
+    #expect(shown.allSatisfy { !$0.contains("canary") })
+    #expect(listing.table.contains("2 (hidden)"))
+    let refused = problems {
+        try ResolvedSettings.resolve(
+            sources: [SettingSource(given: [GivenSetting("api-key", [key + ",,"], from: .environment)])])
+    }
+    #expect(refused.count == 1 && refused.allSatisfy { !$0.contains("canary") })
+}
+
+@Test func `pages of every origin may not act as their visitor`() {
+    func resolve(_ origins: String) -> [String] {
+        problems {
+            try ResolvedSettings.resolve(
+                sources: [SettingSource(yaml: "allow-credentials: true\nallowed-origins: \(origins)", path: "a.yaml")])
+        }
+    }
+    #expect(resolve("['https://a.example']").isEmpty)
+    #expect(resolve("'*'").count == 1)
 }
 
 @Test func `settings that contradict one another are refused with both values`() {

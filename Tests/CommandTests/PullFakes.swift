@@ -2,6 +2,7 @@
 
 import Foundation
 import Models
+import Serving
 import Testing
 import apus
 

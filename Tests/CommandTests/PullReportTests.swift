@@ -1,5 +1,6 @@
 // What a pull tells: a bar for people, lines for logs, objects for programs; and digests against published vectors.
 
+import Serving
 import Testing
 import apus
 

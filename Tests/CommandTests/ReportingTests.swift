@@ -28,6 +28,7 @@ private func report(_ memory: MemoryPlan) -> StartupReport {
         device: "CPU, avx2, 2 threads", dtype: "auto", memory: memory, availableMemoryBytes: 16 << 30,
         contextLength: 8192, maxSequences: 64, tokenBudget: 512, maxQueuedRequests: 1024, maxQueuedTokens: 1 << 20,
         policy: .fcfs, enablePrefixCaching: true, address: "http://127.0.0.1:8000", isReachableByOthers: false,
+        keyCount: 0,
         phases: [(name: "open", duration: .milliseconds(41)), (name: "model", duration: .milliseconds(302))],
         given: ["max-num-seqs=64 (apus.yaml:2)", "threads=2 (APUS_THREADS)"])
 }
@@ -174,7 +175,7 @@ private final class Lines: Sendable {
     let table: [(any Error, Int32)] = [
         (ConfigurationError([]), 78), (CheckpointError.missingMetadata(file: "f", key: "k"), 78),
         (StartupError.unknownModel("m", known: []), 78),
-        (StartupError.cannotListen(host: "h", port: 1, reason: "r"), 78),
+        (StartupError.cannotListen(address: "h:1", reason: "r"), 78),
         (EngineError.invalidConfiguration("too small"), 78), (EngineError.deviceFailure("gone"), 74),
         (EngineError.shutdown, 0), (BackendError.unsupported(operation: "o", reason: "r"), 78),
         (BackendError.outOfMemory(byteCount: 1, purpose: "p"), 78),
@@ -212,7 +213,7 @@ func `a command line that does not parse is a usage error`(arguments: [String]) 
             == "smol is neither a file nor a model of the catalog. Give the path of a GGUF file, or one of: "
             + "smollm2-135m-instruct.")
     #expect(
-        StartupError.cannotListen(host: "127.0.0.1", port: 80, reason: "permission denied").description
+        StartupError.cannotListen(address: "127.0.0.1:80", reason: "permission denied").description
             == "Cannot listen on 127.0.0.1:80: permission denied. Choose another --port, or 0 for a free one.")
     #expect(
         EngineStall(duration: .seconds(300), running: 2).description

@@ -51,7 +51,7 @@ import Testing
                     #expect(types.updateValue(words[3], forKey: words[2]) == nil, "\(line)")
                 } else if !line.hasPrefix("#") {
                     let match = try #require(
-                        line.wholeMatch(of: /([a-z_:A-Z0-9]+)\{([a-z_]+="[^"]*",?)*\} ([0-9.e+-]+)/), "\(line)")
+                        line.wholeMatch(of: /([a-z_:A-Z0-9]+)(?:\{([a-z_]+="[^"]*",?)*\})? ([0-9.e+-]+)/), "\(line)")
                     let name = match.1
                     let family = ["_bucket", "_sum", "_count", ""].lazy
                         .filter { name.hasSuffix($0) }.map { name.dropLast($0.count) }.first { types[$0] != nil }
@@ -63,7 +63,11 @@ import Testing
 
     @Test func `requests are counted under labels that no client chooses`() async throws {
         try await withServer(FakeEngine("ok")) { server in
-            let before = try await server.get("/metrics").body.split(separator: "\n").count
+            func series(_ name: String) async throws -> Int {
+                try await server.get("/metrics").body.split(separator: "\n").count { $0.hasPrefix(name) }
+            }
+            let before = try await series("http_requests_total")
+            let durations = try await series("http_request_duration_seconds_count")
             for index in 0..<20 {
                 _ = try await server.get("/nothing/\(index)")
                 _ = try await server.post("/v1/completions", #"{"model":"m\#(index)","prompt":"x"}"#)
@@ -76,7 +80,30 @@ import Testing
             #expect(try await server.metric("http_requests_total", #"handler="none""#) == 20)
             #expect(try await server.metric("vllm:request_params_n_sum") == 2)
             #expect(try await server.metric("vllm:request_params_max_tokens_sum") == 3)
-            #expect(try await server.get("/metrics").body.split(separator: "\n").count == before + 3)
+            // Two handlers are new: the model's card, and all that is nothing.
+            #expect(try await series("http_requests_total") == before + 2)
+            #expect(try await series("http_request_duration_seconds_count") == durations + 2)
+            #expect(try await server.metric("http_request_duration_seconds_count", #"handler="/v1/completions""#) == 21)
+        }
+    }
+
+    @Test func `the process and the server have figures of their own`() async throws {
+        try await withServer(FakeEngine("ok")) { server in
+            let lines = try await server.get("/metrics").body.split(separator: "\n")
+            func value(_ name: String) -> Double {
+                lines.first { $0.hasPrefix(name + " ") || $0.hasPrefix(name + "{") }
+                    .flatMap { $0.split(separator: " ").last }.flatMap { Double($0) } ?? -1
+            }
+            #expect(value("process_resident_memory_bytes") > 1e6)
+            #expect(value("process_virtual_memory_bytes") > value("process_resident_memory_bytes"))
+            #expect(value("process_cpu_seconds_total") >= 0)
+            #expect(value("process_start_time_seconds") > 1.6e9)
+            #expect(value("process_open_fds") > 3)
+            #expect(value("process_max_fds") > value("process_open_fds"))
+            #expect(value("apus:kv_blocks") == 64)
+            #expect(value("apus:ready") == 1)
+            #expect(value("apus:http_connections") >= 1)
+            #expect(value("vllm:prompt_tokens_cached_total") == 0)
         }
     }
 }

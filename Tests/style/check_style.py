@@ -23,7 +23,7 @@ ALLOWED = {
     "Execution": {"Scheduling", "Models", "Tensors"} | SYSTEM,
     "Serving": {
         "Execution", "Scheduling", "Tokenization", "Hummingbird", "HTTPTypes", "Logging", "NIOCore", "NIOPosix",
-        "NIOHTTPTypes", "HummingbirdCore", "ServiceLifecycle",
+        "NIOHTTP1", "NIOHTTPTypes", "NIOHTTPTypesHTTP1", "HummingbirdCore", "ServiceLifecycle",
     } | SYSTEM,
 }
 

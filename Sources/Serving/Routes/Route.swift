@@ -6,7 +6,7 @@ import HTTPTypes
 enum Route: Equatable, Sendable {
     case completions, chat, models, model(String)
     case tokenize, detokenize
-    case health, ready, ping, version, metrics
+    case health, ready, live, ping, version, metrics
 
     /// The route of a path without its query.
     init?(path: Substring) {
@@ -18,6 +18,7 @@ enum Route: Equatable, Sendable {
         case "/detokenize": self = .detokenize
         case "/health": self = .health
         case "/ready", "/health/ready": self = .ready
+        case "/live", "/health/live": self = .live
         case "/ping": self = .ping
         case "/version": self = .version
         case "/metrics": self = .metrics
@@ -58,6 +59,7 @@ enum Route: Equatable, Sendable {
         case .detokenize: "/detokenize"
         case .health: "/health"
         case .ready: "/ready"
+        case .live: "/live"
         case .ping: "/ping"
         case .version: "/version"
         case .metrics: "/metrics"
@@ -68,7 +70,17 @@ enum Route: Equatable, Sendable {
     var isCounted: Bool {
         switch self {
         case .completions, .chat, .models, .model, .tokenize, .detokenize: true
-        case .health, .ready, .ping, .version, .metrics: false
+        case .health, .ready, .live, .ping, .version, .metrics: false
+        }
+    }
+
+    /// Whether it is served without a key: probes, and the figures unless they are to be guarded. Everything else, and
+    /// whatever is added, needs one.
+    func isOpen(_ configuration: ServingConfiguration) -> Bool {
+        switch self {
+        case .health, .ready, .live, .ping: true
+        case .metrics: !configuration.guardsMetrics
+        default: false
         }
     }
 

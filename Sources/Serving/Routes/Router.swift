@@ -15,6 +15,7 @@ struct ServingState: Sendable {
     let threads: TokenizerThreads
     let bodies: BodyReader
     let counters = RequestCounters()
+    let openConnections = ConnectionGauge()
 
     var encoder: PromptEncoder { PromptEncoder(model: model) }
 
@@ -51,6 +52,7 @@ struct Router: HTTPResponder {
     let logger: Logger
     /// Seconds since 1970, for the model cards.
     let startTime = WallClock.seconds
+    let process = ProcessFigures()
 
     func respond(to request: Request, context: RequestConnection) async throws -> Response {
         let arrival = state.engine.now
@@ -58,7 +60,16 @@ struct Router: HTTPResponder {
         let path = (request.head.path ?? "").prefix { $0 != "?" }
         let route = Route(path: path)
         var response: Response
+        if let preflight = state.configuration.crossOrigin.preflight(request) {
+            response = preflight
+            state.configuration.crossOrigin.mark(&response, for: request)
+            return response
+        }
         do {
+            // Before anything else, the path included: who has no key learns nothing.
+            if route?.isOpen(state.configuration) != true, !state.configuration.keys.admit(request.headers) {
+                throw TransportError.unauthorized
+            }
             guard let route else { throw ServingError.unknownPath(String(path)) }
             guard route.accepts(request.method) else {
                 throw ServingError.methodNotAllowed(
@@ -72,14 +83,21 @@ struct Router: HTTPResponder {
                     "A request failed unexpectedly.", metadata: ["id": "\(label.text)", "detail": "\(detail)"])
             }
             response = OpenAIError(error).response()
+            if error.isAboutHead, request.hasLargeBody { response.headers[.connection] = "close" }
+        } catch let error as TransportError {
+            response = OpenAIError(error).response()
+            response.headers[.wwwAuthenticate] = "Bearer"
         }
+        state.configuration.crossOrigin.mark(&response, for: request)
         if request.method == .head {
             // The length is that of the body that GET has; `Response` would set it to 0.
             let headers = response.headers
             response = Response(status: response.status, headers: headers)
         }
         response.headers[.xRequestID] = label.text
-        state.counters.count(route, method: request.method, status: Int(response.status.code))
+        state.counters.count(
+            route, method: request.method, status: Int(response.status.code), duration: state.engine.now - arrival,
+            bytes: max(0, request.headers[.contentLength].flatMap { Int($0) } ?? 0))
         logger.debug(
             "request",
             metadata: [
@@ -99,7 +117,7 @@ struct Router: HTTPResponder {
         case .detokenize: try await detokenize(call)
         case .health: try health()
         case .ready: try ready()
-        case .ping: Response(status: .ok)
+        case .ping, .live: Response(status: .ok)
         case .version: version()
         case .metrics: metrics()
         }
@@ -113,6 +131,23 @@ struct Call: Sendable {
     /// On the engine's clock.
     let arrival: Duration
     let channel: any Channel
+}
+
+extension ServingError {
+    /// Whether it was thrown before the body was looked at.
+    fileprivate var isAboutHead: Bool {
+        switch self {
+        case .unknownPath, .methodNotAllowed, .unsupportedMediaType: true
+        default: false
+        }
+    }
+}
+
+extension Request {
+    /// Whether to read a body that nobody wants would take longer than a new connection.
+    fileprivate var hasLargeBody: Bool {
+        headers[.transferEncoding] != nil || (headers[.contentLength].flatMap { Int($0) } ?? 0) > 64 << 10
+    }
 }
 
 extension HTTPField.Name {

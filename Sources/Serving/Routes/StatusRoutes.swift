@@ -33,10 +33,32 @@ extension Router {
     /// GET /metrics.
     func metrics() -> Response {
         var exposition = Metrics(modelName: state.configuration.servedModelNames.first ?? "")
-        exposition.write(state.engine.statistics, model: state.model)
+        let statistics = state.engine.statistics
+        exposition.write(statistics, model: state.model)
         state.counters.write(to: &exposition)
+        writeOwn(statistics, to: &exposition)
+        process.write(to: &exposition)
         return Response(
             status: .ok, headers: [.contentType: "text/plain; version=0.0.4; charset=utf-8"],
             body: .init(byteBuffer: exposition.buffer))
+    }
+
+    /// What dashboards made for other servers do not look for.
+    private func writeOwn(_ statistics: EngineStatistics, to metrics: inout Metrics) {
+        let configuration = state.configuration
+        let blocks = Double(state.model.blockCount)
+        metrics.own("engine_steps_total", "counter", "Steps of the engine.", Double(statistics.steps))
+        metrics.own("kv_blocks", "gauge", "KV blocks there are.", blocks)
+        metrics.own("kv_blocks_used", "gauge", "KV blocks held by sequences.", (statistics.kvUsage * blocks).rounded())
+        metrics.own(
+            "prefix_cache_hit_ratio", "gauge", "Prompt tokens found in the prefix cache, of those looked up.",
+            Double(statistics.prefixHits) / Double(max(1, statistics.prefixQueries)))
+        metrics.own(
+            "requests_waiting_limit", "gauge", "Requests that may wait.", Double(state.model.maxQueuedRequests))
+        metrics.own("http_connections", "gauge", "Open connections.", Double(state.openConnections.count))
+        metrics.own(
+            "http_connections_limit", "gauge", "Connections that may be open.", Double(configuration.maxConnections))
+        metrics.own("api_keys", "gauge", "Keys of which a client must have one.", Double(configuration.keys.count))
+        metrics.own("ready", "gauge", "1 while requests are accepted.", state.engine.health == .ready ? 1 : 0)
     }
 }

@@ -41,7 +41,19 @@ extension ServingConfiguration {
         self.init(servedModelNames: names.isEmpty ? [modelName] : names, version: Version.current)
         host = settings.text(.host) ?? host
         port = settings.number(.port)
+        socketPath = settings.text(.uds)
+        socketMode = settings.text(.udsMode) == "0660" ? 0o660 : 0o600
+        guardsMetrics = settings.boolean(.guardMetrics)
+        crossOrigin.origins = settings.texts(.allowedOrigins)
+        crossOrigin.methods = settings.texts(.allowedMethods)
+        crossOrigin.headers = settings.texts(.allowedHeaders)
+        crossOrigin.allowsCredentials = settings.boolean(.allowCredentials)
+        maxConnections = settings.number(.maxConnections)
         maxBodyBytes = settings.number(.maxRequestBodyBytes)
+        requestHeadTimeout = settings.duration(.requestHeaderTimeout)
+        requestReadTimeout = settings.duration(.requestBodyTimeout)
+        writeStallTimeout = settings.duration(.writeTimeout)
+        heartbeatInterval = settings.duration(.sseKeepAliveInterval)
         keepAliveTimeout = settings.duration(.timeoutKeepAlive)
         drainTimeout = settings.duration(.shutdownTimeout)
         self.defaults.temperature = defaults.temperature ?? self.defaults.temperature

@@ -10,6 +10,7 @@ package struct ConfigurationCheck: Sendable {
 
     package static let all = [
         budgetHoldsEverySequence, thresholdWithinBudget, oneCacheSize, knownDevice, exactOnCPU, reachableHost,
+        namedOrigins,
     ]
 
     /// A running sequence needs at least one token of the budget in each step.
@@ -55,13 +56,23 @@ package struct ConfigurationCheck: Sendable {
     }
 
     private static let reachableHost = ConfigurationCheck(
-        settings: [.host, .allowUnauthenticated]
+        settings: [.host, .uds, .apiKey, .apiKeyFile, .allowUnauthenticated]
     ) { settings in
-        guard let host = settings.text(.host), !isLoopback(host), !settings.boolean(.allowUnauthenticated) else {
-            return nil
-        }
-        return "host is \(host), which other machines may reach, and there are no API keys yet. "
-            + "Listen on 127.0.0.1 behind a proxy that authenticates, or give --allow-unauthenticated."
+        guard let host = settings.text(.host), !isLoopback(host), settings.text(.uds) == nil,
+            settings.texts(.apiKey).isEmpty, settings.text(.apiKeyFile) == nil,
+            !settings.boolean(.allowUnauthenticated)
+        else { return nil }
+        return "host is \(host), which other machines may reach, and there are no API keys. "
+            + "Give --api-key-file or APUS_API_KEY, listen on 127.0.0.1 behind a proxy that authenticates, "
+            + "or give --allow-unauthenticated."
+    }
+
+    private static let namedOrigins = ConfigurationCheck(
+        settings: [.allowedOrigins, .allowCredentials]
+    ) { settings in
+        guard settings.boolean(.allowCredentials), settings.texts(.allowedOrigins).contains("*") else { return nil }
+        return "allow-credentials lets pages of every origin act as their visitor while allowed-origins is *. "
+            + "Name the origins, or drop allow-credentials."
     }
 
     /// Whether only this machine can connect to `host`: 127.0.0.0/8, ::1 or localhost.

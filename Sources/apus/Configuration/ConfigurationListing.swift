@@ -29,7 +29,8 @@ package struct ConfigurationListing {
             Setting.all.map { setting in
                 let entry = settings[setting]
                 var members: [(String, JSONText)] = [
-                    ("setting", .string(setting.name)), ("value", entry.value.json),
+                    ("setting", .string(setting.name)),
+                    ("value", setting.isSecret && entry.value != .unset ? .string("(hidden)") : entry.value.json),
                     ("from", .string(entry.origin.word)),
                 ]
                 switch entry.origin {

@@ -61,7 +61,9 @@ package struct ResolvedSettings: Sendable, Equatable {
                 let name = setting.name(at: given.origin)
                 problems.append(
                     .init(
-                        .invalid(name: name, value: invalid.text, expectation: setting.expectation), from: given.origin)
+                        .invalid(
+                            name: name, value: setting.isSecret ? "(hidden)" : invalid.text,
+                            expectation: setting.expectation), from: given.origin)
                 )
             }
         }

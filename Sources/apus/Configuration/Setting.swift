@@ -51,10 +51,13 @@ package struct Setting: Sendable {
     package let help: String
     /// Names that other servers give to the same thing, to answer with the right one.
     package let aliases: [String]
+    /// Whether its value is never shown: not in listings, logs or messages.
+    package let isSecret: Bool
 
     package init(
         _ name: String, _ section: Section, _ kind: Kind, allowsAuto: Bool = false,
-        default defaultValue: SettingValue = .unset, _ help: String, aliases: [String] = []
+        default defaultValue: SettingValue = .unset, _ help: String, aliases: [String] = [],
+        isSecret: Bool = false
     ) {
         self.name = name
         self.section = section
@@ -63,6 +66,7 @@ package struct Setting: Sendable {
         self.defaultValue = defaultValue
         self.help = help
         self.aliases = aliases
+        self.isSecret = isSecret
     }
 
     /// `--max-num-seqs` as it is written on a command line.
@@ -95,6 +99,8 @@ package struct Setting: Sendable {
     package func describe(_ value: SettingValue) -> String {
         switch (value, kind) {
         case (.unset, _): "-"
+        case (.texts(let values), _) where isSecret: "\(values.count) (hidden)"
+        case (_, _) where isSecret: "(hidden)"
         case (.auto, _): "auto"
         case (.boolean(let value), _): String(value)
         case (.integer(let value), .bytes): ByteCount.describe(value)

@@ -68,10 +68,24 @@ package struct SchedulingOptions: ParsableArguments {
 package struct HTTPOptions: ParsableArguments {
     @Option(.host) var host: String?
     @Option(.port) var port: String?
+    @Option(.uds) var uds: String?
+    @Option(.udsMode) var udsMode: String?
+    @Option(.apiKey) var apiKey: [String] = []
+    @Option(.apiKeyFile) var apiKeyFile: String?
+    @Flag(.guardMetrics) var guardMetrics: Bool?
     @Flag(.allowUnauthenticated) var allowUnauthenticated: Bool?
+    @Option(.maxConnections) var maxConnections: String?
     @Option(.maxRequestBodyBytes) var maxRequestBodyBytes: String?
+    @Option(.requestHeaderTimeout) var requestHeaderTimeout: String?
+    @Option(.requestBodyTimeout) var requestBodyTimeout: String?
+    @Option(.writeTimeout) var writeTimeout: String?
+    @Option(.sseKeepAliveInterval) var sseKeepAliveInterval: String?
     @Option(.timeoutKeepAlive) var timeoutKeepAlive: String?
     @Option(.shutdownTimeout) var shutdownTimeout: String?
+    @Option(.allowedOrigins) var allowedOrigins: [String] = []
+    @Option(.allowedMethods) var allowedMethods: [String] = []
+    @Option(.allowedHeaders) var allowedHeaders: [String] = []
+    @Flag(.allowCredentials) var allowCredentials: Bool?
 
     package init() {}
 }

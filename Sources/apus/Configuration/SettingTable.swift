@@ -85,12 +85,49 @@ extension Setting {
         "host", .http, .text, default: .text("127.0.0.1"), "Address to listen on", aliases: ["hostname", "bind"])
     package static let port = Setting(
         "port", .http, .integer(0...65535), default: .integer(8000), "Port to listen on; 0 takes a free one")
+    package static let uds = Setting(
+        "uds", .http, .path, "Unix socket to listen on instead of host and port", aliases: ["unix-socket"])
+    package static let udsMode = Setting(
+        "uds-mode", .http, .choice(["0600", "0660"]), default: .text("0600"), "Permissions of the unix socket")
+    package static let apiKey = Setting(
+        "api-key", .http, .texts, "Keys of which clients must have one; a key has no comma",
+        aliases: ["api-keys"], isSecret: true)
+    package static let apiKeyFile = Setting(
+        "api-key-file", .http, .path, "File of keys, one a line, or sha256: and a key's digest")
+    package static let guardMetrics = Setting(
+        "guard-metrics", .http, .boolean, default: .boolean(false), "Ask for a key at /metrics too")
     package static let allowUnauthenticated = Setting(
         "allow-unauthenticated", .http, .boolean, default: .boolean(false),
         "Listen beyond this machine keyless")
     package static let maxRequestBodyBytes = Setting(
         "max-request-body-bytes", .http, .bytes(1024...(1 << 30)), default: .integer(2 << 20),
         "Largest request body", aliases: ["max-body-bytes", "max-body-size", "h11-max-incomplete-event-size"])
+    package static let maxConnections = Setting(
+        "max-connections", .http, .integer(1...65536), default: .integer(4096),
+        "Most open connections; more wait to be accepted")
+    package static let requestHeaderTimeout = Setting(
+        "request-header-timeout", .http, .duration(100...3_600_000), default: .integer(10_000),
+        "Time a request's head may take to arrive")
+    package static let requestBodyTimeout = Setting(
+        "request-body-timeout", .http, .duration(100...3_600_000), default: .integer(30_000),
+        "Time a request's body may take to arrive")
+    package static let writeTimeout = Setting(
+        "write-timeout", .http, .duration(100...3_600_000), default: .integer(30_000),
+        "Give up a client that reads nothing for so long")
+    package static let sseKeepAliveInterval = Setting(
+        "sse-keep-alive-interval", .http, .duration(0...3_600_000), default: .integer(15_000),
+        "Comment on a stream silent for so long; 0 is never")
+    package static let allowedOrigins = Setting(
+        "allowed-origins", .http, .texts, "Origins of web pages that may use the server (CORS)",
+        aliases: ["cors-allow-origins", "cors-origins"])
+    package static let allowedMethods = Setting(
+        "allowed-methods", .http, .texts, default: .texts(["GET", "POST"]), "Methods that such pages may use")
+    package static let allowedHeaders = Setting(
+        "allowed-headers", .http, .texts,
+        default: .texts(["Authorization", "Content-Type", "X-API-Key", "X-Request-Id"]),
+        "Headers that such pages may send")
+    package static let allowCredentials = Setting(
+        "allow-credentials", .http, .boolean, default: .boolean(false), "Let such pages send cookies")
     package static let timeoutKeepAlive = Setting(
         "timeout-keep-alive", .http, .duration(1000...3_600_000), default: .integer(75_000),
         "Close a connection idle for so long", aliases: ["http-timeout-keep-alive", "keep-alive-timeout"])
@@ -116,7 +153,10 @@ extension Setting {
         blockSize, enablePrefixCaching, kvCacheMemoryBytes, gpuMemoryUtilization, numGPUBlocksOverride,
         maxNumSeqs, maxNumBatchedTokens, maxNumQueuedReqs, maxNumQueuedTokens, schedulingPolicy,
         longPrefillTokenThreshold,
-        host, port, allowUnauthenticated, maxRequestBodyBytes, timeoutKeepAlive, shutdownTimeout,
+        host, port, uds, udsMode, apiKey, apiKeyFile, guardMetrics, allowUnauthenticated,
+        maxConnections, maxRequestBodyBytes, requestHeaderTimeout, requestBodyTimeout, writeTimeout,
+        sseKeepAliveInterval, timeoutKeepAlive, shutdownTimeout,
+        allowedOrigins, allowedMethods, allowedHeaders, allowCredentials,
         logLevel, logFormat, disableLogStats,
     ]
 

@@ -6,6 +6,7 @@
 
 import Foundation
 import Models
+import Serving
 
 /// Makes sure a model's files are in a store.
 ///

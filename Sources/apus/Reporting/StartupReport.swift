@@ -31,6 +31,8 @@ package struct StartupReport: Sendable {
     /// Where the server listens, such as http://127.0.0.1:8000.
     package var address: String
     package var isReachableByOthers: Bool
+    /// API keys of which clients must have one; 0 is none needed.
+    package var keyCount: Int
     /// Each phase and how long it took.
     package var phases: [(name: String, duration: Duration)]
     /// Settings that were given, with their origin: `max-num-seqs=32 (apus.yaml:2)`.
@@ -41,7 +43,7 @@ package struct StartupReport: Sendable {
         storedTypes: [(name: String, bytes: Int)], device: String, dtype: String, memory: MemoryPlan,
         availableMemoryBytes: Int, contextLength: Int, maxSequences: Int, tokenBudget: Int, maxQueuedRequests: Int,
         maxQueuedTokens: Int, policy: SchedulingPolicy, enablePrefixCaching: Bool, address: String,
-        isReachableByOthers: Bool, phases: [(name: String, duration: Duration)], given: [String]
+        isReachableByOthers: Bool, keyCount: Int, phases: [(name: String, duration: Duration)], given: [String]
     ) {
         self.version = version
         self.model = model
@@ -62,6 +64,7 @@ package struct StartupReport: Sendable {
         self.enablePrefixCaching = enablePrefixCaching
         self.address = address
         self.isReachableByOthers = isReachableByOthers
+        self.keyCount = keyCount
         self.phases = phases
         self.given = given
     }
@@ -93,7 +96,7 @@ extension StartupReport {
             ("prefix cache", enablePrefixCaching ? "on" : "off"),
             ("queue", "\(maxQueuedRequests) requests, \(maxQueuedTokens) prompt tokens"),
             ("given", given.isEmpty ? "nothing; all defaults" : given.joined(separator: ", ")),
-            ("access", isReachableByOthers ? "no API key: open to everyone who can reach it" : "this machine only"),
+            ("access", accessLine),
             ("start", startLine),
         ]
         let lines = facts.map { "  \($0.0.padded(to: 12))  \($0.1)" }
@@ -106,6 +109,15 @@ extension StartupReport {
             + "activations \(ByteCount.approximate(memory.activationBytes)), "
             + "KV cache \(ByteCount.approximate(memory.cacheBytes)); "
             + "\(ByteCount.approximate(availableMemoryBytes)) was available"
+    }
+
+    private var accessLine: String {
+        let reach = isReachableByOthers ? "every machine that can reach it" : "this machine only"
+        switch keyCount {
+        case 0: return isReachableByOthers ? "no API key: open to everyone who can reach it" : reach
+        case 1: return "an API key is needed; \(reach)"
+        default: return "one of \(keyCount) API keys is needed; \(reach)"
+        }
     }
 
     private var blockLine: String {
@@ -177,7 +189,7 @@ extension StartupReport {
             ("max_num_queued_reqs", .integer(maxQueuedRequests)),
             ("max_num_queued_tokens", .integer(maxQueuedTokens)), ("scheduling_policy", .string(policy.rawValue)),
             ("enable_prefix_caching", .boolean(enablePrefixCaching)), ("address", .string(address)),
-            ("authenticated", .boolean(false)),
+            ("authenticated", .boolean(keyCount > 0)),
             ("startup_seconds", .object(phases.map { ($0.name, .decimal($0.duration.seconds, places: 3)) })),
             ("given", .array(given.map { .string($0) })), ("advice", .array(advice.map { .string($0) })),
         ])

@@ -1,7 +1,7 @@
-// SHA-256 (FIPS 180-4), for checking downloads.
+// SHA-256 (FIPS 180-4), for checking downloads and keeping API keys.
 //
 // A library would bring a C crypto stack whose build takes longer than the rest of the project; this is the one
-// function needed from it. It is no secret-keeping code: the input is a public file, the digest is in the catalog.
+// function needed from it. Its time depends on the length of the input alone.
 
 /// A SHA-256 digest in the making.
 package struct SHA256 {
@@ -37,15 +37,19 @@ package struct SHA256 {
 
     /// The digest of everything added, as 64 lowercase hexadecimal digits.
     package consuming func finalize() -> String {
+        bytes().map { byte in (byte < 16 ? "0" : "") + String(byte, radix: 16) }.joined()
+    }
+
+    /// The 32 bytes of the digest of everything added.
+    package consuming func bytes() -> [UInt8] {
         let bitCount = byteCount &* 8
         var tail = pending + [0x80]
         while tail.count % 64 != 56 { tail.append(0) }
         for shift in stride(from: 56, through: 0, by: -8) { tail.append(UInt8(truncatingIfNeeded: bitCount >> shift)) }
         for start in stride(from: 0, to: tail.count, by: 64) { compress(tail.span, from: start) }
-        return state.map { word in
-            let digits = String(word, radix: 16)
-            return String(repeating: "0", count: 8 - digits.count) + digits
-        }.joined()
+        return state.flatMap { word in
+            stride(from: 24, through: 0, by: -8).map { UInt8(truncatingIfNeeded: word >> $0) }
+        }
     }
 
     /// Mixes the 64 bytes from `start` into the state. All sums are modulo 2^32, as the standard has them.

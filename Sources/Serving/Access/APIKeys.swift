@@ -1,0 +1,86 @@
+// Who may use the server. Keys are kept as digests, and a presented one is compared with all of them in the same time
+// whatever it is. Random keys need no slow hash.
+
+import HTTPTypes
+
+/// The keys that open the server; none means that everybody may use it.
+package struct APIKeys: Sendable, Equatable {
+    /// A SHA-256 digest of each.
+    private var digests: [[UInt8]] = []
+
+    package init() {}
+
+    /// How many keys there are.
+    package var count: Int { digests.count }
+
+    package var isEmpty: Bool { digests.isEmpty }
+
+    /// Adds a key that clients send as it is.
+    package mutating func insert(_ key: String) { digests.append(Self.digest(key)) }
+
+    /// Adds a key by its digest of 64 hexadecimal digits.
+    /// - Returns: false, and adds nothing, if it is not one.
+    package mutating func insert(digest: Substring) -> Bool {
+        let digits = digest.utf8.compactMap { Character(Unicode.Scalar($0)).hexDigitValue }
+        guard digits.count == 64, digest.utf8.count == 64 else { return false }
+        digests.append(stride(from: 0, to: 64, by: 2).map { UInt8(digits[$0] << 4 | digits[$0 + 1]) })
+        return true
+    }
+
+    /// Adds the keys of a file: one on a line, as it is or as `sha256:` and its digest. Empty lines and those that
+    /// begin with # are passed over.
+    /// - Returns: the number of the first line that is neither, from 1.
+    package mutating func insert(file text: String) -> Int? {
+        for (index, line) in text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline).enumerated() {
+            let key = line.drop { $0 == " " || $0 == "\t" }.prefix { $0 != " " && $0 != "\t" }
+            if key.isEmpty || key.hasPrefix("#") { continue }
+            if key.hasPrefix("sha256:") {
+                guard insert(digest: key.dropFirst(7)) else { return index + 1 }
+            } else {
+                guard key.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else { return index + 1 }
+                insert(String(key))
+            }
+        }
+        return nil
+    }
+
+    /// Whether `key` is one of them. The time depends on the number of keys and the length of `key` alone.
+    package func contains(_ key: String) -> Bool {
+        let presented = Self.digest(key)
+        var matches: UInt8 = 0
+        for digest in digests {
+            var difference: UInt8 = 0
+            for index in 0..<32 { difference |= digest[index] ^ presented[index] }
+            // 1 where nothing differs, without a branch.
+            matches |= UInt8(truncatingIfNeeded: (UInt16(difference) &- 1) >> 8) & 1
+        }
+        return matches == 1
+    }
+
+    private static func digest(_ key: String) -> [UInt8] {
+        var hash = SHA256()
+        hash.update(Array(key.utf8).span)
+        return hash.bytes()
+    }
+}
+
+extension APIKeys {
+    /// Whether a request with these headers may be served: `Authorization: Bearer KEY`, or `x-api-key: KEY`.
+    func admit(_ headers: HTTPFields) -> Bool {
+        guard !isEmpty else { return true }
+        let authorization = headers[.authorization] ?? ""
+        let scheme = authorization.prefix { $0 != " " }
+        var key = scheme.lowercased() == "bearer" ? authorization.dropFirst(scheme.count).drop { $0 == " " } : ""
+        if key.isEmpty { key = (headers[.xAPIKey] ?? "")[...] }
+        // A missing key takes the same path as a wrong one.
+        return contains(String(key))
+    }
+}
+
+extension HTTPField.Name {
+    /// Where Anthropic's clients put their key.
+    static let xAPIKey: HTTPField.Name = {
+        guard let name = HTTPField.Name("x-api-key") else { preconditionFailure("the literal is a valid name") }
+        return name
+    }()
+}
