@@ -5,6 +5,7 @@ APUS_BINARY    the server's binary
 APUS_TEST_MODEL  the GGUF file to serve
 """
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -27,6 +28,7 @@ class Server:
 
     url: str
     log_path: pathlib.Path | None = None
+    process: subprocess.Popen | None = None
 
     @property
     def base_url(self):
@@ -57,37 +59,42 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def wait_until_ready(server, process):
+def wait_until_ready(server, process, socket_path=None):
     deadline = time.monotonic() + STARTUP_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
             pytest.fail(f"the server exited with {process.returncode}:\n{server.log()}")
         try:
-            server.get("/ready")
+            # On a socket a start-up that listens is one that is ready.
+            if socket_path is None:
+                server.get("/ready")
+            else:
+                with socket.socket(socket.AF_UNIX) as probe:
+                    probe.connect(str(socket_path))
             return
-        except (urllib.error.URLError, ConnectionError):
+        except (urllib.error.URLError, OSError):
             time.sleep(0.05)
     pytest.fail(f"the server was not ready within {STARTUP_SECONDS} s:\n{server.log()}")
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    if url := os.environ.get("APUS_URL"):
-        yield Server(url.rstrip("/"))
-        return
+@contextlib.contextmanager
+def running_server(log_path, *settings, environment=None, socket_path=None):
+    """The binary on the model with `settings`, ready; drained at the end."""
     binary, model = os.environ.get("APUS_BINARY"), os.environ.get("APUS_TEST_MODEL")
     if not binary or not model:
         pytest.fail("set APUS_BINARY and APUS_TEST_MODEL (as `make test-clients` does), or APUS_URL")
     port = free_port()
-    log_path = tmp_path_factory.mktemp("server") / "log.txt"
     server = Server(f"http://127.0.0.1:{port}", log_path)
-    arguments = ["serve", model, "--port", str(port), "--served-model-name", MODEL_NAME]
+    arguments = ["serve", model, "--port", str(port), "--served-model-name", MODEL_NAME, *settings]
     # The server takes every APUS_ variable for a setting of its own, and refuses those it does not know.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("APUS_")}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("APUS_")}
     with log_path.open("wb") as log:
-        process = subprocess.Popen([binary, *arguments], stdout=log, stderr=log, env=environment)
+        process = subprocess.Popen(
+            [binary, *arguments], stdout=log, stderr=log, env=inherited | (environment or {})
+        )
+    server.process = process
     try:
-        wait_until_ready(server, process)
+        wait_until_ready(server, process, socket_path)
         yield server
         process.terminate()
         assert process.wait(timeout=30) == 0, f"the server did not drain:\n{server.log()}"
@@ -95,3 +102,12 @@ def server(tmp_path_factory):
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    if url := os.environ.get("APUS_URL"):
+        yield Server(url.rstrip("/"))
+        return
+    with running_server(tmp_path_factory.mktemp("server") / "log.txt") as server:
+        yield server

@@ -1,0 +1,106 @@
+"""Keys, sockets and origins of the real binary: who gets in, and that no key comes out."""
+
+import hashlib
+import http.client
+import os
+import socket
+import stat
+import subprocess
+import urllib.error
+import urllib.request
+
+import openai
+import pytest
+
+from conftest import MODEL_NAME, running_server
+
+KEYS = ["sk-canary-alpha-0123456789", "sk-canary-beta-0123456789", "sk-canary-gamma-0123456789"]
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("guarded")
+    digest = hashlib.sha256(KEYS[1].encode()).hexdigest()
+    keys = folder / "keys"
+    keys.write_text(f"# two\nsha256:{digest}\n{KEYS[2]}\n")
+    with running_server(
+        folder / "log.txt", "--api-key-file", str(keys), "--log-level", "trace", environment={"APUS_API_KEY": KEYS[0]}
+    ) as server:
+        yield server
+    assert "canary" not in server.log()
+
+
+def test_each_key_opens_the_server_and_no_other_does(guarded):
+    for key in KEYS:
+        with openai.OpenAI(base_url=guarded.base_url, api_key=key, max_retries=0) as client:
+            assert client.completions.create(model=MODEL_NAME, prompt="x", max_tokens=1).choices
+    for key in ["none", KEYS[0] + "x", KEYS[0][:-1], hashlib.sha256(KEYS[1].encode()).hexdigest()]:
+        with openai.OpenAI(base_url=guarded.base_url, api_key=key, max_retries=0) as client:
+            with pytest.raises(openai.AuthenticationError) as refusal:
+                client.models.list()
+            assert refusal.value.type == "authentication_error"
+            assert "canary" not in str(refusal.value)
+
+
+def test_probes_and_figures_need_none(guarded):
+    for path in ["/health", "/ready", "/live", "/ping", "/metrics"]:
+        guarded.get(path)
+    for path in ["/version", "/v1/models", "/nothing", "/tokenize"]:
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            urllib.request.urlopen(guarded.url + path)
+        assert refusal.value.code == 401
+
+
+def test_configuration_is_shown_without_keys():
+    environment = {"APUS_API_KEY": KEYS[0], "PATH": os.environ["PATH"]}
+    shown = subprocess.run(
+        [os.environ["APUS_BINARY"], "serve", "--api-key", KEYS[1], "--print-config"],
+        env=environment, capture_output=True, text=True,
+    )
+    assert shown.returncode == 0
+    assert "canary" not in shown.stdout + shown.stderr and "(hidden)" in shown.stdout
+
+
+@pytest.mark.parametrize("content", ["", "# none\n", "sha256:12\n", "sk-canary-\x01\n"])
+def test_a_key_file_that_is_none_is_refused(content, tmp_path):
+    keys = tmp_path / "keys"
+    keys.write_text(content)
+    refused = subprocess.run(
+        [os.environ["APUS_BINARY"], "serve", os.environ["APUS_TEST_MODEL"], "--api-key-file", str(keys)],
+        env={"PATH": os.environ["PATH"]}, capture_output=True, text=True,
+    )
+    assert refused.returncode == 78
+    assert str(keys) in refused.stderr and "canary" not in refused.stderr
+
+
+def test_an_open_address_needs_a_decision():
+    refused = subprocess.run(
+        [os.environ["APUS_BINARY"], "serve", os.environ["APUS_TEST_MODEL"], "--host", "0.0.0.0"],
+        env={"PATH": os.environ["PATH"]}, capture_output=True, text=True,
+    )
+    assert refused.returncode == 78
+    assert "--allow-unauthenticated" in refused.stderr and "--api-key-file" in refused.stderr
+
+
+class SocketConnection(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("localhost")
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(str(self.path))
+
+
+@pytest.mark.parametrize("mode", ["0600", "0660"])
+def test_a_unix_socket_serves_its_owner_and_goes_away(mode, tmp_path):
+    path = tmp_path / "apus.sock"
+    with running_server(tmp_path / "log.txt", "--uds", str(path), "--uds-mode", mode, socket_path=path) as server:
+        assert stat.S_IMODE(path.stat().st_mode) == int(mode, 8)
+        assert stat.S_ISSOCK(path.stat().st_mode)
+        connection = SocketConnection(path)
+        connection.request("GET", "/v1/models")
+        assert connection.getresponse().status == 200
+        connection.close()
+        assert f"unix:{path}" in server.log()
+    assert not path.exists()
