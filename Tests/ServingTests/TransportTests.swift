@@ -300,3 +300,23 @@ import Testing
         }
     }
 }
+
+@Suite struct OpenAPITests {
+    @Test func `the document has every field of the table and every path answers as it says`() async throws {
+        try await withServer(FakeEngine("ok")) { server in
+            let document = try await server.get("/openapi.json")
+            #expect(document.status == 200)
+            for field in RequestField.all {
+                let name = field.name.split(separator: ".").last ?? ""
+                #expect(document.body.contains("\"\(name)\":{\"type\":"), "\(field.name)")
+            }
+            #expect(document.body.contains(##""n":{"type":["integer","null"],"minimum":1,"maximum":128,"##))
+            let paths = document.body.matches(of: /"(\/[^"]*)":\{("get"|"post")/)
+            #expect(paths.count == 13)
+            for path in paths where path.2 == "\"get\"" {
+                let answer = try await server.get(String(path.1.replacing("{model}", with: "tiny")))
+                #expect(answer.status == 200, "\(path.1)")
+            }
+        }
+    }
+}

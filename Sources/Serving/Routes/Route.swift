@@ -6,7 +6,7 @@ import HTTPTypes
 enum Route: Equatable, Sendable {
     case completions, chat, models, model(String)
     case tokenize, detokenize
-    case health, ready, live, ping, version, metrics
+    case health, ready, live, ping, version, metrics, openAPI
 
     /// The route of a path without its query.
     init?(path: Substring) {
@@ -22,6 +22,7 @@ enum Route: Equatable, Sendable {
         case "/ping": self = .ping
         case "/version": self = .version
         case "/metrics": self = .metrics
+        case "/openapi.json": self = .openAPI
         default:
             let prefix = "/v1/models/"
             guard path.hasPrefix(prefix), path.count > prefix.count else { return nil }
@@ -63,6 +64,7 @@ enum Route: Equatable, Sendable {
         case .ping: "/ping"
         case .version: "/version"
         case .metrics: "/metrics"
+        case .openAPI: "/openapi.json"
         }
     }
 
@@ -70,7 +72,7 @@ enum Route: Equatable, Sendable {
     var isCounted: Bool {
         switch self {
         case .completions, .chat, .models, .model, .tokenize, .detokenize: true
-        case .health, .ready, .live, .ping, .version, .metrics: false
+        case .health, .ready, .live, .ping, .version, .metrics, .openAPI: false
         }
     }
 

@@ -16,6 +16,7 @@ struct ServingState: Sendable {
     let bodies: BodyReader
     let counters = RequestCounters()
     let openConnections = ConnectionGauge()
+    let document: OpenAPIDocument
 
     var encoder: PromptEncoder { PromptEncoder(model: model) }
 
@@ -26,6 +27,7 @@ struct ServingState: Sendable {
         self.model = model
         self.engine = engine
         self.threads = threads
+        document = OpenAPIDocument(configuration)
         bodies = BodyReader(
             limit: configuration.maxBodyBytes, totalLimit: configuration.maxBodyBytesTotal, threads: threads)
     }
@@ -120,6 +122,7 @@ struct Router: HTTPResponder {
         case .ping, .live: Response(status: .ok)
         case .version: version()
         case .metrics: metrics()
+        case .openAPI: Response(json: state.document.json)
         }
     }
 }

@@ -1,0 +1,136 @@
+// The fields of request bodies as JSON Schema, made from the table that validates them. null means the default
+// everywhere, so every type allows it.
+
+/// One field of a request body.
+struct FieldSchema: Sendable {
+    let name: String
+    /// The members of its JSON Schema.
+    let schema: String
+    let sentence: String
+
+    init(_ name: String, _ schema: String, _ sentence: String) {
+        self.name = name
+        self.schema = schema
+        self.sentence = sentence
+    }
+
+    /// The member that describes it among an object's properties.
+    var property: String {
+        #""\#(name)":{\#(schema),"description":\#(JSONValue.quoted(sentence))}"#
+    }
+
+    // MARK: From the table
+
+    private init(_ field: RequestField, limit: Int?) {
+        self.init(field.key, Self.schema(field.kind, limit: limit), field.sentence + " Default: \(field.standard).")
+    }
+
+    /// The table's fields of one endpoint; those with a dotted name inside their object.
+    private static func table(
+        _ scope: RequestField.Scope, _ configuration: ServingConfiguration
+    ) -> [FieldSchema] {
+        let fields = RequestField.all.filter { $0.scope == .both || $0.scope == scope }
+        var objects: [String: [FieldSchema]] = [:]
+        for field in fields where field.key != field.name {
+            let parent = String(field.name.dropLast(field.key.count + 1))
+            objects[parent, default: []].append(FieldSchema(field, limit: nil))
+        }
+        var schemas = fields.filter { $0.key == $0.name && objects[$0.name] == nil }.map { field in
+            FieldSchema(field, limit: field.name == RequestField.n.name ? configuration.maxChoices : nil)
+        }
+        for (name, members) in objects.sorted(by: { $0.key < $1.key }) {
+            let sentence = fields.first { $0.name == name }?.sentence ?? "Options of \(name.prefix { $0 != "_" })."
+            let properties = members.map(\.property).joined(separator: ",")
+            schemas.append(
+                FieldSchema(name, #""type":["object","null"],"properties":{\#(properties)}"#, sentence))
+        }
+        return schemas
+    }
+
+    private static func schema(_ kind: RequestField.Kind, limit: Int?) -> String {
+        switch kind {
+        case .bool: return boolean
+        case .integer(let range): return integer(range, limit: limit)
+        case .number(let range, let isOpen):
+            let upper = range.upperBound == .greatestFiniteMagnitude ? "" : #","maximum":\#(range.upperBound)"#
+            return #""type":["number","null"],"\#(isOpen ? "exclusiveMinimum" : "minimum")":\#(range.lowerBound)"#
+                + upper
+        case .text(let characters):
+            return
+                #""type":["string","null"],"minLength":\#(characters.lowerBound),"maxLength":\#(characters.upperBound)"#
+        case .choice(let words): return oneOf(words)
+        case .strings(let count, let bytes, let isSingle):
+            let string = #""minLength":\#(bytes.lowerBound),"maxLength":\#(bytes.upperBound)"#
+            return #""type":[\#(isSingle ? "\"string\"," : "")"array","null"],"#
+                + (isSingle ? string + "," : "") + items(count) + #","items":{"type":"string",\#(string)}"#
+        case .tokens(let count): return #""type":["array","null"],\#(items(count)),"items":\#(token)"#
+        case .biases(let count):
+            return #""type":["object","null"],"maxProperties":\#(count.upperBound),"#
+                + #""propertyNames":{"pattern":"^[0-9]+$"},"additionalProperties":{"type":"number"}"#
+        case .object(let members): return #""type":["object","null"],"maxProperties":\#(members.upperBound)"#
+        }
+    }
+
+    private static func items(_ count: ClosedRange<Int>) -> String {
+        #""minItems":\#(count.lowerBound)"# + (count.upperBound == .max ? "" : #","maxItems":\#(count.upperBound)"#)
+    }
+
+    private static func integer(_ range: ClosedRange<Int>, limit: Int?) -> String {
+        let upper = limit ?? range.upperBound
+        return #""type":["integer","null"],"minimum":\#(range.lowerBound),"maximum":\#(upper)"#
+    }
+
+    private static let boolean = #""type":["boolean","null"]"#
+    private static let token = #"{"type":"integer","minimum":0}"#
+
+    private static func oneOf(_ words: [String]) -> String {
+        #""type":["string","null"],"enum":["# + words.map { JSONValue.quoted($0) + "," }.joined() + "null]"
+    }
+
+    // MARK: Bodies
+
+    private static func model(_ configuration: ServingConfiguration) -> FieldSchema {
+        FieldSchema("model", oneOf(configuration.servedModelNames), "One of the served names.")
+    }
+
+    /// The body of /v1/completions.
+    static func completions(_ configuration: ServingConfiguration) -> [FieldSchema] {
+        let prompts = #""minItems":1,"maxItems":\#(configuration.maxPrompts)"#
+        let text = #"{"type":"string","minLength":1}"#
+        let prompt = FieldSchema(
+            "prompt",
+            #""anyOf":[\#(text),{"type":"array",\#(prompts),"items":\#(text)},"#
+                + #"{"type":"array","minItems":1,"items":\#(token)},"#
+                + #"{"type":"array",\#(prompts),"items":{"type":"array","minItems":1,"items":\#(token)}}]"#,
+            "Text, token ids below the vocabulary's size, or a list of either.")
+        return [model(configuration), prompt] + table(.completions, configuration)
+    }
+
+    /// The body of /v1/chat/completions.
+    static func chat(_ configuration: ServingConfiguration) -> [FieldSchema] {
+        [model(configuration), FieldSchema("messages", messages, "The conversation.")] + table(.chat, configuration)
+    }
+
+    private static let messages =
+        #""type":"array","minItems":1,"items":{"type":"object","required":["role","content"],"properties":{"#
+        + #""role":{"type":"string","enum":["system","developer","user","assistant","tool"]},"content":{"anyOf":["#
+        + #"{"type":"string"},{"type":"array","items":{"type":"object","required":["type","text"],"properties":{"#
+        + #""type":{"type":"string","enum":["text"]},"text":{"type":"string"}}}}]}}}"#
+
+    /// The body of /tokenize.
+    static func tokenize(_ configuration: ServingConfiguration) -> [FieldSchema] {
+        [
+            model(configuration), FieldSchema("prompt", #""type":"string""#, "The text to tokenize."),
+            FieldSchema("add_special_tokens", boolean, "Puts the tokenizer's own first token before the text."),
+            FieldSchema("return_token_strs", boolean, "Shows the text of each token."),
+        ]
+    }
+
+    /// The body of /detokenize.
+    static func detokenize(_ configuration: ServingConfiguration) -> [FieldSchema] {
+        [
+            model(configuration),
+            FieldSchema("tokens", #""type":"array","items":\#(token)"#, "Token ids below the vocabulary's size."),
+        ]
+    }
+}
