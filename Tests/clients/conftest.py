@@ -20,6 +20,8 @@ import pytest
 
 MODEL_NAME = "smollm2-135m-instruct"
 STARTUP_SECONDS = 60
+# What `make test-slow` adds needs packages that `make test` does not install.
+collect_ignore_glob = [] if os.environ.get("APUS_TEST_SLOW") else ["slow/*"]
 
 
 @dataclasses.dataclass
