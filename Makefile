@@ -52,13 +52,16 @@ test-clients: model $(CLIENT_STAMP)
 	$(TEST_ENV) $(CLIENTS)/bin/python -m pytest -q Tests/clients
 
 # The kernels' tests without a model are a package of their own: AddressSanitizer has to be compiled into all of it.
-test-slow: model ## the simulation with 20,000 seeds, and the CUDA kernels under AddressSanitizer
+test-slow: model ## 20,000 seeds of the simulation, CUDA kernels under AddressSanitizer, further clients
 	$(TEST_ENV) APUS_SIMULATION_SEEDS=20000 $(SWIFT) test $(FLAGS) --filter SimulationTests
 	@mkdir -p $(SANITIZED)/Tests
 	@cp Tests/CUDASanitizer/Package.swift $(SANITIZED)
 	@for folder in Sources Kernels Tests/CUDAEmulator Tests/CUDABackendTests; do \
 	    ln -sfn "$(CURDIR)/$$folder" "$(SANITIZED)/$$folder"; done
 	$(SWIFT) test -c release --package-path $(SANITIZED) --sanitize=address --no-parallel
+	$(PYTHON) -m venv $(CLIENTS)-slow
+	$(CLIENTS)-slow/bin/pip install --quiet --requirement Tests/clients/requirements-slow.txt
+	$(TEST_ENV) APUS_TEST_SLOW=1 $(CLIENTS)-slow/bin/python -m pytest -q Tests/clients/slow
 
 lint: ## check formatting and the house style
 	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Models Tests
