@@ -73,7 +73,7 @@ struct Metrics {
             "request_success", "Requests that ended, by reason.", label: "finished_reason",
             [
                 ("stop", finished.stop), ("length", finished.length), ("abort", finished.abort),
-                ("error", finished.error), ("repetition", 0),
+                ("error", finished.error), ("repetition", finished.repetition),
             ])
         family("vllm:admission_rejections_total", "counter", "Requests refused because the queue was full.")
         sample("vllm:admission_rejections_total", modelLabel + ",reason=\"queue_full\"", Double(statistics.rejections))

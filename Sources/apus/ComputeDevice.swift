@@ -16,6 +16,20 @@ enum ComputeDevice: Sendable {
         if case .cuda = self { true } else { false }
     }
 
+    /// What an operator should know of the choice: why not a GPU, or which limits of the environment hold on it.
+    func notes(environment: [String: String]) -> [String] {
+        switch self {
+        case .cpu(let reason): return reason.map { ["Computing on the CPU. \($0)"] } ?? []
+        case .cuda:
+            // The driver honours these by itself; the numbers reported for the device are those they leave.
+            let names = [
+                "CUDA_VISIBLE_DEVICES", "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT",
+            ]
+            let limits = names.compactMap { name in environment[name].map { "\(name)=\($0)" } }
+            return limits.isEmpty ? [] : ["The GPU is limited by \(limits.joined(separator: ", "))."]
+        }
+    }
+
     /// - Throws: `BackendError.unsupported` when a GPU is asked for and cannot be used.
     static func choose(_ settings: ResolvedSettings) throws(BackendError) -> ComputeDevice {
         let places = KernelFolder.places(given: settings.text(.kernels))

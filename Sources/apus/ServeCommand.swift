@@ -44,6 +44,7 @@ package struct ServeCommand: AsyncParsableCommand {
         let keys = try APIKeys(settings)
         logger.info("Loading \(located.path)")
         let running = try await RunningModel.start(path: located.path, settings: settings)
+        for note in running.device.notes(environment: environment) { logger.notice("\(note)") }
         try await ServerAssembly(
             settings: settings, modelName: located.name, running: running, keys: keys, logger: logger,
             sink: sink

@@ -18,6 +18,7 @@ import Tensors
 struct RunningModel: Sendable {
     let model: ModelFile
     let engine: Engine
+    let device: ComputeDevice
     let compute: ComputeConfiguration
     let configuration: EngineConfiguration
     /// Each phase of starting and how long it took.
@@ -33,13 +34,15 @@ struct RunningModel: Sendable {
         let opened = begin.duration(to: .now)
         let started = try await start(model.config, weights: model.file, settings: settings, adjust: adjust)
         return RunningModel(
-            model: model, engine: started.engine, compute: started.compute, configuration: started.configuration,
+            model: model, engine: started.engine, device: started.device, compute: started.compute,
+            configuration: started.configuration,
             phases: [(name: "open", duration: opened)] + started.phases)
     }
 
     /// An engine without a tokenizer, and how it was started.
     struct StartedEngine: Sendable {
         let engine: Engine
+        let device: ComputeDevice
         let compute: ComputeConfiguration
         let configuration: EngineConfiguration
         let phases: [(name: String, duration: Duration)]
@@ -66,7 +69,8 @@ struct RunningModel: Sendable {
             phases.append((name: phase.name, duration: phase.duration - previous))
             previous = phase.duration
         }
-        return StartedEngine(engine: engine, compute: compute, configuration: configuration, phases: phases)
+        return StartedEngine(
+            engine: engine, device: device, compute: compute, configuration: configuration, phases: phases)
     }
 
     /// The backend and the model on it; called on the engine's thread.

@@ -100,7 +100,8 @@ extension JSONValue {
     var exactInteger: Int? {
         switch self {
         case .integer(let value): value
-        case .number(let value): Int(exactly: value)
+        // Beyond 2⁵³ a float stands for integers nobody wrote.
+        case .number(let value): value.magnitude <= 0x1p53 ? Int(exactly: value) : nil
         default: nil
         }
     }
