@@ -39,7 +39,7 @@ package struct MemoryPlan: Sendable, Equatable {
 
     /// Sizes the cache.
     ///
-    /// By default it takes a quarter of the memory the model leaves, but no more than 384 MiB or two sequences of full
+    /// By default it takes a quarter of the memory the model leaves, but no more than 320 MiB or one sequence of full
     /// length, whichever is larger: a cache beyond that only holds old prefixes, and fills the memory with them.
     /// - Throws: `EngineError.invalidConfiguration` when not even one sequence of full length fits.
     package init(configuration: EngineConfiguration, model: Model) throws(EngineError) {
@@ -61,8 +61,8 @@ package struct MemoryPlan: Sendable, Equatable {
             blockCount = override
         } else {
             let free = max(0, configuration.availableMemoryBytes - model.weightBytes - model.activationBytes)
-            let twoSequences = length.multipliedReportingOverflow(by: 2 * model.kvBytesPerToken)
-            let automatic = min(free / 4, max(384 << 20, twoSequences.overflow ? .max : twoSequences.partialValue))
+            let oneSequence = length.multipliedReportingOverflow(by: model.kvBytesPerToken)
+            let automatic = min(free / 4, max(320 << 20, oneSequence.overflow ? .max : oneSequence.partialValue))
             blockCount = (configuration.kvCacheMemoryBytes ?? automatic) / max(1, blockBytes)
         }
         guard !blockCount.multipliedReportingOverflow(by: max(1, blockBytes)).overflow else {
