@@ -88,7 +88,8 @@ let package = Package(
         .testTarget(name: "TokenizationTests", dependencies: ["Tokenization"], swiftSettings: swift),
         .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints", "Tensors"], swiftSettings: swift),
         .testTarget(
-            name: "BackendTests", dependencies: ["CPUBackend", "CPUKernels", "Tensors"], swiftSettings: swift),
+            name: "BackendTests", dependencies: ["CPUBackend", "CPUKernels", "Conformance", "Tensors"],
+            swiftSettings: swift),
         .target(
             name: "CUDAEmulator", dependencies: ["CUDADriver", "CUDAKernels"], path: "Tests/CUDAEmulator",
             cxxSettings: emulated),

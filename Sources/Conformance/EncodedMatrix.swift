@@ -4,10 +4,10 @@ import Tensors
 
 /// Bytes with a stable address for as long as the object lives.
 @safe
-final class OwnedBytes {
-    let bytes: UnsafeRawBufferPointer
+package final class OwnedBytes {
+    package let bytes: UnsafeRawBufferPointer
 
-    init(_ source: [UInt8]) {
+    package init(_ source: [UInt8]) {
         let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: source.count, alignment: 16)
         unsafe copy.copyBytes(from: source)
         unsafe bytes = UnsafeRawBufferPointer(copy)

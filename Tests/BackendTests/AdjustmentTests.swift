@@ -1,6 +1,7 @@
 // Penalties, biases, bans and allow-lists: what they do to the choice, and that log-probabilities do not see them.
 
 import CPUBackend
+import Conformance
 import Foundation
 import Tensors
 import Testing

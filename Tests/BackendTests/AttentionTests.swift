@@ -1,6 +1,7 @@
 // Paged attention against f64, and bit for bit across block sizes, prefill chunks, batches and threads.
 
 import CPUBackend
+import Conformance
 import Foundation
 import Tensors
 import Testing

@@ -1,6 +1,7 @@
 // The operations that treat rows on their own, against f64.
 
 import CPUBackend
+import Conformance
 import Foundation
 import Tensors
 import Testing

@@ -1,6 +1,7 @@
 // `linear` against f64 sums of exactly decoded weights, and bit for bit across batches, tiles and threads.
 
 import CPUBackend
+import Conformance
 import Tensors
 import Testing
 

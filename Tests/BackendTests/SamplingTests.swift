@@ -2,6 +2,7 @@
 
 import CPUBackend
 import CPUKernels
+import Conformance
 import Foundation
 import Tensors
 import Testing
