@@ -82,16 +82,17 @@ extension CUDABackend {
         let (rows, columns) = (Int64(part.shape[0]), Int64(part.shape[1]))
         unsafe data.withUnsafeMutableBytes { data in
             unsafe scales.withUnsafeMutableBytes { scales in
-                let target = unsafe PackTarget(
-                    source: part.bytes, data: data.baseAddress, scales: scales.baseAddress)
+                // Addresses cross to the threads, which write disjoint tiles and only read the source.
+                let source = unsafe UInt(bitPattern: part.bytes.baseAddress)
+                let dataStart = UInt(bitPattern: data.baseAddress)
+                let scaleStart = UInt(bitPattern: scales.baseAddress)
                 DispatchQueue.concurrentPerform(iterations: shareCount) { share in
                     let from = tileCount * share / shareCount
                     let to = tileCount * (share + 1) / shareCount
                     unsafe cuda_pack(
-                        format, target.source.baseAddress?.assumingMemoryBound(to: UInt8.self), rows,
-                        columns, Int64(firstTile + from), Int64(to - from),
-                        target.data?.advanced(by: from * tileBytes).assumingMemoryBound(to: UInt8.self),
-                        target.scales?.advanced(by: from * tileScaleBytes).assumingMemoryBound(to: UInt8.self))
+                        format, UnsafePointer(bitPattern: source), rows, columns, Int64(firstTile + from),
+                        Int64(to - from), UnsafeMutablePointer(bitPattern: dataStart + UInt(from * tileBytes)),
+                        UnsafeMutablePointer(bitPattern: scaleStart + UInt(from * tileScaleBytes)))
                 }
             }
         }
@@ -119,13 +120,4 @@ extension CUDABackend {
             throw .unsupported(operation: part.name, reason: "i32 is not a type of weights")
         }
     }
-}
-
-/// Where the threads that pack read and write.
-@safe
-// Unchecked: the threads write disjoint tiles of arrays that outlive them, and only read the source.
-private struct PackTarget: @unchecked Sendable {
-    let source: UnsafeRawBufferPointer
-    let data: UnsafeMutableRawPointer?
-    let scales: UnsafeMutableRawPointer?
 }

@@ -57,7 +57,7 @@ extension ConformanceCase {
     }
 
     /// The tokens that survive min-p, top-k and top-p, by sorting; with their probabilities.
-    private static func survivors(_ logits: [Float], _ row: SamplingRow) -> [Int: Double] {
+    package static func survivors(_ logits: [Float], _ row: SamplingRow) -> [Int: Double] {
         let highest = logits.max() ?? 0
         var ranked = logits.indices.map { ($0, exp(Double(logits[$0] - highest) / Double(row.temperature))) }
         ranked.sort { logits[$0.0] > logits[$1.0] || (logits[$0.0] == logits[$1.0] && $0.0 < $1.0) }

@@ -7,26 +7,6 @@ import Foundation
 import Tensors
 import Testing
 
-/// The tokens that survive min-p, top-k and top-p, by sorting; with their probabilities.
-private func survivors(_ logits: [Float], _ row: SamplingRow) -> [Int: Double] {
-    let highest = logits.max() ?? 0
-    var ranked = logits.indices.map { ($0, exp(Double(logits[$0] - highest) / Double(row.temperature))) }
-    ranked.sort { logits[$0.0] > logits[$1.0] || (logits[$0.0] == logits[$1.0] && $0.0 < $1.0) }
-    if row.minP > 0 { ranked = ranked.filter { $0.1 >= Double(row.minP) } }
-    if row.topK > 0 { ranked = Array(ranked.prefix(row.topK)) }
-    if row.topP < 1 {
-        let total = ranked.reduce(0) { $0 + $1.1 }
-        var sum = 0.0
-        ranked = Array(
-            ranked.prefix { entry in
-                defer { sum += entry.1 }
-                return sum < Double(row.topP) * total
-            })
-    }
-    let total = ranked.reduce(0) { $0 + $1.1 }
-    return Dictionary(uniqueKeysWithValues: ranked.map { ($0.0, $0.1 / total) })
-}
-
 struct SamplingTests {
     private func sample(
         _ backend: CPUBackend, _ logits: [Float], vocab: Int, _ rows: [SamplingRow]
@@ -95,7 +75,7 @@ struct SamplingTests {
         ] {
             let count = 100_000
             let counts = try draws(backend, logits, row, count: count)
-            let expected = survivors(logits, row)
+            let expected = ConformanceCase.survivors(logits, row)
             #expect(Set(counts.keys).isSubset(of: Set(expected.keys)))
             var chiSquare = 0.0, cells = 0
             for (token, probability) in expected where probability * Double(count) >= 5 {
@@ -122,7 +102,7 @@ struct SamplingTests {
         ]
         for (topP, topK, minP) in filters {
             let row = SamplingRow(temperature: 1, topP: topP, topK: topK, minP: minP, seed: 9)
-            var expected = Set(survivors(logits, row).keys)
+            var expected = Set(ConformanceCase.survivors(logits, row).keys)
             if topP == 0 { expected = [logits.firstIndex(of: logits.max() ?? 0) ?? 0] }
             let drawn = Set(try draws(backend, logits, row, count: 4000).keys)
             #expect(drawn == expected, "top-p \(topP), top-k \(topK), min-p \(minP)")
@@ -141,7 +121,7 @@ struct SamplingTests {
             as [(Float, Int, Float)]
         {
             let row = SamplingRow(temperature: 0.9, topP: topP, topK: topK, minP: minP, seed: 2)
-            let expected = survivors(logits, row)
+            let expected = ConformanceCase.survivors(logits, row)
             let drawn = Set(try draws(backend, logits, row, count: 2000).keys)
             #expect(drawn.isSubset(of: Set(expected.keys)), "top-p \(topP), top-k \(topK), min-p \(minP)")
             if topK == 5 { #expect(drawn == Set(expected.keys)) }

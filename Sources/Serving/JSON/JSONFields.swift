@@ -52,51 +52,10 @@ struct JSONFields {
         guard case .object(let members) = value else { throw mismatch(name, value, "an object") }
         return JSONFields(path: path + name + ".", members: members)
     }
-
-    /// An integer in `range`. A number such as 3.0 is an integer too: some clients have no other numbers.
-    func integer(_ name: String, in range: ClosedRange<Int>) throws(ServingError) -> Int? {
-        guard let value = self[name] else { return nil }
-        guard let integer = value.exactInteger else {
-            if case .number(let number) = value, number.rounded() == number {
-                throw invalid(name, value, Self.requirement(range))
-            }
-            throw mismatch(name, value, Self.requirement(range))
-        }
-        guard range.contains(integer) else { throw invalid(name, value, Self.requirement(range)) }
-        return integer
-    }
-
-    /// A number in `range`, or above its lower bound where `excludingLower` is true.
-    func number(
-        _ name: String, in range: ClosedRange<Double>, excludingLower: Bool = false
-    ) throws(ServingError) -> Double? {
-        guard let value = self[name] else { return nil }
-        let bounds = "from \(range.lowerBound.shortDescription) to \(range.upperBound.shortDescription)"
-        let requirement =
-            "a number \(bounds)" + (excludingLower ? ", \(range.lowerBound.shortDescription) excluded" : "")
-        let number: Double
-        switch value {
-        case .integer(let integer): number = Double(integer)
-        case .number(let double): number = double
-        default: throw mismatch(name, value, requirement)
-        }
-        guard range.contains(number), !(excludingLower && number == range.lowerBound) else {
-            throw invalid(name, value, requirement)
-        }
-        return number
-    }
-
-    private static func requirement(_ range: ClosedRange<Int>) -> String {
-        switch (range.lowerBound, range.upperBound) {
-        case (.min, .max): "an integer of 64 bits"
-        case (let lower, .max): "an integer of at least \(lower)"
-        case (let lower, let upper): "an integer from \(lower) to \(upper)"
-        }
-    }
 }
 
 extension JSONValue {
-    /// The integer this is, if it is one exactly.
+    /// The integer this is, if it is one exactly. 3.0 is one too: some clients have no other numbers.
     var exactInteger: Int? {
         switch self {
         case .integer(let value): value
@@ -105,9 +64,4 @@ extension JSONValue {
         default: nil
         }
     }
-}
-
-extension Double {
-    /// Without ".0" where there is no fraction.
-    fileprivate var shortDescription: String { Int(exactly: self).map(String.init) ?? description }
 }
