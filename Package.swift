@@ -32,6 +32,7 @@ let package = Package(
         .package(url: "https://github.com/hummingbird-project/hummingbird.git", exact: "2.28.1", traits: []),
         .package(url: "https://github.com/apple/swift-nio.git", exact: "2.101.2"),
         .package(url: "https://github.com/apple/swift-nio-extras.git", exact: "1.35.2"),
+        .package(url: "https://github.com/apple/swift-nio-ssl.git", exact: "2.37.6"),
         .package(url: "https://github.com/apple/swift-http-types.git", exact: "1.8.0"),
         .package(url: "https://github.com/apple/swift-argument-parser.git", exact: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log.git", exact: "1.16.2"),
@@ -40,6 +41,7 @@ let package = Package(
     ],
     targets: [
         // Layer 0
+        .target(name: "JSON", swiftSettings: swift),
         .target(name: "Tensors", swiftSettings: swift),
         .target(name: "Scheduling", swiftSettings: swift),
         .target(name: "Tokenization", swiftSettings: swift),
@@ -48,6 +50,7 @@ let package = Package(
         .target(name: "CUDAKernels", path: "Kernels/cuda", cSettings: c),
         .target(name: "CUDADriver", cSettings: c, linkerSettings: [.linkedLibrary("dl", .when(platforms: [.linux]))]),
         // Layer 1
+        .target(name: "Grammars", dependencies: ["JSON"], swiftSettings: swift),
         .target(name: "Checkpoints", dependencies: ["Tensors"], swiftSettings: swift),
         .target(name: "CPUBackend", dependencies: ["Tensors", "CPUKernels"], swiftSettings: swift),
         .target(name: "CUDABackend", dependencies: ["Tensors", "CUDADriver", "CUDAKernels"], swiftSettings: swift),
@@ -62,11 +65,12 @@ let package = Package(
         .target(
             name: "Serving",
             dependencies: [
-                "Execution", "Scheduling", "Tokenization", product("Hummingbird", hummingbird),
+                "Execution", "Grammars", "JSON", "Scheduling", "Tokenization", product("Hummingbird", hummingbird),
                 product("HummingbirdCore", hummingbird), product("HTTPTypes", "swift-http-types"),
                 product("Logging", "swift-log"), product("NIOCore", "swift-nio"), product("NIOPosix", "swift-nio"),
                 product("NIOHTTP1", "swift-nio"), product("NIOHTTPTypes", "swift-nio-extras"),
-                product("NIOHTTPTypesHTTP1", "swift-nio-extras"), product("ServiceLifecycle", lifecycle),
+                product("NIOHTTPTypesHTTP1", "swift-nio-extras"), product("NIOSSL", "swift-nio-ssl"),
+                product("ServiceLifecycle", lifecycle),
             ], swiftSettings: swift),
         // Layer 5
         .executableTarget(
@@ -85,6 +89,7 @@ let package = Package(
             path: "Tests/TestSupport", swiftSettings: swift),
         .testTarget(name: "SchedulingTests", dependencies: ["Scheduling"], swiftSettings: swift),
         .testTarget(name: "SimulationTests", dependencies: ["Scheduling"], swiftSettings: swift),
+        .testTarget(name: "GrammarsTests", dependencies: ["Grammars", "JSON"], swiftSettings: swift),
         .testTarget(name: "TokenizationTests", dependencies: ["Tokenization"], swiftSettings: swift),
         .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints", "Tensors"], swiftSettings: swift),
         .testTarget(
@@ -106,7 +111,7 @@ let package = Package(
         .testTarget(
             name: "ServingTests",
             dependencies: [
-                "Serving", "Execution", "Scheduling", "Tokenization", product("Logging", "swift-log"),
+                "Serving", "Execution", "JSON", "Scheduling", "Tokenization", product("Logging", "swift-log"),
                 product("NIOCore", "swift-nio"), product("NIOPosix", "swift-nio"),
                 product("ServiceLifecycle", lifecycle),
             ], swiftSettings: swift),

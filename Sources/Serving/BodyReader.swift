@@ -3,6 +3,7 @@
 
 import HTTPTypes
 import Hummingbird
+import JSON
 import Synchronization
 
 /// Reads the bodies of all requests of one server.

@@ -4,6 +4,7 @@
 // no addresses, no internal names. OpenAIError.swift maps the cases to HTTP.
 
 import Execution
+import JSON
 import Tokenization
 
 /// Why a request is not served.

@@ -1,5 +1,6 @@
 // The strict reader and the writer.
 
+import JSON
 import NIOCore
 import Serving
 import Testing

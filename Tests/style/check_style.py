@@ -12,9 +12,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # that a new dependency is a decision and not an accident.
 SYSTEM = {"Dispatch", "Foundation", "FoundationEssentials", "Glibc", "Darwin", "Musl", "Synchronization"}
 ALLOWED = {
+    "JSON": set(),
     "Tensors": set(),
     "Scheduling": set(),
     "Tokenization": set(),
+    "Grammars": {"JSON"} | SYSTEM,
     "Checkpoints": {"Tensors"} | SYSTEM,
     "CPUBackend": {"Tensors", "CPUKernels"} | SYSTEM,
     "CUDABackend": {"Tensors", "CUDADriver", "CUDAKernels"} | SYSTEM,
@@ -22,8 +24,8 @@ ALLOWED = {
     "Models": {"Checkpoints", "Tensors"} | SYSTEM,
     "Execution": {"Scheduling", "Models", "Tensors"} | SYSTEM,
     "Serving": {
-        "Execution", "Scheduling", "Tokenization", "Hummingbird", "HTTPTypes", "Logging", "NIOCore", "NIOPosix",
-        "NIOHTTP1", "NIOHTTPTypes", "NIOHTTPTypesHTTP1", "HummingbirdCore", "ServiceLifecycle",
+        "Execution", "Grammars", "JSON", "Scheduling", "Tokenization", "Hummingbird", "HTTPTypes", "Logging", "NIOCore",
+        "NIOPosix", "NIOHTTP1", "NIOHTTPTypes", "NIOHTTPTypesHTTP1", "NIOSSL", "HummingbirdCore", "ServiceLifecycle",
     } | SYSTEM,
 }
 

@@ -1,6 +1,8 @@
 // The members of one object, read by name and type. Every refusal names the field by its dotted path, the value that
 // was sent and what would have been accepted; null and absence mean the default.
 
+import JSON
+
 /// Typed access to an object's members.
 struct JSONFields {
     /// Dotted path of this object with a final dot; empty for the body itself.
@@ -51,17 +53,5 @@ struct JSONFields {
         guard let value = self[name] else { return nil }
         guard case .object(let members) = value else { throw mismatch(name, value, "an object") }
         return JSONFields(path: path + name + ".", members: members)
-    }
-}
-
-extension JSONValue {
-    /// The integer this is, if it is one exactly. 3.0 is one too: some clients have no other numbers.
-    var exactInteger: Int? {
-        switch self {
-        case .integer(let value): value
-        // Beyond 2⁵³ a float stands for integers nobody wrote.
-        case .number(let value): value.magnitude <= 0x1p53 ? Int(exactly: value) : nil
-        default: nil
-        }
     }
 }

@@ -1,5 +1,6 @@
 // What an answer shows besides its text, and what is done to the prompt: fields that both endpoints share.
 
+import JSON
 import Scheduling
 
 /// What an answer holds.

@@ -1,6 +1,7 @@
 // A request to /v1/chat/completions, decoded and checked. Messages become plain data for the chat template, which sees
 // every string in them as a user's text.
 
+import JSON
 import Tokenization
 
 /// What a client of /v1/chat/completions asks for.

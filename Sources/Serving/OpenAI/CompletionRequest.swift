@@ -1,5 +1,6 @@
 // A request to /v1/completions, decoded and checked.
 
+import JSON
 import Scheduling
 
 /// One prompt: text to be tokenized, or tokens.

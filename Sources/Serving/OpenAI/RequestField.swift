@@ -1,6 +1,8 @@
 // The limits of requests, in one table: validation reads its ranges, docs/requests.md is written from it, and the tests
 // at each limit and beyond are made of it.
 
+import JSON
+
 /// One field of a request.
 package struct RequestField: Sendable {
     /// What a field may hold.

@@ -1,5 +1,6 @@
 // The fields that /v1/completions and /v1/chat/completions share: how much to generate, how to choose, how to end.
 
+import JSON
 import Scheduling
 
 /// How many tokens to generate and how, as a request says it.

@@ -1,6 +1,8 @@
 // Fields of the API and its dialects that would change the answer and that this server does not have. A value that
 // changes nothing is accepted, for clients send defaults; any other is refused by name, never ignored.
 
+import JSON
+
 /// The fields that are refused, and the values that are not.
 enum UnsupportedFields {
     /// A field and the values that ask for nothing.

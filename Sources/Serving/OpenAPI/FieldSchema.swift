@@ -1,6 +1,8 @@
 // The fields of request bodies as JSON Schema, made from the table that validates them. null means the default
 // everywhere, so every type allows it.
 
+import JSON
+
 /// One field of a request body.
 struct FieldSchema: Sendable {
     let name: String

@@ -2,6 +2,7 @@
 // table; the document is made once, at the start.
 
 import HTTPTypes
+import JSON
 import NIOCore
 
 /// The OpenAPI 3.1 document of one server.

@@ -1,4 +1,4 @@
-// A strict JSON reader for request bodies: RFC 8259 and nothing more, with a limit on everything that a body could
+// A strict JSON reader: RFC 8259 and nothing more, with a limit on everything that a body could
 // make large. Recursion is bounded by the nesting limit, so a hostile body costs a 400 and not the stack.
 
 /// Limits on what a body may hold.

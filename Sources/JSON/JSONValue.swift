@@ -1,4 +1,4 @@
-// A request body as a tree: what the strict parser makes of bytes, and what the typed requests are read from.
+// A JSON text as a tree: what the strict parser makes of bytes, and what requests and schemas are read from.
 
 /// One JSON value.
 package enum JSONValue: Sendable, Equatable {
@@ -24,7 +24,7 @@ package enum JSONValue: Sendable, Equatable {
     }
 
     /// The type's name as error messages use it.
-    var kind: String {
+    package var kind: String {
         switch self {
         case .null: "null"
         case .bool: "a boolean"
@@ -37,7 +37,7 @@ package enum JSONValue: Sendable, Equatable {
     }
 
     /// The value for an error message: short values as they are, long ones by their type and size.
-    var summary: String {
+    package var summary: String {
         switch self {
         case .null: "null"
         case .bool(let value): value ? "true" : "false"
@@ -50,7 +50,7 @@ package enum JSONValue: Sendable, Equatable {
     }
 
     /// `text` in quotes, cut after 64 characters and with control characters escaped, so that it is safe in a message.
-    static func quoted(_ text: String) -> String {
+    package static func quoted(_ text: String) -> String {
         var result = "\""
         var count = 0
         for scalar in text.unicodeScalars {
@@ -67,5 +67,17 @@ package enum JSONValue: Sendable, Equatable {
             }
         }
         return result + "\""
+    }
+}
+
+extension JSONValue {
+    /// The integer this is, if it is one exactly. 3.0 is one too: some clients have no other numbers.
+    package var exactInteger: Int? {
+        switch self {
+        case .integer(let value): value
+        // Beyond 2⁵³ a float stands for integers nobody wrote.
+        case .number(let value): value.magnitude <= 0x1p53 ? Int(exactly: value) : nil
+        default: nil
+        }
     }
 }
