@@ -1,7 +1,7 @@
 // Math:    greedy: argmax. Otherwise p = softmax(x / temperature), then min-p, top-k and top-p in that order, then a
 //          draw by inverting the cumulative distribution in order of token id at a point given by (seed, position).
-//          Log-probabilities are those of softmax(x), whatever the parameters. Penalties, biases and bans come first,
-//          on a copy of the row.
+//          Log-probabilities are those of softmax(x), whatever the parameters. Penalties, biases, bans and a mask come
+//          first, on a copy of the row.
 // Shapes:  logits [rows, vocab] f32.
 // Launch:  threads take rows. No sort: a bound that no kept token can miss leaves a short list of candidates, and of
 //          these only the bucket of a histogram in which the filter's limit falls is sorted. Equal logits rank by id.
@@ -220,11 +220,9 @@ static int32_t draw_token(const sampling_workspace *w, int64_t vocab, double tot
     return (int32_t)last;
 }
 
-/// Fills `adjusted` with the row as adjustment `index` leaves it.
-static void adjust(
-    const float *logits, int64_t vocab, const cpu_logit_adjustments *all, int64_t index, float *adjusted) {
+/// Changes a copy of the row as adjustment `index` says.
+static void adjust(int64_t vocab, const cpu_logit_adjustments *all, int64_t index, float *adjusted) {
     const cpu_logit_adjustment *a = &all->rows[index];
-    memcpy(adjusted, logits, (size_t)vocab * sizeof(float));
     for (int64_t i = a->first_bias; i < a->first_bias + a->bias_count; i++) {
         adjusted[all->biases[i].token] += all->biases[i].bias;
     }
@@ -270,6 +268,7 @@ bool cpu_sample(
 #else
 
 #define find_highest NAME(find_highest)
+#define copy_masked NAME(copy_masked)
 #define log_of_sum NAME(log_of_sum)
 #define fill_weights NAME(fill_weights)
 #define list_alternatives NAME(list_alternatives)
@@ -303,6 +302,20 @@ static int64_t find_highest(const float *logits, int64_t vocab) {
     }
     for (int64_t i = whole; i < vocab; i++) if (logits[i] == result) return i;
     return -1;
+}
+
+/// Copies a row, −∞ in place of the tokens whose bit is 0. `output` may be the row itself.
+static void copy_masked(const float *logits, int64_t vocab, const uint32_t *mask, float *output) {
+    const s32x16 bits = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
+    int64_t whole = vocab / 16 * 16;
+    for (int64_t i = 0; i < whole; i += 16) {
+        s32x16 word = (s32x16){0} + (int32_t)(mask[i / 32] >> i % 32 & 0xFFFF);
+        f32x16 x = *(const f32x16 *)(logits + i);
+        *(f32x16 *)(output + i) = (word & bits) != 0 ? x : (f32x16){0} - __builtin_inff();
+    }
+    for (int64_t i = whole; i < vocab; i++) {
+        output[i] = (mask[i / 32] >> i % 32 & 1) != 0 ? logits[i] : -__builtin_inff();
+    }
 }
 
 /// log Σ e^(x − highest).
@@ -441,8 +454,15 @@ static void sample_row(const sample_arguments *a, int64_t row, const sampling_wo
     results->logprobs[row] = 0;
     if (best < 0) return;
     int64_t token = p->scored;
-    if (token < 0 && p->adjustment >= 0) {
-        adjust(logits, a->vocab, a->adjustments, p->adjustment, w->adjusted);
+    if (token < 0 && (p->adjustment >= 0 || p->mask >= 0)) {
+        const float *source = logits;
+        if (p->adjustment >= 0) {
+            memcpy(w->adjusted, logits, (size_t)a->vocab * sizeof(float));
+            adjust(a->vocab, a->adjustments, p->adjustment, w->adjusted);
+            source = w->adjusted;
+        }
+        const int64_t words = (a->vocab + 31) / 32;
+        if (p->mask >= 0) copy_masked(source, a->vocab, a->adjustments->masks + p->mask * words, w->adjusted);
         int64_t best_allowed = find_highest(w->adjusted, a->vocab);
         results->is_finite[row] = best_allowed >= 0;
         if (best_allowed < 0) return;

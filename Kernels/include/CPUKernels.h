@@ -95,6 +95,8 @@ typedef struct {
     int64_t scored;
     /// Place in `cpu_logit_adjustments.rows`, or negative for none.
     int64_t adjustment;
+    /// Place in `cpu_logit_adjustments.masks`, or negative for none.
+    int64_t mask;
 } cpu_sampling_row;
 
 /// A number added to a token's logit.
@@ -127,6 +129,8 @@ typedef struct {
     const cpu_token_bias *biases;
     const cpu_token_count *counts;
     const int32_t *allowed;
+    /// [masks, ceil(vocab / 32)] Bit t % 32 of word t / 32 is 0 where token t may not be chosen.
+    const uint32_t *masks;
 } cpu_logit_adjustments;
 
 /// Where `cpu_sample` writes; see `SamplingResults` in Swift.

@@ -5,10 +5,13 @@ import Tensors
 
 /// The adjustments of all rows that have any.
 struct AdjustmentLists {
-    private(set) var rows: [cpu_logit_adjustment] = []
+    private var rows: [cpu_logit_adjustment] = []
     private var biases: [cpu_token_bias] = []
     private var counts: [cpu_token_count] = []
     private var allowed: [Int32] = []
+    /// [masks, words of a mask]
+    private var masks: [UInt32] = []
+    private var maskCount: Int64 = 0
 
     /// Adds those of one row and returns its place.
     mutating func append(_ row: LogitAdjustments) -> Int64 {
@@ -29,24 +32,37 @@ struct AdjustmentLists {
         return Int64(rows.count - 1)
     }
 
+    /// Adds the mask of one row and returns its place.
+    mutating func append(mask: [UInt32]) -> Int64 {
+        masks += mask
+        maskCount += 1
+        return maskCount - 1
+    }
+
+    var isEmpty: Bool { rows.isEmpty && maskCount == 0 }
+
     mutating func removeAll() {
         rows.removeAll(keepingCapacity: true)
         biases.removeAll(keepingCapacity: true)
         counts.removeAll(keepingCapacity: true)
         allowed.removeAll(keepingCapacity: true)
+        masks.removeAll(keepingCapacity: true)
+        maskCount = 0
     }
 
     /// Calls `body` with the lists; nil when there is nothing in them.
     func withPointer(_ body: (UnsafePointer<cpu_logit_adjustments>?) -> Bool) -> Bool {
-        if rows.isEmpty { return body(nil) }
+        if isEmpty { return body(nil) }
         return unsafe rows.withUnsafeBufferPointer { rows in
             unsafe biases.withUnsafeBufferPointer { biases in
                 unsafe counts.withUnsafeBufferPointer { counts in
                     unsafe allowed.withUnsafeBufferPointer { allowed in
-                        var lists = unsafe cpu_logit_adjustments(
-                            rows: rows.baseAddress, biases: biases.baseAddress, counts: counts.baseAddress,
-                            allowed: allowed.baseAddress)
-                        return unsafe body(&lists)
+                        unsafe masks.withUnsafeBufferPointer { masks in
+                            var lists = unsafe cpu_logit_adjustments(
+                                rows: rows.baseAddress, biases: biases.baseAddress, counts: counts.baseAddress,
+                                allowed: allowed.baseAddress, masks: masks.baseAddress)
+                            return unsafe body(&lists)
+                        }
                     }
                 }
             }

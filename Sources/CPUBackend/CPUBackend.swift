@@ -220,14 +220,16 @@ package final class CPUBackend: Backend {
         precondition(rows.count <= logits.rowCount && sampledLogits == nil)
         sampledLogits = logits
         samplingParameters.removeAll(keepingCapacity: true)
-        if !adjustments.rows.isEmpty { adjustments.removeAll() }
+        if !adjustments.isEmpty { adjustments.removeAll() }
         for row in rows {
+            precondition(row.mask.map { $0.count == (logits.rowElementCount + 31) / 32 } ?? true)
             samplingParameters.append(
                 cpu_sampling_row(
                     temperature: row.temperature, top_p: row.topP, min_p: row.minP, top_k: Int64(row.topK),
                     seed: row.seed, position: row.position, alternatives: Int64(row.logprobCount ?? -1),
                     scored: Int64(row.scoredToken ?? -1),
-                    adjustment: row.adjustments.map { adjustments.append($0) } ?? -1))
+                    adjustment: row.adjustments.map { adjustments.append($0) } ?? -1,
+                    mask: row.mask.map { adjustments.append(mask: $0) } ?? -1))
         }
     }
 

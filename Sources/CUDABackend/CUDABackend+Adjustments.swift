@@ -1,5 +1,5 @@
 // Adjusted logits: the few rows that have biases, penalties or an allow-list are copied and changed on the device
-// before a token is chosen from them; log-probabilities stay those of the row itself.
+// before a token is chosen from them; log-probabilities stay those of the row itself. Masks are read where they are.
 
 import CUDAKernels
 import Tensors
@@ -10,6 +10,8 @@ struct AdjustmentScratch {
     var choices: DeviceBuffer?
     /// The lists, one kind after the other, and then the descriptions of the rows.
     var lists: DeviceBuffer?
+    /// [masked rows, ⌈vocab / 32⌉] u32
+    var masks: DeviceBuffer?
 }
 
 /// The lists of all adjusted rows of a step.
@@ -93,6 +95,21 @@ extension CUDABackend {
         unsafe launch(cuda_adjust_logits_launch, arguments, "adjusting logits")
         if let failure { throw failure }
         return choices.mapValues { output + $0 }
+    }
+
+    /// Copies the masks of the rows that have one to the device, one after another, and returns where they begin.
+    func uploadMasks(_ rows: [SamplingRow], of logits: Tensor) throws(BackendError) -> cuda_address {
+        sampler.masks.removeAll(keepingCapacity: true)
+        for row in rows {
+            guard let mask = row.mask else { continue }
+            precondition(mask.count == (logits.rowElementCount + 31) / 32)
+            sampler.masks += mask
+        }
+        if sampler.masks.isEmpty { return 0 }
+        let base = try reserve(\.masks, byteCount: sampler.masks.count * 4, purpose: "masks of tokens")
+        unsafe sampler.masks.withUnsafeBytes { unsafe enqueue($0, to: UInt(base)) }
+        if let failure { throw failure }
+        return base
     }
 
     /// At least `byteCount` bytes; the old buffer is given up when it is too small.

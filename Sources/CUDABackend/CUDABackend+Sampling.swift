@@ -23,6 +23,8 @@ struct Sampler {
     }
 
     let parameters: DeviceBuffer
+    /// The masks of the latest step's rows, in memory that is kept.
+    var masks: [UInt32] = []
     var adjustments = AdjustmentScratch()
     let results: DeviceBuffer
     let samples: DeviceBuffer
@@ -112,13 +114,21 @@ extension CUDABackend {
     private func uploadSamplingRows(_ rows: [SamplingRow], of logits: Tensor) throws(BackendError) {
         sampler.rows.removeAll(keepingCapacity: true)
         let choices = try adjust(rows, of: logits)
+        let masks = try uploadMasks(rows, of: logits)
+        let maskBytes = cuda_address((logits.rowElementCount + 31) / 32 * 4)
+        var maskCount: cuda_address = 0
         for (index, row) in rows.enumerated() {
+            var mask: cuda_address = 0
+            if row.mask != nil {
+                mask = masks + maskCount * maskBytes
+                maskCount += 1
+            }
             sampler.rows.append(
                 cuda_sampling_row(
                     temperature: row.temperature, top_p: row.topP, min_p: row.minP, presence_penalty: 0,
                     frequency_penalty: 0, repetition_penalty: 1, top_k: Int32(clamping: row.topK),
                     alternatives: Int32(clamping: row.logprobCount ?? -1), seed: row.seed, position: row.position,
-                    counts: 0, mask: 0, choice: choices[index] ?? 0, scored_token: row.scoredToken ?? -1, unused: 0))
+                    counts: 0, mask: mask, choice: choices[index] ?? 0, scored_token: row.scoredToken ?? -1, unused: 0))
         }
         unsafe sampler.rows.withUnsafeBytes { unsafe enqueue($0, to: sampler.parameters.address) }
         if let failure { throw failure }

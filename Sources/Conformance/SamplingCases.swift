@@ -23,6 +23,9 @@ extension ConformanceCase {
         ConformanceCase("biases, penalties and allow-lists change what is chosen as they should", isSmall: true) {
             try adjustmentError($0)
         },
+        ConformanceCase("a mask leaves the tokens whose bits are set, alone and after adjustments", isSmall: true) {
+            try maskError($0)
+        },
         ConformanceCase("rows with a NaN or without a finite logit are reported and harm no other", isSmall: true) {
             try finitenessError($0)
         },
@@ -213,15 +216,67 @@ extension ConformanceCase {
         return changed.indices.map { allowed.contains(Int32($0)) ? changed[$0] : -.infinity }
     }
 
+    /// Greedy choices and draws under masks, beside rows without one; log-probabilities stay raw.
+    private static func maskError(_ backend: any Backend) throws -> Double {
+        var worst = WorstError()
+        for vocab in [1, 31, 32, 33, 200, 1003] {
+            var numbers = SeededNumbers(UInt64(vocab + 7))
+            let logits = numbers.normals(vocab)
+            let logSum = log(logits.reduce(0.0) { $0 + exp(Double($1)) })
+            let one = Int.random(in: 0..<vocab, using: &numbers)
+            let random = Set((0..<vocab).filter { _ in Bool.random(using: &numbers) } + [one])
+            let biases = (0..<20).map { _ in
+                LogitAdjustments.Bias(
+                    token: Int32.random(in: 0..<Int32(vocab), using: &numbers), bias: numbers.normal() * 3)
+            }
+            let some = random.sorted().prefix(30).map { Int32($0) }
+            for allowed in [[], [one], random, Set(0..<vocab).subtracting([one]), Set(0..<vocab)] as [Set<Int>] {
+                let mask = mask(allowed, vocab: vocab)
+                for adjustments in [nil, .init(biases: biases), .init(biases: biases, allowedTokens: some)]
+                    as [LogitAdjustments?]
+                {
+                    let row = SamplingRow(seed: 6, logprobCount: 0, adjustments: adjustments, mask: mask)
+                    var warm = row
+                    (warm.temperature, warm.topP, warm.topK) = (1.3, 0.95, 40)
+                    let rows = [row, SamplingRow(logprobCount: 0), warm, SamplingRow(adjustments: adjustments)]
+                    let results = try sample(backend, logits + logits + logits + logits, vocab: vocab, rows)
+                    var changed = adjustments.map { adjusted(logits, $0) } ?? logits
+                    for token in 0..<vocab where !allowed.contains(token) { changed[token] = -.infinity }
+                    let best = changed.max() ?? 0
+                    worst.note(Int(results.tokens[1]) == logits.firstIndex(of: logits.max() ?? 0))
+                    worst.note(results.isFinite == [best > -.infinity, true, best > -.infinity, true])
+                    guard best > -.infinity else { continue }
+                    let token = Int(results.tokens[0])
+                    // Rounding may decide between two that are as good as equal.
+                    worst.note(Double(best - changed[token]), allowed: 1e-5)
+                    worst.note(changed[Int(results.tokens[2])] > -.infinity)
+                    worst.note(Double(results.logprobs[0]) - (Double(logits[token]) - logSum), allowed: 1e-5)
+                }
+            }
+        }
+        return worst.value
+    }
+
+    /// Bits beyond the vocabulary are set: they allow nothing.
+    private static func mask(_ allowed: Set<Int>, vocab: Int) -> [UInt32] {
+        var words = [UInt32](repeating: 0, count: (vocab + 31) / 32)
+        for token in allowed { words[token / 32] |= 1 << UInt32(token % 32) }
+        if vocab % 32 != 0 { words[vocab / 32] |= ~0 << UInt32(vocab % 32) }
+        return words
+    }
+
     private static func finitenessError(_ backend: any Backend) throws -> Double {
         let vocab = 100
         var numbers = SeededNumbers(9)
-        var logits = numbers.normals(4 * vocab)
+        var logits = numbers.normals(5 * vocab)
         logits[37] = .nan
         for i in vocab..<2 * vocab { logits[i] = -.infinity }
         logits[2 * vocab + 5] = -.infinity
-        let rows = Array(repeating: SamplingRow(temperature: 1, seed: 4), count: 4)
+        logits[4 * vocab + 37] = .nan
+        var rows = Array(repeating: SamplingRow(temperature: 1, seed: 4), count: 5)
+        // A NaN is seen where the mask does not allow it, too.
+        rows[4].mask = mask([1, 2, 3], vocab: vocab)
         let results = try sample(backend, logits, vocab: vocab, rows)
-        return results.isFinite == [false, false, true, true] ? 0 : .infinity
+        return results.isFinite == [false, false, true, true, false] ? 0 : .infinity
     }
 }

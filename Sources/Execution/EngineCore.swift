@@ -19,6 +19,7 @@ struct EngineCore: ~Copyable {
 
     private var scheduler: Scheduler
     private var runner: ModelRunner
+    private let constraints: ConstraintWorker
     private var requests: RequestTable
     /// The step that the device works on; nil between the steps of a device that works while it is called.
     private var stepInFlight: Step?
@@ -64,6 +65,7 @@ struct EngineCore: ~Copyable {
         let scheduler = try Scheduler(limits: limits, cacheKey: configuration.cacheKey)
         self.runner = runner
         self.scheduler = scheduler
+        constraints = ConstraintWorker(vocabularyCount: model.vocabularyCount, clock: clock)
         phases.append(StartupPhase(name: "KV cache", duration: clock.now))
         information = EngineInformation(
             backendSummary: parts.backend.summary, architecture: model.architecture,
@@ -142,7 +144,7 @@ struct EngineCore: ~Copyable {
         if !expired.isEmpty { publish(expired, tokenCount: 0, now: start) }
         let output = scheduler.schedule(now: start)
         requests.recordScheduled(output, now: start)
-        if !output.isEmpty { runner.begin(output) }
+        if !output.isEmpty { runner.begin(output, constraints) }
         return Step(output: output, start: start)
     }
 
@@ -155,7 +157,8 @@ struct EngineCore: ~Copyable {
         if tokenCount > 0 { try runner.collect(step.output, into: &samples, scores: &scores) }
         if !scores.isEmpty { requests.record(scores: scores, of: step.output) }
         let now = clock.now
-        let events = scheduler.complete(step.output, samples: samples, now: now)
+        var events = endConstrained(step.output)
+        scheduler.complete(step.output, samples: samples, now: now, into: &events)
         lastCompletion = now
         prefillRate.add(tokens: tokenCount - samples.count, elapsed: now - start)
         publish(events, tokenCount: tokenCount, now: now)
@@ -189,13 +192,30 @@ struct EngineCore: ~Copyable {
         requests.insert(submission)
         do {
             try scheduler.add(request, now: clock.now)
+            constraints.begin(request)
         } catch {
             requests.fail(request.id, .rejected(error.description))
         }
     }
 
+    /// Ends the sequences of a step for which nothing could be chosen because their constraints left nothing.
+    private mutating func endConstrained(_ output: borrowing SchedulerOutput) -> [SchedulerEvent] {
+        guard !constraints.isEmpty else { return [] }
+        var events: [SchedulerEvent] = []
+        var index = 0
+        for sequence in output.sequences where sequence.samples {
+            defer { index += 1 }
+            guard !samples[index].isFinite, let reason = constraints.end(of: sequence) else { continue }
+            if let event = scheduler.abort(sequence.id, because: reason) { events.append(event) }
+            // What it was computed from is sound: only nothing was chosen.
+            samples[index] = TokenSample(token: samples[index].token)
+        }
+        return events
+    }
+
     /// Refreshes the statistics, then hands events to their consumers.
     private mutating func publish(_ events: [SchedulerEvent], tokenCount: Int, now: Duration) {
+        constraints.advance(events, statistics: &statistics)
         for event in events { requests.record(event, now: now, statistics: &statistics) }
         statistics.refresh(from: scheduler.statistics)
         if tokenCount > 0 {

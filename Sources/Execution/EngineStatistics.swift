@@ -87,6 +87,10 @@ package struct EngineStatistics: Sendable {
     package var promptLength = Histogram(bounds: Bounds.tokens)
     package var generationLength = Histogram(bounds: Bounds.tokens)
     package var iterationTokens = Histogram(bounds: Bounds.iteration)
+    /// What a constrained sequence's next tokens took to find out, off the engine thread.
+    package var maskTime = Histogram(bounds: Bounds.mask)
+    /// How long a step had to wait for that; 0 where it was known in time.
+    package var maskWait = Histogram(bounds: Bounds.mask)
 
     package init() {}
 
@@ -99,6 +103,7 @@ package struct EngineStatistics: Sendable {
         static let perToken = [
             0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80,
         ]
+        static let mask = [0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.1, 1]
         static let request = [
             0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680,
         ]

@@ -135,6 +135,22 @@ struct InputBatch {
             sampledRows: sampledRowsTensor.prefix(rows: shape.sampledRowCount))
     }
 
+    /// Gives the rows of constrained sequences the masks of their next tokens; waits for those that are late.
+    mutating func setMasks(of output: borrowing SchedulerOutput, _ constraints: ConstraintWorker) {
+        var row = 0
+        for sequence in output.sequences {
+            row += sequence.scoredRange.count
+            guard sequence.samples else { continue }
+            samplingRows[row].mask = constraints.mask(of: sequence.id)
+            row += 1
+        }
+    }
+
+    /// Lets go of the masks, so that their memory can be filled again.
+    mutating func dropMasks() {
+        for row in samplingRows.indices where samplingRows[row].mask != nil { samplingRows[row].mask = nil }
+    }
+
     /// Adds sequences of one row while there are rows left, and then sequences without rows.
     private mutating func fillUp(_ used: StepShape, to shape: StepShape) {
         precondition(

@@ -37,7 +37,7 @@ struct ModelRunner {
     var isAsynchronous: Bool { backend.isAsynchronous }
 
     /// Hands a step to the device. At most one that was begun before may be uncollected.
-    mutating func begin(_ output: borrowing SchedulerOutput) {
+    mutating func begin(_ output: borrowing SchedulerOutput, _ constraints: ConstraintWorker) {
         let step = batch.fill(output, backend: backend)
         let shape = StepShape(
             tokenCount: step.batch.tokenCount, sequenceCount: step.batch.sequenceCount,
@@ -46,7 +46,10 @@ struct ModelRunner {
             model.forward(step, cache: cache, backend: backend)
         }
         if batch.samplingRows.isEmpty { return }
+        // The device, or the forward above, has had this time to itself; now the masks are needed.
+        if !constraints.isEmpty { batch.setMasks(of: output, constraints) }
         backend.sample(model.logits.prefix(rows: batch.samplingRows.count), batch.samplingRows)
+        if !constraints.isEmpty { batch.dropMasks() }
     }
 
     /// Waits for the oldest step that was begun, which is `output`. Leaves one sample for each sequence that asked for

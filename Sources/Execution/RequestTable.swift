@@ -65,9 +65,12 @@ struct RequestTable {
             case .error(.nothingAllowed):
                 let sentence = "allowed_token_ids allows only tokens that bad_words or min_tokens rule out."
                 outbox.append((entry.events, .failed(.rejected(sentence))))
+            case .error(.constraintStuck):
+                let sentence = "No token satisfies both the structure that was asked for and the request's other rules."
+                outbox.append((entry.events, .failed(.rejected(sentence))))
             case .error(.stepFailed):
                 outbox.append((entry.events, .failed(.deviceFailure("a step could not be executed"))))
-            case .stop, .length, .repetition, .abort, .deadline:
+            case .stop, .complete, .length, .repetition, .abort, .deadline:
                 let usage = GenerationUsage(
                     promptTokens: usage.promptTokens, generatedTokens: usage.generatedTokens,
                     cachedTokens: usage.cachedTokens)
@@ -138,7 +141,7 @@ struct RequestTable {
 extension FinishCounts {
     fileprivate mutating func count(_ reason: FinishReason) {
         switch reason {
-        case .stop: stop += 1
+        case .stop, .complete: stop += 1
         case .length: length += 1
         case .repetition: repetition += 1
         case .abort, .deadline: abort += 1

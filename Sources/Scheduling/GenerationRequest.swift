@@ -27,12 +27,15 @@ package struct GenerationRequest: Sendable {
     /// nil: the prompt is only read; k: the log-probability of each of its tokens and of the k most likely in its place
     /// is reported. Such a prompt takes nothing from the prefix cache, because what is found there was never computed.
     package let promptLogprobCount: Int?
+    /// Which tokens may come next, decided anew after each; nil is any.
+    package let constraint: (any TokenConstraint)?
 
     /// Gathers the fields; `Scheduler.add` validates them.
     package init(
         id: RequestID, prompt: [TokenID], maxNewTokens: Int, stopTokens: [TokenID] = [],
         sampling: SamplingParameters = .greedy, priority: Int = 0, arrival: Duration = .zero, cacheSalt: UInt64 = 0,
-        deadline: Duration? = nil, repetition: RepetitionDetection? = nil, promptLogprobCount: Int? = nil
+        deadline: Duration? = nil, repetition: RepetitionDetection? = nil, promptLogprobCount: Int? = nil,
+        constraint: (any TokenConstraint)? = nil
     ) {
         self.id = id
         self.prompt = prompt
@@ -45,5 +48,6 @@ package struct GenerationRequest: Sendable {
         self.deadline = deadline
         self.repetition = repetition
         self.promptLogprobCount = promptLogprobCount
+        self.constraint = constraint
     }
 }

@@ -102,9 +102,9 @@ package struct Scheduler: ~Copyable {
     /// Ends a request, wherever it is; nil when it has ended already or was never here.
     ///
     /// Blocks that steps in flight may still write are released when these complete.
-    package mutating func abort(_ id: RequestID) -> SchedulerEvent? {
+    package mutating func abort(_ id: RequestID, because reason: FinishReason = .abort) -> SchedulerEvent? {
         guard let sequence = sequences[id] else { return nil }
-        return end(sequence, .abort)
+        return end(sequence, reason)
     }
 
     /// Ends all requests whose deadline has passed; call it before `schedule`.

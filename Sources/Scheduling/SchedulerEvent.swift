@@ -48,6 +48,8 @@ package enum FailureCause: Sendable, Equatable {
     case nonFiniteLogits
     /// The request's own bans leave none of the tokens that it allows.
     case nothingAllowed
+    /// No token satisfies both its constraint and its other rules.
+    case constraintStuck
     /// The step could not be executed (a device error).
     case stepFailed
 }
@@ -56,6 +58,8 @@ package enum FailureCause: Sendable, Equatable {
 package enum FinishReason: Sendable, Equatable {
     /// It generated this stop token. The token counts as generated but is not part of the text.
     case stop(TokenID)
+    /// Its constraint is satisfied and allows nothing more.
+    case complete
     /// It repeated itself, and was asked not to.
     case repetition
     /// It reached `maxNewTokens` or `maxModelLength`.

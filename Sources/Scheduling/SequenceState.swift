@@ -32,6 +32,7 @@ final class SequenceState {
     let deadline: Duration?
     let repetition: RepetitionDetection?
     let promptLogprobCount: Int?
+    let isConstrained: Bool
 
     var stage = Stage.waiting
     /// [known] Prompt, then generated.
@@ -79,6 +80,7 @@ final class SequenceState {
         deadline = request.deadline
         repetition = request.repetition
         promptLogprobCount = request.promptLogprobCount
+        isConstrained = request.constraint != nil
         tokens = request.prompt
         if sampling.rules?.hasPenalties == true { history = TokenHistory(tokens, promptTokenCount: tokens.count) }
     }
@@ -94,7 +96,7 @@ final class SequenceState {
     /// Tokens generated so far.
     var generatedTokenCount: Int { tokens.count - promptTokenCount }
     /// Whether nothing can be planned before the step in flight says what it sampled.
-    var awaitsToken: Bool { pendingTokenCount > 0 && sampling.rules?.needsLastToken == true }
+    var awaitsToken: Bool { pendingTokenCount > 0 && (isConstrained || sampling.rules?.needsLastToken == true) }
     /// Whether prompt tokens remain whose log-probabilities are wanted.
     var hasUnscoredTokens: Bool { promptLogprobCount != nil && scoredTokenCount < promptTokenCount }
     /// Whether the rules ban, after the known tokens, all that they allow. Without an allow-list the limits on requests

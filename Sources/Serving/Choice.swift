@@ -246,7 +246,7 @@ extension FinishReason {
     /// The word the API has for it.
     fileprivate var name: StaticString {
         switch self {
-        case .stop: "stop"
+        case .stop, .complete: "stop"
         case .length: "length"
         case .repetition: "repetition"
         case .abort, .deadline: "abort"

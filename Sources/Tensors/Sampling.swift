@@ -76,11 +76,14 @@ package struct SamplingRow: Sendable {
     package var adjustments: LogitAdjustments?
     /// Nothing is chosen: this token's log-probability and rank are reported. Its `logprobCount` is not nil.
     package var scoredToken: Int32?
+    /// [⌈vocab / 32⌉] Bit t % 32 of word t / 32 says whether token t may be chosen, after all adjustments; nil allows
+    /// all. Read before `sample` returns.
+    package var mask: [UInt32]?
 
     package init(
         temperature: Float = 0, topP: Float = 1, topK: Int = 0, minP: Float = 0, seed: UInt64 = 0,
         position: UInt64 = 0, logprobCount: Int? = nil, adjustments: LogitAdjustments? = nil,
-        scoredToken: Int32? = nil
+        scoredToken: Int32? = nil, mask: [UInt32]? = nil
     ) {
         self.temperature = temperature
         self.topP = topP
@@ -91,6 +94,7 @@ package struct SamplingRow: Sendable {
         self.logprobCount = logprobCount
         self.adjustments = adjustments
         self.scoredToken = scoredToken
+        self.mask = mask
     }
 }
 

@@ -134,7 +134,7 @@ struct Completion {
         case .finished(let reason, let usage):
             self.reason =
                 switch reason {
-                case .stop: "stop"
+                case .stop, .complete: "stop"
                 case .length: "length"
                 case .repetition: "repetition"
                 case .abort, .deadline: "abort"

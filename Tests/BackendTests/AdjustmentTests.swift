@@ -48,6 +48,14 @@ import Testing
         }
     }
 
+    @Test(arguments: instructionSets)
+    func `masks leave the tokens whose bits are set, and hide no NaN`(_ instructionSet: CPUInstructionSet) throws {
+        let cases = ConformanceCase.all.filter { $0.name.contains("mask") || $0.name.contains("NaN") }
+        #expect(cases.count == 2)
+        let backend = try CPUBackend(precision: .auto, instructionSet: instructionSet, threads: 2)
+        for check in cases { #expect(try check.worstError(backend) <= 1, "\(check.name)") }
+    }
+
     @Test func `penalties follow their definitions`() throws {
         // Repetition: prompt and output, division above zero, multiplication below.
         let seen = [Count(token: 2, generated: 0, isInPrompt: true)]

@@ -33,7 +33,7 @@ struct Coverage {
 
     mutating func count(_ reason: FinishReason) {
         switch reason {
-        case .stop: stops += 1
+        case .stop, .complete: stops += 1
         case .length, .repetition: lengths += 1
         case .abort: aborts += 1
         case .deadline: deadlines += 1

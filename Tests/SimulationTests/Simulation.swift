@@ -273,7 +273,7 @@ struct Simulation: ~Copyable {
             switch reason {
             case .stop(let token): track.request.stopTokens.contains(token)
             case .length: isAtLength(track)
-            case .repetition: false
+            case .repetition, .complete: false
             case .abort: track.isAborted
             case .deadline: track.request.deadline.map { $0 <= now } ?? false
             case .error(let cause): cause == .nonFiniteLogits && track.isBroken

@@ -1,0 +1,221 @@
+// Constrained sequences on the real model: what comes out obeys the constraint in every company, and each session sees
+// every token once.
+
+import Execution
+import Foundation
+import Scheduling
+import Synchronization
+import TestSupport
+import Testing
+
+/// Allows, at each place of the text, the tokens of one set; the sets come round again unless the text is to end.
+private struct CyclicConstraint: TokenConstraint {
+    let sets: [[TokenID]]
+    /// The text ends after the last set.
+    var isFinite = false
+    /// How long a mask takes.
+    var delay = 0.0
+    /// The texts that sessions saw, in no order.
+    var texts: Texts?
+
+    final class Texts: Sendable {
+        let all = Mutex<[[TokenID]]>([])
+    }
+
+    func makeSession() -> any TokenConstraintSession { Session(self) }
+
+    private final class Session: TokenConstraintSession {
+        let constraint: CyclicConstraint
+        var seen: [TokenID] = []
+
+        init(_ constraint: CyclicConstraint) { self.constraint = constraint }
+
+        deinit { constraint.texts?.all.withLock { $0.append(seen) } }
+
+        var allowed: [TokenID] {
+            isComplete ? [] : constraint.sets[seen.count % constraint.sets.count]
+        }
+
+        var isComplete: Bool { constraint.isFinite && seen.count == constraint.sets.count }
+
+        func accept(_ token: TokenID) -> Bool {
+            guard allowed.contains(token) else { return false }
+            seen.append(token)
+            return true
+        }
+
+        func fillMask(_ words: inout [UInt32]) {
+            Thread.sleep(forTimeInterval: constraint.delay)
+            for index in words.indices { words[index] = 0 }
+            for token in allowed { words[Int(token) / 32] |= 1 << UInt32(token % 32) }
+        }
+    }
+}
+
+@Suite(.serialized) struct ConstraintTests {
+    private static let sets: [[TokenID]] = [[260, 28, 504], [281], Array(1000..<9000), [30, 49151, 32, 31]]
+
+    private func requests(
+        _ engine: Engine, count: Int, maxNewTokens: Int = 24, texts: CyclicConstraint.Texts? = nil
+    ) -> [GenerationRequest] {
+        (0..<count).map { index in
+            GenerationRequest(
+                id: engine.makeRequestID(), prompt: SoloReference.prompts[index], maxNewTokens: maxNewTokens,
+                sampling: SamplingParameters(
+                    temperature: index % 3 == 0 ? 0 : 1, topP: index % 2 == 0 ? 1 : 0.9, topK: index % 5 * 10, seed: 3,
+                    logprobCount: 2, rules: index % 4 == 1 ? LogitRules(repetitionPenalty: 1.2) : nil),
+                // Every third is free.
+                constraint: index % 3 == 2 ? nil : CyclicConstraint(sets: Self.sets, texts: texts))
+        }
+    }
+
+    private func run(_ engine: Engine, _ requests: [GenerationRequest]) async throws -> [Generation] {
+        let streams = try engine.submit(
+            requests, reservation: engine.reserve(requests: requests.count, promptTokenEstimate: 0))
+        var generations: [Generation] = []
+        for stream in streams { generations.append(try await collect(stream)) }
+        return generations
+    }
+
+    private func runOne(_ engine: Engine, _ request: GenerationRequest) async throws -> Generation {
+        try await run(engine, [request])[0]
+    }
+
+    @Test func `constraints hold alike alone, together, preempted and beside a device that works on its own`()
+        async throws
+    {
+        let plain = try await RealModel.engine()
+        var alone: [Generation] = []
+        for request in requests(plain, count: 9) { alone.append(try await runOne(plain, request)) }
+        await plain.drain(timeout: .seconds(5))
+        for index in alone.indices where index % 3 != 2 {
+            #expect(alone[index].reason == .length && alone[index].tokens.count == 24)
+            for (place, token) in alone[index].tokens.enumerated() { #expect(Self.sets[place % 4].contains(token)) }
+            // Log-probabilities are those of the free distribution: a token that was forced was not certain.
+            #expect(alone[index].logprobs[1] < -0.01)
+        }
+        for isDeferred in [false, true] {
+            let texts = CyclicConstraint.Texts()
+            let engine = try await RealModel.engine(BackendOptions(deferral: isDeferred ? Deferral() : nil)) {
+                $0.maxSequences = 9
+                // Too few for all: some give way and are computed again.
+                $0.blockCountOverride = 128
+                $0.tokenBudget = 40
+                $0.maxModelLength = 2048
+                $0.enablePrefixCaching = false
+            }
+            let together = try await run(engine, requests(engine, count: 9, texts: texts))
+            #expect(together.map(\.tokens) == alone.map(\.tokens))
+            #expect(together.map(\.logprobs) == alone.map(\.logprobs))
+            let statistics = engine.statistics
+            #expect(statistics.maskTime.count >= 6 * 24 && statistics.maskWait.count == statistics.maskTime.count)
+            await engine.drain(timeout: .seconds(5))
+            // The last token is accepted by nobody; everything before it once.
+            let expected = alone.indices.filter { $0 % 3 != 2 }.map { Array(alone[$0].tokens.dropLast()) }
+            while texts.all.withLock({ $0.count }) < expected.count { try await Task.sleep(for: .milliseconds(1)) }
+            #expect(Set(texts.all.withLock { $0 }) == Set(expected))
+        }
+    }
+
+    @Test func `a preempted session goes on where it was`() async throws {
+        let texts = CyclicConstraint.Texts()
+        let engine = try await RealModel.engine {
+            $0.maxModelLength = 256
+            $0.blockCountOverride = 16
+            $0.maxSequences = 4
+        }
+        let requests = (0..<4).map { index in
+            GenerationRequest(
+                id: engine.makeRequestID(), prompt: (0..<20).map { TokenID(2000 + 50 * index + $0) }, maxNewTokens: 90,
+                constraint: CyclicConstraint(sets: Self.sets, texts: texts))
+        }
+        let generations = try await run(engine, requests)
+        #expect(engine.statistics.preemptions > 0)
+        for generation in generations {
+            #expect(generation.tokens.count == 90)
+            for (place, token) in generation.tokens.enumerated() { #expect(Self.sets[place % 4].contains(token)) }
+        }
+        await engine.drain(timeout: .seconds(5))
+        while texts.all.withLock({ $0.count }) < 4 { try await Task.sleep(for: .milliseconds(1)) }
+        #expect(Set(texts.all.withLock { $0 }) == Set(generations.map { Array($0.tokens.dropLast()) }))
+    }
+
+    @Test(arguments: [false, true])
+    func `a finished text ends by its end token, or by itself where there is none`(isDeferred: Bool) async throws {
+        let engine = try await RealModel.engine(BackendOptions(deferral: isDeferred ? Deferral() : nil))
+        let constraint = CyclicConstraint(sets: [[28], [30, 31], [504]], isFinite: true)
+        func request(_ stopTokens: [TokenID], _ rules: LogitRules? = nil) -> GenerationRequest {
+            GenerationRequest(
+                id: engine.makeRequestID(), prompt: SoloReference.prompts[0], maxNewTokens: 20, stopTokens: stopTokens,
+                sampling: SamplingParameters(temperature: 1, seed: 1, rules: rules), constraint: constraint)
+        }
+        let ended = try await runOne(engine, request([2, 0]))
+        #expect(ended.tokens.count == 4 && [.stop(2), .stop(0)].contains(ended.reason))
+        let silent = try await runOne(engine, request([]))
+        #expect(silent.tokens.count == 3 && silent.reason == .complete)
+        // There is nothing that could make it longer.
+        let short = try await runOne(engine, request([2], LogitRules(minNewTokens: 10, endTokens: [2])))
+        #expect(short.tokens.count == 3 && short.reason == .complete)
+        #expect(engine.statistics.finished.stop == 3)
+        await engine.drain(timeout: .seconds(5))
+    }
+
+    @Test(arguments: [false, true])
+    func `a constraint that cannot go on fails its request and no other`(isDeferred: Bool) async throws {
+        let engine = try await RealModel.engine(BackendOptions(deferral: isDeferred ? Deferral() : nil))
+        let sentence = "No token satisfies both the structure that was asked for and the request's other rules."
+        func request(_ sets: [[TokenID]]?, _ rules: LogitRules? = nil) -> GenerationRequest {
+            GenerationRequest(
+                id: engine.makeRequestID(), prompt: SoloReference.prompts[0], maxNewTokens: 10, stopTokens: [2],
+                sampling: SamplingParameters(rules: rules), constraint: sets.map { CyclicConstraint(sets: $0) })
+        }
+        let requests = [
+            request([[28], []]), request([[28], [30]], LogitRules(bannedSequences: [[30]])),
+            request([[28], [30]], LogitRules(biases: [TokenBias(token: 30, bias: -.infinity)])),
+            request([[28], [30, 31]], LogitRules(allowedTokens: [28, 30])), request(nil),
+        ]
+        let streams = try engine.submit(
+            requests, reservation: engine.reserve(requests: 5, promptTokenEstimate: 0))
+        for stream in streams[..<3] {
+            await #expect(throws: EngineError.rejected(sentence)) { try await collect(stream) }
+        }
+        #expect(try await collect(streams[3]).tokens == [28, 30, 28, 30, 28, 30, 28, 30, 28, 30])
+        #expect(try await collect(streams[4]).tokens.count == 10)
+        #expect(engine.health == .ready)
+        await engine.drain(timeout: .seconds(5))
+    }
+
+    @Test func `a mask that is late is waited for, and the wait is counted`() async throws {
+        let engine = try await RealModel.engine()
+        let late = GenerationRequest(
+            id: engine.makeRequestID(), prompt: [504, 281], maxNewTokens: 4,
+            constraint: CyclicConstraint(sets: Self.sets, delay: 0.15))
+        let generation = try await runOne(engine, late)
+        for (place, token) in generation.tokens.enumerated() { #expect(Self.sets[place % 4].contains(token)) }
+        let statistics = engine.statistics
+        #expect(statistics.maskTime.count == 4 && statistics.maskTime.sum >= 0.6)
+        #expect(statistics.maskWait.sum > 0.1 && statistics.maskWait.sum <= statistics.maskTime.sum + 0.2)
+        await engine.drain(timeout: .seconds(5))
+    }
+
+    @Test func `constrained requests that are aborted leave nothing behind`() async throws {
+        let texts = CyclicConstraint.Texts()
+        let engine = try await RealModel.engine()
+        for round in 0..<8 {
+            let request = GenerationRequest(
+                id: engine.makeRequestID(), prompt: SoloReference.prompts[round], maxNewTokens: 500,
+                constraint: CyclicConstraint(sets: Self.sets, texts: texts))
+            let stream = try engine.submit(
+                [request], reservation: engine.reserve(requests: 1, promptTokenEstimate: 0))[0]
+            var count = 0
+            for await _ in stream {
+                count += 1
+                if count == round { engine.abort(request.id) }
+                if round == 0 { engine.abort(request.id) }
+            }
+        }
+        await engine.drain(timeout: .seconds(5))
+        while texts.all.withLock({ $0.count }) < 8 { try await Task.sleep(for: .milliseconds(1)) }
+        #expect(engine.statistics.running == 0)
+    }
+}
