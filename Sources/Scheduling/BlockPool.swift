@@ -24,6 +24,10 @@ package struct BlockPool: ~Copyable {
     /// [blocks + 1] The free list as a ring; the last entry is its anchor, whose next is the first block to take.
     private var next: [Int32]
     private var previous: [Int32]
+    /// [blocks] Whether the block must be cleared before it is used again.
+    private var isTainted: [Bool]
+    private var taintedCount = 0
+    private var scrubs: [BlockID] = []
 
     /// A pool in which everything is free.
     package init(blockCount: Int, blockSize: Int, faults: SchedulerFaults = []) {
@@ -33,6 +37,7 @@ package struct BlockPool: ~Copyable {
         freeCount = blockCount
         prefixes = PrefixCache(blockCount: blockCount, blockSize: blockSize, faults: faults)
         referenceCounts = Array(repeating: 0, count: blockCount)
+        isTainted = Array(repeating: false, count: blockCount)
         next = (0...blockCount).map { Int32($0 == blockCount ? 0 : $0 + 1) }
         previous = (0...blockCount).map { Int32($0 == 0 ? blockCount : $0 - 1) }
     }
@@ -54,6 +59,7 @@ package struct BlockPool: ~Copyable {
             prefixes.remove(block)
             referenceCounts[block.index] = 1
             table.append(block)
+            if taintedCount > 0, isTainted[block.index] { scrub(block) }
         }
         return true
     }
@@ -75,6 +81,27 @@ package struct BlockPool: ~Copyable {
         if faults.contains(.releasesTwice), let first = table.blocks.first { dropReference(to: first) }
         table.removeAll()
         precondition(freeCount + heldCount == blockCount, "\(freeCount) free and \(heldCount) held of \(blockCount)")
+    }
+
+    /// Gives up the blocks of a table after the first `count`, which hold nothing that is known.
+    package mutating func trim(_ table: inout BlockTable, to count: Int) {
+        while table.count > count { dropReference(to: table.removeLast()) }
+    }
+
+    /// Remembers that the blocks of a table hold something that is not a number. Whoever is given one later finds it in
+    /// `scrubs`.
+    package mutating func taint(_ table: borrowing BlockTable) {
+        for block in table.blocks where !isTainted[block.index] {
+            isTainted[block.index] = true
+            taintedCount += 1
+        }
+    }
+
+    /// Takes the list of tainted blocks given out since the last call.
+    package mutating func takeScrubs() -> [BlockID] {
+        if scrubs.isEmpty { return [] }
+        defer { scrubs.removeAll(keepingCapacity: true) }
+        return scrubs
     }
 
     /// Loses a table's references; only the simulation plants this.
@@ -118,6 +145,12 @@ package struct BlockPool: ~Copyable {
         cachedCount -= 1
         unlink(block)
         link(block, after: Int32(blockCount))
+    }
+
+    private mutating func scrub(_ block: BlockID) {
+        isTainted[block.index] = false
+        taintedCount -= 1
+        if !faults.contains(.skipsScrub) { scrubs.append(block) }
     }
 
     /// Takes a block off the free list.

@@ -21,6 +21,9 @@ package struct BlockTable: ~Copyable {
     /// Adds a block whose reference now belongs to this table.
     mutating func append(_ block: BlockID) { blocks.append(block) }
 
+    /// Gives up the last entry; the caller owns its reference.
+    mutating func removeLast() -> BlockID { blocks.removeLast() }
+
     /// Gives up all entries; the caller owns their references.
     mutating func removeAll() { blocks.removeAll(keepingCapacity: true) }
 }

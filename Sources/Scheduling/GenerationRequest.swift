@@ -20,6 +20,8 @@ package struct GenerationRequest: Sendable {
     package let arrival: Duration
     /// Requests share cached prefixes only within one salt; 0 is the shared cache.
     package let cacheSalt: UInt64
+    /// Who asks: requests of one tenant share what `SchedulingPolicy.fair` gives it. Not a name, but a number for it.
+    package let tenant: UInt64
     /// When to give up, since the engine started; nil is never.
     package let deadline: Duration?
     /// Ends the sequence when it repeats itself; nil does not look.
@@ -35,7 +37,7 @@ package struct GenerationRequest: Sendable {
         id: RequestID, prompt: [TokenID], maxNewTokens: Int, stopTokens: [TokenID] = [],
         sampling: SamplingParameters = .greedy, priority: Int = 0, arrival: Duration = .zero, cacheSalt: UInt64 = 0,
         deadline: Duration? = nil, repetition: RepetitionDetection? = nil, promptLogprobCount: Int? = nil,
-        constraint: (any TokenConstraint)? = nil
+        constraint: (any TokenConstraint)? = nil, tenant: UInt64 = 0
     ) {
         self.id = id
         self.prompt = prompt
@@ -48,6 +50,7 @@ package struct GenerationRequest: Sendable {
         self.deadline = deadline
         self.repetition = repetition
         self.promptLogprobCount = promptLogprobCount
+        self.tenant = tenant
         self.constraint = constraint
     }
 }

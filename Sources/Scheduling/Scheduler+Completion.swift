@@ -29,14 +29,17 @@ extension Scheduler {
         var sampleCount = 0
         var someLeft = false
         for (scheduled, sequence) in zip(output.sequences, step.members) {
-            var sample: TokenSample?
-            if scheduled.samples {
-                precondition(sampleCount < samples.count, "step \(step.index) has only \(samples.count) samples")
-                sample = samples[sampleCount]
-                sampleCount += 1
-            }
+            let first = sampleCount
+            sampleCount += scheduled.sampleCount
+            precondition(sampleCount <= samples.count, "step \(step.index) has only \(samples.count) samples")
             leave(scheduled, sequence)
-            advance(sequence, by: scheduled.tokenRange.count, sample: sample, into: &events)
+            if scheduled.draftCount > 0 {
+                verify(sequence, samples[first..<sampleCount], into: &events)
+            } else {
+                advance(
+                    sequence, by: scheduled.tokenRange.count, sample: scheduled.samples ? samples[first] : nil,
+                    into: &events)
+            }
             if sequence.isInFlight || sequence.stage == .running { continue }
             someLeft = true
             if sequence.stage == .leaving { withdraw(sequence) } else { retire(sequence) }
@@ -71,13 +74,7 @@ extension Scheduler {
             return
         }
         if let sample, !sample.isFinite {
-            // What these blocks hold has poisoned a row; neither they nor what was built on them may be found again.
-            if faults.contains(.publishesNonFinite) {
-                publishFullBlocks(of: sequence)
-            } else {
-                sequence.isTainted = true
-                pool.unpublish(sequence.table)
-            }
+            if faults.contains(.publishesNonFinite) { publishFullBlocks(of: sequence) } else { taint(sequence) }
             if lives { events.append(finish(sequence, .error(.nonFiniteLogits))) }
             return
         }
@@ -85,11 +82,12 @@ extension Scheduler {
         if let sample, lives { append(sample, to: sequence, into: &events) }
     }
 
-    private mutating func append(
+    mutating func append(
         _ sample: TokenSample, to sequence: SequenceState, into events: inout [SchedulerEvent]
     ) {
         if sequence.generatedTokenCount == 0 { totals.promptTokens += sequence.promptTokenCount }
         totals.generatedTokens += 1
+        if limits.policy == .fair { shares.charge(sequence.tenant, generatedTokens: 1) }
         sequence.tokens.append(sample.token)
         sequence.history?.append(sample.token)
         events.append(SchedulerEvent(id: sequence.id, kind: .token(sample)))
@@ -104,7 +102,7 @@ extension Scheduler {
         }
     }
 
-    private mutating func publishFullBlocks(of sequence: SequenceState) {
+    mutating func publishFullBlocks(of sequence: SequenceState) {
         guard limits.enablePrefixCaching, !sequence.isTainted else { return }
         // A token that was computed for a sequence that had ended is known to nobody.
         var full = min(sequence.computedTokenCount, sequence.tokens.count) / limits.blockSize

@@ -28,17 +28,18 @@ extension Scheduler {
 
     private func checkQueues() throws(InvariantViolation) {
         var live = waiting.count
-        for index in 0..<waiting.count {
-            let sequence = waiting[index]
-            if sequence.stage != .waiting || sequence.table.count != 0 || sequence.computedTokenCount != 0
-                || sequence.isInFlight || sequence.pendingTokenCount != 0
-            {
-                throw InvariantViolation(
-                    "\(sequence.id) waits with \(sequence.table.count) blocks and "
-                        + "\(sequence.computedTokenCount) computed tokens")
-            }
-            if index > 0, waiting[index - 1].order >= sequence.order {
-                throw InvariantViolation("\(sequence.id) waits out of turn")
+        for line in waiting.all {
+            for (index, sequence) in line.enumerated() {
+                if sequence.stage != .waiting || sequence.table.count != 0 || sequence.computedTokenCount != 0
+                    || sequence.isInFlight || sequence.pendingTokenCount != 0
+                {
+                    throw InvariantViolation(
+                        "\(sequence.id) waits with \(sequence.table.count) blocks and "
+                            + "\(sequence.computedTokenCount) computed tokens")
+                }
+                if index > 0, line[index - 1].order >= sequence.order {
+                    throw InvariantViolation("\(sequence.id) waits out of turn")
+                }
             }
         }
         for (index, sequence) in running.enumerated() {

@@ -1,11 +1,8 @@
 // Hands out the tokens of one step.
 //
-// Running sequences first: those that extend by one token, then prefills, both in the order of service. Then waiting
-// ones, while budget, rows and pool allow. Planning only counts; the output is written at the end, so a sequence that
-// was planned can still be preempted by an older one.
-//
-// A sequence whose next full block is being computed in this very step sits the step out and shares the block in the
-// next one. The claim lasts one step, so whatever happens to its maker, nobody waits for it twice.
+// Running sequences that extend by one token come first, then prompts (Scheduler+Prompts), and guesses get what is left
+// (Scheduler+Drafts). Planning only counts; the output is written at the end, so a sequence that was planned can still
+// be preempted by an older one.
 //
 // While a step is in flight, every sequence of it counts as having reached its end. What it samples has a position but
 // no id yet: the next step names it by its row. Blocks that it writes stay where they are until it completes, so who
@@ -19,6 +16,7 @@ extension Scheduler {
         plannedWork = 0
         plannedScoreCount = 0
         isShortOfBlocks = false
+        yieldCount = 0
         preempted.removeAll(keepingCapacity: true)
         if !faults.contains(.keepsClaims) {
             swap(&claims, &claimsInFlight)
@@ -26,56 +24,62 @@ extension Scheduler {
             if stepsInFlight.isEmpty { claimsInFlight.removeAll(keepingCapacity: true) }
         }
 
-        extendRunning { $0.remainingTokenCount == 1 }
-        extendRunning { $0.remainingTokenCount > 1 }
-        growthReserve.adapt(preempted: !preempted.isEmpty)
-        // Whoever just lost its blocks would only win them back by taking them from another.
-        if preempted.isEmpty, !isShortOfBlocks { admitWaiting(now: now) }
+        if limits.policy == .fair { yieldRow() }
+        extendRunning()
+        planPrompts(now: now)
+        growthReserve.adapt(preempted: preempted.count > yieldCount)
+        planDrafts()
 
         precondition(plannedTokenCount <= limits.tokenBudget, "\(plannedTokenCount) of \(limits.tokenBudget) tokens")
         precondition(running.count <= limits.maxSequences, "\(running.count) of \(limits.maxSequences) sequences")
         return makeOutput()
     }
 
-    /// Plans the running sequences that `isDue` picks, preempting from the end of the line when blocks run out.
-    private mutating func extendRunning(where isDue: (SequenceState) -> Bool) {
+    /// Plans the running sequences that extend by one token.
+    private mutating func extendRunning() {
         var position = 0
         while position < running.count {
             let sequence = running[position]
             position += 1
-            guard sequence.stage == .running, sequence.scheduledTokenCount == 0, !sequence.awaitsToken, isDue(sequence)
+            guard sequence.stage == .running, sequence.remainingTokenCount == 1, !sequence.awaitsToken,
+                sequence.scheduledTokenCount == 0, !awaitsDraft(sequence)
             else { continue }
-            shareComputedBlocks(with: sequence)
-            if isNextBlockClaimed(sequence, at: sequence.reachedTokenCount) { continue }
-            let count = chunk(of: sequence)
-            if count > 0, reserve(count, for: sequence) { plan(count, for: sequence) }
+            extend(sequence, share: limits.tokenBudget)
         }
     }
 
-    /// The tokens this step has for a sequence.
-    private func chunk(of sequence: SequenceState) -> Int {
+    /// Plans the next tokens of a running sequence, preempting from the end of the line when blocks run out.
+    mutating func extend(_ sequence: SequenceState, share: Int) {
+        shareComputedBlocks(with: sequence)
+        if isNextBlockClaimed(sequence, at: sequence.reachedTokenCount) { return }
+        let count = chunk(of: sequence, share: share)
+        if count > 0, reserve(count, for: sequence) { plan(count, for: sequence) }
+    }
+
+    /// The tokens this step has for a sequence that may take `share` tokens' worth of it.
+    func chunk(of sequence: SequenceState, share: Int) -> Int {
         var count = sequence.remainingTokenCount
-        if !faults.contains(.ignoresBudget) { count = min(count, limits.tokenBudget - plannedTokenCount) }
+        if !faults.contains(.ignoresBudget) { count = min(count, share, limits.tokenBudget - plannedTokenCount) }
         let threshold = limits.longPrefillTokenThreshold
         if threshold > 0 { count = min(count, threshold) }
         // Every running sequence may need a row of logits; a prompt that is scored takes what is left besides its own.
         if sequence.hasUnscoredTokens {
             count = min(count, 1 + limits.maxSequences - running.count - plannedScoreCount)
         }
-        return affordable(count, at: sequence.reachedTokenCount)
+        return affordable(count, at: sequence.reachedTokenCount, share: share)
     }
 
     /// As many of `count` tokens from `position` on as the rest of the step pays for; a single one is always paid for.
-    private func affordable(_ count: Int, at position: Int) -> Int {
+    private func affordable(_ count: Int, at position: Int, share: Int) -> Int {
         guard count > 1, limits.attentionScale > 0 else { return count }
-        let rest = limits.tokenBudget - plannedWork
+        let rest = min(share, limits.tokenBudget - plannedWork)
         guard rest > 0 else { return 0 }
         // Both factors fit 31 bits, and so does each term of the sum.
         return max(1, min(count, rest * limits.attentionScale / (limits.attentionScale + position + count)))
     }
 
     /// What `count` tokens from `position` on cost, in tokens at position 0.
-    private func work(_ count: Int, at position: Int) -> Int {
+    func work(_ count: Int, at position: Int) -> Int {
         guard count > 1, limits.attentionScale > 0 else { return count }
         return count + count * (position + count) / limits.attentionScale
     }
@@ -96,7 +100,7 @@ extension Scheduler {
         return true
     }
 
-    private mutating func plan(_ count: Int, for sequence: SequenceState) {
+    mutating func plan(_ count: Int, for sequence: SequenceState) {
         sequence.scheduledTokenCount = count
         plannedTokenCount += count
         plannedWork += work(count, at: sequence.reachedTokenCount)
@@ -104,14 +108,18 @@ extension Scheduler {
         claimBlocks(of: sequence)
     }
 
-    /// Makes a running sequence give way: at once, or when the step in flight completes that writes its blocks.
-    private mutating func preempt(_ sequence: SequenceState) {
+    /// Takes back what the step being planned holds for a sequence; its blocks stay.
+    mutating func unplan(_ sequence: SequenceState) {
+        guard sequence.scheduledTokenCount > 0 else { return }
         plannedTokenCount -= sequence.scheduledTokenCount
         plannedWork -= work(sequence.scheduledTokenCount, at: sequence.reachedTokenCount)
-        if sequence.hasUnscoredTokens, sequence.scheduledTokenCount > 0 {
-            plannedScoreCount -= sequence.scheduledTokenCount - 1
-        }
+        if sequence.hasUnscoredTokens { plannedScoreCount -= sequence.scheduledTokenCount - 1 }
         sequence.scheduledTokenCount = 0
+    }
+
+    /// Makes a running sequence give way: at once, or when the step in flight completes that writes its blocks.
+    mutating func preempt(_ sequence: SequenceState) {
+        unplan(sequence)
         preempted.append(sequence.id)
         if sequence.isInFlight, !faults.contains(.withdrawsInFlight) {
             sequence.stage = .leaving
@@ -127,6 +135,7 @@ extension Scheduler {
         totals.preemptions += 1
         totals.recomputedTokens += sequence.computedTokenCount
         sequence.preemptionCount += 1
+        if sequence.preemptionCount >= limits.maxPreemptions, !faults.contains(.preemptsForEver) { sequence.protect() }
         if !faults.contains(.keepsComputedCount) { sequence.computedTokenCount = 0 }
         if faults.contains(.resamples) { sequence.tokens.removeLast(sequence.generatedTokenCount) }
         sequence.publishedBlockCount = 0
@@ -134,57 +143,6 @@ extension Scheduler {
         sequence.stage = .waiting
         retire(sequence)
         if !faults.contains(.losesPreempted) { waiting.insert(sequence) }
-    }
-
-    /// Admits from the head of the queue while the whole known part of the next sequence fits beside what the running
-    /// ones are promised. Sequences that wait for a claimed block are passed over; nothing else is.
-    private mutating func admitWaiting(now: Duration) {
-        var promised = running.reduce(0) { $0 + promisedBlocks(to: $1) }
-        var passed = 0
-        while passed < min(waiting.count, limits.maxSequences), !freeSlots.isEmpty,
-            running.count + plannedScoreCount < limits.maxSequences,
-            max(plannedTokenCount, plannedWork) < limits.tokenBudget
-        {
-            let sequence = waiting[passed]
-            let freeMatches = findCachedPrefix(of: sequence)
-            if isNextBlockClaimed(sequence, at: matches.count * limits.blockSize) {
-                passed += 1
-                continue
-            }
-            let knownBlocks = limits.blocks(forTokens: sequence.tokens.count)
-            let reserved = running.isEmpty ? 0 : promised + limits.watermarkBlocks
-            guard knownBlocks - matches.count + freeMatches + reserved <= pool.freeCount else { return }
-            waiting.remove(at: passed)
-            admit(sequence, now: now)
-            promised += promisedBlocks(to: sequence)
-        }
-    }
-
-    /// Blocks that a running sequence will still take: those for its known tokens, and room to grow.
-    private func promisedBlocks(to sequence: SequenceState) -> Int {
-        guard sequence.stage == .running else { return 0 }
-        let known = limits.blocks(forTokens: sequence.wantedTokenCount)
-        let most = limits.blocks(forTokens: sequence.lengthLimit - 1)
-        return min(known + growthReserve.blocks, max(known, most)) - sequence.table.count
-    }
-
-    /// Gives a waiting sequence a row, its cached prefix and its first chunk.
-    private mutating func admit(_ sequence: SequenceState, now: Duration) {
-        sequence.stage = .running
-        sequence.slot = faults.contains(.sharesSlot) ? 0 : freeSlots[freeSlots.count - 1]
-        freeSlots.removeLast()
-        slots[sequence.slot] = sequence
-        let position = running.lastIndex { $0.order < sequence.order }.map { $0 + 1 } ?? 0
-        running.insert(sequence, at: position)
-        if sequence.firstScheduled == nil {
-            sequence.firstScheduled = now
-            totals.prefixQueries += limits.enablePrefixCaching ? sequence.promptTokenCount : 0
-        }
-        for match in matches { share(match, with: sequence) }
-        let count = chunk(of: sequence)
-        let fits = pool.extend(&sequence.table, to: limits.blocks(forTokens: sequence.computedTokenCount + count))
-        precondition(fits, "\(sequence.id) was admitted without blocks")
-        plan(count, for: sequence)
     }
 
     private mutating func makeOutput() -> SchedulerOutput {
@@ -196,6 +154,7 @@ extension Scheduler {
         spareBlocks = []
         var members = spareMembers
         spareMembers = []
+        output.scrubbedBlocks = pool.takeScrubs()
         var sampleCount = 0
         for sequence in running where sequence.scheduledTokenCount == 1 {
             append(sequence, to: &output, sampleCount: &sampleCount)
@@ -214,13 +173,15 @@ extension Scheduler {
     private func append(_ sequence: SequenceState, to output: inout SchedulerOutput, sampleCount: inout Int) {
         let start = sequence.reachedTokenCount
         let end = start + sequence.scheduledTokenCount
-        let samples = end == sequence.expectedTokenCount || faults.contains(.samplesEarly)
+        let drafts = sequence.drafts
+        let samples = end - drafts.count == sequence.expectedTokenCount || faults.contains(.samplesEarly)
         let firstToken = output.tokens.count
         let firstBlock = output.blocks.count
         if start == sequence.tokens.count {
             output.tokens.append(-1 - TokenID(sequence.pendingRow))
-        } else if end == start + 1 {
+        } else if end - drafts.count == start + 1 {
             output.tokens.append(sequence.tokens[start])
+            output.tokens.append(contentsOf: drafts)
         } else {
             output.tokens.append(contentsOf: sequence.tokens[start..<end])
         }
@@ -242,13 +203,13 @@ extension Scheduler {
                 blockRange: firstBlock..<output.blocks.count, samples: samples, sampling: sequence.sampling,
                 logitChange: samples ? sequence.logitChange : nil,
                 scoredRange: firstScored..<output.scoredTokens.count, scoredStart: scoredStart,
-                promptLogprobCount: sequence.promptLogprobCount ?? 0))
+                promptLogprobCount: sequence.promptLogprobCount ?? 0, draftCount: drafts.count))
         sequence.inFlightTokenCount += sequence.scheduledTokenCount
         sequence.scheduledTokenCount = 0
         if samples {
             sequence.pendingTokenCount += 1
             sequence.pendingRow = sampleCount
-            sampleCount += 1
+            sampleCount += 1 + drafts.count
         }
     }
 }

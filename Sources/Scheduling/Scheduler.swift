@@ -1,7 +1,8 @@
 // The policy: which tokens of which sequences make up the next step.
 //
 // A pure state machine. It reads no clock, does no I/O and knows no device; the same calls give the same steps.
-// Admission and the ends of requests are here, planning is in Scheduler+Planning, completion in Scheduler+Completion.
+// The arrival and the end of requests are here, planning is in Scheduler+Planning (prompts and admission in
+// Scheduler+Prompts, guesses in Scheduler+Drafts), completion in Scheduler+Completion.
 
 /// Decides every step of the engine. Belongs to one thread. `schedule` and `complete` alternate, or, where the device
 /// works on its own, `schedule` runs one step ahead; steps complete in order.
@@ -14,7 +15,10 @@ package struct Scheduler: ~Copyable {
 
     /// Requests that have not ended.
     var sequences: [RequestID: SequenceState] = [:]
-    var waiting = WaitingQueue()
+    var waiting: WaitingQueue
+    var shares: FairShares
+    /// Guesses tokens; nil: nobody does.
+    var proposer: (any DraftProposer)?
     /// In the order of service. Those that ended while steps in flight write their blocks stay until these complete.
     var running: [SequenceState] = []
     /// [maxSequences] Who has the row.
@@ -29,12 +33,16 @@ package struct Scheduler: ~Copyable {
     /// The same, with what attention adds to tokens deep in a prompt; in tokens at position 0.
     var plannedWork = 0
     var preempted: [RequestID] = []
+    /// How many of them made room for another tenant.
+    var yieldCount = 0
     /// Somebody sits the step being planned out for want of blocks; nobody else may take any.
     var isShortOfBlocks = false
     /// Blocks that the step being planned computes: their keys, and their positions in the sequence.
     var claims: [BlockKey: Int] = [:]
     /// Those of the step in flight before it.
     var claimsInFlight: [BlockKey: Int] = [:]
+    /// Prompts that the step being planned may go on with or begin, in the order of service.
+    var prompts: [SequenceState] = []
     /// Room for the blocks found by a lookup.
     var matches: [CachedBlock] = []
     /// Number of the next step.
@@ -52,10 +60,17 @@ package struct Scheduler: ~Copyable {
     var deadlineCount = 0
     private var nextNumber: UInt64 = 0
 
-    /// A scheduler with an empty pool. `cacheKey` is the process secret that keys block hashes; `faults` is for tests.
+    /// A scheduler with an empty pool. `cacheKey` is the process secret that keys block hashes; `proposer` guesses
+    /// tokens where the limits allow it, by default from what stands in the sequence; `faults` is for tests.
     package init(
-        limits: SchedulerLimits, cacheKey: (UInt64, UInt64), faults: SchedulerFaults = []
+        limits: SchedulerLimits, cacheKey: (UInt64, UInt64), proposer: (any DraftProposer)? = nil,
+        faults: SchedulerFaults = []
     ) throws(SchedulingError) {
+        waiting = WaitingQueue(isFair: limits.policy == .fair)
+        shares = FairShares(faults: faults)
+        if limits.speculation.draftTokenCount > 0 {
+            self.proposer = proposer ?? NGramDrafts(sizes: limits.speculation.patternSizes)
+        }
         self.limits = limits
         self.faults = faults
         hasher = BlockHasher(key: cacheKey, isWeak: faults.contains(.weakHash))
@@ -71,8 +86,13 @@ package struct Scheduler: ~Copyable {
 
     /// Puts a request in the queue.
     ///
-    /// Throws: when it is malformed, is known already, or could not finish even with the whole pool to itself.
-    package mutating func add(_ request: consuming GenerationRequest, now: Duration) throws(SchedulingError) {
+    /// `promptRate` is the measured number of prompt tokens per second, 0 when nobody knows.
+    ///
+    /// Throws: when it is malformed, is known already, could not finish even with the whole pool to itself, or would
+    /// still be in the queue at its deadline.
+    package mutating func add(
+        _ request: consuming GenerationRequest, now: Duration, promptRate: Double = 0
+    ) throws(SchedulingError) {
         let id = request.id
         let promptTokens = request.prompt.count
         if sequences[id] != nil { throw .duplicateRequest(id) }
@@ -88,15 +108,33 @@ package struct Scheduler: ~Copyable {
             throw .neverFits(
                 id, neededBlocks: neededBlocks, blockCount: limits.blockCount, blockSize: limits.blockSize)
         }
-        let priority = limits.policy == .priority ? request.priority : 0
-        let order = ServiceOrder(priority: priority, number: nextNumber)
+        let order = ServiceOrder(urgency: limits.urgency(priority: request.priority, now: now), number: nextNumber)
         let salt = faults.contains(.ignoresSalt) ? 0 : request.cacheSalt
+        let deadline = request.deadline
+        let sequence = SequenceState(
+            request, order: order, lengthLimit: lengthLimit, salt: salt,
+            draftTokenCount: limits.speculation.draftTokenCount)
+        if let deadline, promptRate > 0, !faults.contains(.acceptsHopeless) {
+            let estimate = Duration.seconds(Double(self.promptTokens(before: sequence)) / promptRate)
+            if now + estimate > deadline { throw .hopeless(id, estimate: estimate, remaining: deadline - now) }
+        }
         nextNumber += 1
         totals.accepted += 1
-        if request.deadline != nil { deadlineCount += 1 }
-        let sequence = SequenceState(request, order: order, lengthLimit: lengthLimit, salt: salt)
+        if deadline != nil { deadlineCount += 1 }
         sequences[id] = sequence
         waiting.insert(sequence)
+        if limits.policy == .fair { shares.enter(sequence.tenant) }
+    }
+
+    /// Prompt tokens to compute before a newcomer gets its first token: its own, and those of whoever is served before
+    /// it; of theirs the cache is expected to hold the share that it held so far.
+    private mutating func promptTokens(before newcomer: SequenceState) -> Int {
+        _ = findCachedPrefix(of: newcomer)
+        let own = newcomer.promptTokenCount - matches.count * limits.blockSize
+        let others = sequences.values.reduce(0) { sum, other in
+            other.order < newcomer.order ? sum + max(0, other.promptTokenCount - other.computedTokenCount) : sum
+        }
+        return own + others - others * totals.prefixHits / max(1, totals.prefixQueries)
     }
 
     /// Ends a request, wherever it is; nil when it has ended already or was never here.
@@ -127,10 +165,7 @@ package struct Scheduler: ~Copyable {
             sequence.computedTokenCount += scheduled.tokenRange.count
         }
         // Nobody knows what the step wrote.
-        for sequence in running {
-            sequence.isTainted = true
-            pool.unpublish(sequence.table)
-        }
+        for sequence in running { taint(sequence) }
         let events = endAll(.error(.stepFailed)) { _ in true }
         for sequence in running where !sequence.isInFlight { retire(sequence) }
         running.removeAll { $0.slot < 0 }
@@ -180,8 +215,18 @@ package struct Scheduler: ~Copyable {
         sequence.stage = .finished
         sequences[sequence.id] = nil
         totals.finished += 1
+        proposer?.forget(sequence.id)
+        if limits.policy == .fair { shares.leave(sequence.tenant) }
         if sequence.deadline != nil { deadlineCount -= 1 }
         return SchedulerEvent(id: sequence.id, kind: .finished(reason, usage: sequence.usage))
+    }
+
+    /// What the blocks of a sequence hold is not to be trusted: neither they nor what was built on them may be found
+    /// again, and they are cleared before anybody else uses them.
+    mutating func taint(_ sequence: SequenceState) {
+        sequence.isTainted = true
+        pool.unpublish(sequence.table)
+        pool.taint(sequence.table)
     }
 
     /// Gives back row and blocks. The caller takes the sequence out of `running`.
@@ -190,6 +235,7 @@ package struct Scheduler: ~Copyable {
             pool.leak(&sequence.table)
         }
         pool.release(&sequence.table)
+        if limits.policy == .fair { shares.stop(sequence.tenant) }
         slots[sequence.slot] = nil
         freeSlots.append(sequence.slot)
         sequence.slot = -1

@@ -47,6 +47,20 @@ package struct SchedulerFaults: OptionSet, Sendable {
     package static let withdrawsInFlight = SchedulerFaults(rawValue: 1 << 17)
     /// A token computed for a sequence that had ended by then is reported.
     package static let keepsLateTokens = SchedulerFaults(rawValue: 1 << 18)
+    /// A tenant's counter is not lifted when it comes back, so that it can save up credit.
+    package static let banksCredit = SchedulerFaults(rawValue: 1 << 19)
+    /// Deadlines are not looked at on arrival.
+    package static let acceptsHopeless = SchedulerFaults(rawValue: 1 << 20)
+    /// A block that held something that is not a number is given out as it is.
+    package static let skipsScrub = SchedulerFaults(rawValue: 1 << 21)
+    /// Nothing bounds how often a request loses its blocks.
+    package static let preemptsForEver = SchedulerFaults(rawValue: 1 << 22)
+    /// Guesses count whatever was sampled.
+    package static let acceptsWrongDrafts = SchedulerFaults(rawValue: 1 << 23)
+    /// Tokens that were guessed wrong count as computed.
+    package static let countsRejected = SchedulerFaults(rawValue: 1 << 24)
+    /// Blocks of wrong guesses stay with their sequence.
+    package static let keepsRejectedBlocks = SchedulerFaults(rawValue: 1 << 25)
 }
 
 /// What a deep check found broken.

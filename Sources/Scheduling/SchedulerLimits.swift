@@ -6,8 +6,10 @@
 package enum SchedulingPolicy: String, Sendable, CaseIterable {
     /// First come, first served.
     case fcfs
-    /// Lower `GenerationRequest.priority` first, then first come.
+    /// Lower `GenerationRequest.priority` first, then first come; who waits becomes more urgent.
     case priority
+    /// The tenant that was served least first, then first come.
+    case fair
 }
 
 /// Validated limits; the flags that set them keep vLLM's spelling.
@@ -33,6 +35,12 @@ package struct SchedulerLimits: Sendable, Equatable {
     package let attentionScale: Int
     /// [0, 0.5] Share of the pool kept free when a sequence joins running ones, against preemption storms.
     package let watermark: Double
+    /// What one step of priority is worth in waiting, so that nobody waits for ever; nil: whatever it takes.
+    package let priorityAgeing: Duration?
+    /// Times that a request may lose its blocks. After the last it goes first, and starts when all fits that it can need.
+    package let maxPreemptions: Int
+    /// Guessing ahead.
+    package let speculation: SpeculationLimits
 
     /// The block sizes that the kernels know.
     package static let blockSizes = [8, 16, 32, 64, 128]
@@ -41,7 +49,8 @@ package struct SchedulerLimits: Sendable, Equatable {
     package init(
         blockSize: Int = 16, blockCount: Int, maxSequences: Int = 256, tokenBudget: Int = 2048, maxModelLength: Int,
         enablePrefixCaching: Bool = true, policy: SchedulingPolicy = .fcfs, longPrefillTokenThreshold: Int = 0,
-        attentionScale: Int = 0, watermark: Double = 0.01
+        attentionScale: Int = 0, watermark: Double = 0.01, priorityAgeing: Duration? = .seconds(30),
+        maxPreemptions: Int = 4, speculation: SpeculationLimits = .off
     ) throws(SchedulingError) {
         var violations: [LimitViolation] = []
         func require(_ field: String, _ value: some CustomStringConvertible, _ holds: Bool, _ allowed: String) {
@@ -62,6 +71,15 @@ package struct SchedulerLimits: Sendable, Equatable {
             (0...ceiling).contains(longPrefillTokenThreshold), "0 (off) to \(ceiling)")
         require("attention-scale", attentionScale, (0...ceiling).contains(attentionScale), "0 (off) to \(ceiling)")
         require("watermark", watermark, (0...0.5).contains(watermark), "0 to 0.5")
+        require(
+            "priority-ageing", priorityAgeing?.description ?? "off",
+            (.milliseconds(1) ... .seconds(86400)).contains(priorityAgeing ?? .seconds(1)), "1 ms to a day")
+        require("max-preemptions", maxPreemptions, (1...ceiling).contains(maxPreemptions), "1 to \(ceiling)")
+        let draftTokens = speculation.draftTokenCount
+        require("num-speculative-tokens", draftTokens, (0...64).contains(draftTokens), "0 (off) to 64")
+        let sizes = speculation.patternSizes
+        require("prompt-lookup-min", sizes.lowerBound, sizes.lowerBound >= 1, "1 to prompt-lookup-max")
+        require("prompt-lookup-max", sizes.upperBound, sizes.upperBound <= 16, "prompt-lookup-min to 16")
         if !violations.isEmpty { throw .invalidLimits(violations) }
 
         self.blockSize = blockSize
@@ -74,6 +92,9 @@ package struct SchedulerLimits: Sendable, Equatable {
         self.longPrefillTokenThreshold = longPrefillTokenThreshold
         self.attentionScale = attentionScale
         self.watermark = watermark
+        self.priorityAgeing = priorityAgeing
+        self.maxPreemptions = maxPreemptions
+        self.speculation = speculation
     }
 
     /// Blocks kept free when a sequence joins running ones.
@@ -86,4 +107,21 @@ package struct SchedulerLimits: Sendable, Equatable {
 
     /// Blocks that hold `tokenCount` tokens.
     package func blocks(forTokens tokenCount: Int) -> Int { (tokenCount + blockSize - 1) / blockSize }
+
+    /// The order of service of a request that arrives `now`. With ageing, how long somebody has waited is worth as much
+    /// as a better priority; two requests never change places, so this is known on arrival.
+    func urgency(priority: Int, now: Duration) -> Int {
+        guard policy == .priority else { return 0 }
+        // Far beyond what anybody can wait for; the product stays within 64 bits.
+        let priority = max(-1_000_000, min(priority, 1_000_000))
+        guard let priorityAgeing else { return priority }
+        return priority * priorityAgeing.milliseconds + now.milliseconds
+    }
+}
+
+extension Duration {
+    fileprivate var milliseconds: Int {
+        let (seconds, attoseconds) = components
+        return Int(seconds) * 1000 + Int(attoseconds / 1_000_000_000_000_000)
+    }
 }

@@ -17,6 +17,8 @@ package struct ScheduledSequence: Sendable {
     package let blockRange: Range<Int>
     /// The step reaches the last known token: the runner samples the next one.
     package let samples: Bool
+    /// Guessed tokens at the end of `tokenRange`. The runner samples after the last known token and after each of them.
+    package let draftCount: Int
     /// How to sample.
     package let sampling: SamplingParameters
     /// What the request's rules do to the logits that are sampled; nil for most.
@@ -31,14 +33,16 @@ package struct ScheduledSequence: Sendable {
 
     /// Tokens after this step, and so the length the attention sees.
     package var contextLength: Int { start + tokenRange.count }
-    /// Position of the token to be sampled, which is the counter of the draw.
-    package var samplePosition: Int { contextLength }
+    /// Position of the first token to be sampled, which is the counter of its draw; the others follow it.
+    package var samplePosition: Int { contextLength - draftCount }
+    /// Samples that the runner takes, from the last rows of the sequence.
+    package var sampleCount: Int { samples ? 1 + draftCount : 0 }
 
     /// Gathers the fields; outside tests only the scheduler makes one.
     package init(
         id: RequestID, slot: Int, start: Int, tokenRange: Range<Int>, blockRange: Range<Int>, samples: Bool,
         sampling: SamplingParameters, logitChange: LogitChange? = nil, scoredRange: Range<Int> = 0..<0,
-        scoredStart: Int = 0, promptLogprobCount: Int = 0
+        scoredStart: Int = 0, promptLogprobCount: Int = 0, draftCount: Int = 0
     ) {
         self.id = id
         self.slot = slot
@@ -51,6 +55,7 @@ package struct ScheduledSequence: Sendable {
         self.scoredRange = scoredRange
         self.scoredStart = scoredStart
         self.promptLogprobCount = promptLogprobCount
+        self.draftCount = draftCount
     }
 }
 
@@ -65,6 +70,9 @@ package struct SchedulerOutput: ~Copyable {
     package internal(set) var tokens: [TokenID]
     /// [scored tokens] Prompt tokens whose log-probabilities the runner reports besides the samples.
     package internal(set) var scoredTokens: [TokenID] = []
+    /// Blocks given out for this step that held something that is not a number: the runner clears them before it begins,
+    /// because a mask multiplies what it hides by 0.
+    package internal(set) var scrubbedBlocks: [BlockID] = []
     /// [total of the tables] Block tables, one after another.
     package internal(set) var blocks: [BlockID]
     /// Running sequences that had to give up their blocks and wait again, as soon as no step in flight writes them.
@@ -74,8 +82,8 @@ package struct SchedulerOutput: ~Copyable {
     package var isEmpty: Bool { sequences.isEmpty }
     /// Tokens in this step.
     package var tokenCount: Int { tokens.count }
-    /// Sequences that need a sample, and so the count `complete` expects.
-    package var sampleCount: Int { sequences.reduce(0) { $0 + ($1.samples ? 1 : 0) } }
+    /// Samples that the runner takes, and so the count `complete` expects.
+    package var sampleCount: Int { sequences.reduce(0) { $0 + $1.sampleCount } }
 
     /// Gathers the fields; outside tests only the scheduler makes one.
     package init(

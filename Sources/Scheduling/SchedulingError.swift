@@ -24,6 +24,8 @@ package enum SchedulingError: Error, Equatable, CustomStringConvertible {
     case promptTooLong(RequestID, promptTokens: Int, maxModelLength: Int)
     /// A request that would not fit an empty pool.
     case neverFits(RequestID, neededBlocks: Int, blockCount: Int, blockSize: Int)
+    /// A request whose deadline passes before its first token can come, as far as anybody knows.
+    case hopeless(RequestID, estimate: Duration, remaining: Duration)
     /// An id that is in use.
     case duplicateRequest(RequestID)
 
@@ -41,6 +43,9 @@ package enum SchedulingError: Error, Equatable, CustomStringConvertible {
         case .neverFits(let id, let neededBlocks, let blockCount, let blockSize):
             "\(id) can need \(neededBlocks) blocks of \(blockSize) tokens; the whole KV cache has \(blockCount). "
                 + "Shorten the prompt, lower max_tokens or enlarge the cache."
+        case .hopeless(let id, let estimate, let remaining):
+            "\(id) would get its first token in about \(estimate) and gives up after \(remaining). "
+                + "Try again later or allow more time."
         case .duplicateRequest(let id):
             "\(id) is already in the engine; request ids are never used twice."
         }

@@ -4,25 +4,14 @@
 // tokens (those whose keys and values are in the cache), and steps hand out tokens until computed catches up. While a
 // step is in flight its tokens count as reached, and a token that it samples counts as there although nobody knows it.
 
-/// The order of service: lower priority value first, then first come.
-struct ServiceOrder: Comparable {
-    /// 0 for everybody under first come, first served.
-    let priority: Int
-    /// Number of the request in the order of `add`.
-    let number: UInt64
-
-    static func < (left: ServiceOrder, right: ServiceOrder) -> Bool {
-        left.priority == right.priority ? left.number < right.number : left.priority < right.priority
-    }
-}
-
 /// A request on its way through the scheduler. A class, because it is found by id, by row and by queue.
 final class SequenceState {
     /// Whether the sequence waits, holds a row, must wait again as soon as no step writes its blocks, or has ended.
     enum Stage { case waiting, running, leaving, finished }
 
     let id: RequestID
-    let order: ServiceOrder
+    private(set) var order: ServiceOrder
+    let tenant: UInt64
     let promptTokenCount: Int
     /// Known tokens at which generation ends.
     let lengthLimit: Int
@@ -49,8 +38,12 @@ final class SequenceState {
     var pendingTokenCount = 0
     /// Row of the last of those among the samples of its step.
     var pendingRow = 0
-    /// Tokens of the step being planned.
+    /// Tokens of the step being planned, drafts included.
     var scheduledTokenCount = 0
+    /// [draft tokens] Guesses at what follows the last known token, in the step being planned or in flight.
+    var drafts: [TokenID] = []
+    /// How much to guess.
+    var draftControl: DraftControl
     /// Blocks held; empty while waiting.
     var table = BlockTable()
     /// Row in the runner's batch while running.
@@ -69,9 +62,13 @@ final class SequenceState {
     var preemptionCount = 0
     var firstScheduled: Duration?
 
-    init(_ request: consuming GenerationRequest, order: ServiceOrder, lengthLimit: Int, salt: UInt64) {
+    init(
+        _ request: consuming GenerationRequest, order: ServiceOrder, lengthLimit: Int, salt: UInt64,
+        draftTokenCount: Int
+    ) {
         id = request.id
         self.order = order
+        tenant = request.tenant
         promptTokenCount = request.prompt.count
         self.lengthLimit = lengthLimit
         stopTokens = request.stopTokens
@@ -81,6 +78,8 @@ final class SequenceState {
         repetition = request.repetition
         promptLogprobCount = request.promptLogprobCount
         isConstrained = request.constraint != nil
+        // What the rules say depends on the tokens before, which a draft only guesses.
+        draftControl = DraftControl(most: sampling.rules == nil && request.constraint == nil ? draftTokenCount : 0)
         tokens = request.prompt
         if sampling.rules?.hasPenalties == true { history = TokenHistory(tokens, promptTokenCount: tokens.count) }
     }
@@ -117,8 +116,18 @@ final class SequenceState {
         if bans.isEmpty, rules.biases.isEmpty, rules.allowedTokens == nil { return nil }
         return LogitChange(rules: rules, bans: bans)
     }
+    /// Guesses that it may make when its next token is planned.
+    var wantedDraftCount: Int {
+        guard draftControl.length > 0, !draftControl.isPaused(generatedTokenCount: generatedTokenCount) else { return 0 }
+        return min(draftControl.length, lengthLimit - 1 - tokens.count)
+    }
+    /// Whether it lost its blocks so often that it gets all it can ever need before it starts again.
+    var isProtected: Bool { order.urgency == ServiceOrder.protected }
     /// Whether a step in flight writes its blocks.
     var isInFlight: Bool { inFlightTokenCount > 0 }
+
+    /// Sends it to the head of the queue for good.
+    func protect() { order.urgency = ServiceOrder.protected }
 
     var usage: RequestUsage {
         RequestUsage(
@@ -139,41 +148,5 @@ final class SequenceState {
     /// What block `index` holds when the block before it was published as `parent`.
     func contents(ofBlock index: Int, parent: UInt64, blockSize: Int) -> BlockContents {
         BlockContents(key: keys[index], salt: salt, parent: parent, tokens: tokens, start: index * blockSize)
-    }
-}
-
-/// Sequences that wait, in the order of service.
-struct WaitingQueue {
-    // The next to be served is the last element, so taking it and putting a preempted one back cost nothing.
-    private var reversed: [SequenceState] = []
-
-    var count: Int { reversed.count }
-    var isEmpty: Bool { reversed.isEmpty }
-
-    /// The sequence with `index` others before it.
-    subscript(index: Int) -> SequenceState { reversed[reversed.count - 1 - index] }
-
-    mutating func insert(_ sequence: SequenceState) {
-        reversed.insert(sequence, at: position(of: sequence.order))
-    }
-
-    mutating func remove(at index: Int) { reversed.remove(at: reversed.count - 1 - index) }
-
-    /// Removes a sequence that is in the queue.
-    mutating func remove(_ sequence: SequenceState) {
-        let position = position(of: sequence.order)
-        precondition(position < reversed.count && reversed[position] === sequence, "\(sequence.id) does not wait")
-        reversed.remove(at: position)
-    }
-
-    /// First position whose order is not later than `order`.
-    private func position(of order: ServiceOrder) -> Int {
-        var low = 0
-        var high = reversed.count
-        while low < high {
-            let middle = (low + high) / 2
-            if reversed[middle].order > order { low = middle + 1 } else { high = middle }
-        }
-        return low
     }
 }

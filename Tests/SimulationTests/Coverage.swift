@@ -25,6 +25,15 @@ struct Coverage {
     var lateWithdrawals = 0
     /// Shares of a step that were computed for a sequence that had ended.
     var uselessShares = 0
+    var hopeless = 0
+    var slowReaders = 0
+    var failedSteps = 0
+    /// Requests that were preempted as often as they may be.
+    var protections = 0
+    var drafts = 0
+    var rightGuesses = 0
+    var wrongGuesses = 0
+    var draftPauses = 0
 
     /// Everything that has not been seen.
     var missing: [String] {
@@ -60,6 +69,10 @@ struct Coverage {
         sharedWaits += statistics.sharedWaits
         requests += statistics.accepted
         computedTokens += statistics.computedTokens
+        drafts += statistics.speculation.drafts
+        rightGuesses += statistics.speculation.acceptedTokens
+        wrongGuesses += statistics.speculation.draftTokens - statistics.speculation.acceptedTokens
+        draftPauses += statistics.speculation.pauses
     }
 
     mutating func add(_ other: Coverage) {
@@ -82,5 +95,13 @@ struct Coverage {
         computedTokens += other.computedTokens
         lateWithdrawals += other.lateWithdrawals
         uselessShares += other.uselessShares
+        hopeless += other.hopeless
+        slowReaders += other.slowReaders
+        failedSteps += other.failedSteps
+        protections += other.protections
+        drafts += other.drafts
+        rightGuesses += other.rightGuesses
+        wrongGuesses += other.wrongGuesses
+        draftPauses += other.draftPauses
     }
 }

@@ -2,7 +2,9 @@
 //
 // Like a transformer, it keeps in the cache at each position a state that depends on all tokens before it, and like
 // attention it reads all of them back through the block table to choose the next token. A wrong slot, a block reused
-// too early or a bad prefix hit therefore changes the output. `Oracle` computes the same without a cache.
+// too early or a bad prefix hit therefore changes the output. Like a kernel that multiplies what it masks by 0, it also
+// reads to the end of the last block, where a NaN that somebody left would spread. `Oracle` computes the same without a
+// cache.
 
 import Scheduling
 
@@ -16,6 +18,9 @@ private struct Cell {
 
 /// The arithmetic that the model and the oracle share.
 struct Recurrence {
+    /// Seeds from here on make the model repeat itself, so that guesses come true.
+    static let firstLoopSeed: UInt64 = 1000
+
     /// State of the position read last.
     private(set) var state: UInt64
     /// Folds all states read, in order.
@@ -30,11 +35,17 @@ struct Recurrence {
 
     mutating func read(_ state: UInt64) {
         self.state = state
-        summary = mix(summary ^ state)
+        // One multiplication, and order still matters.
+        summary = (summary ^ state) &* 0x9e37_79b9_7f4a_7c15
     }
 
+    /// A loop of a few tokens, left now and then: when, depends on all that was read.
     func sample(seed: UInt64, position: Int) -> TokenID {
-        TokenID(mix(summary ^ mix(seed &+ UInt64(position))) % UInt64(FakeModel.vocabulary))
+        let chance = mix(summary ^ mix(seed &+ UInt64(position)))
+        if seed >= Self.firstLoopSeed, chance >> 56 >= 16 {
+            return TokenID((UInt64(position) % (seed % 7 + 1)) &+ seed % 11)
+        }
+        return TokenID(chance % UInt64(FakeModel.vocabulary))
     }
 }
 
@@ -77,7 +88,17 @@ struct FakeModel {
     /// Ruins the contents of a block that nobody may read any more.
     mutating func poison(_ block: BlockID) {
         let base = Int(block.rawValue) * blockSize
-        for slot in base..<base + blockSize { cells[slot].state = mix(cells[slot].state ^ 0xdead) }
+        for slot in base..<base + blockSize { cells[slot].state = ~cells[slot].state }
+    }
+
+    /// A step that failed half way: nobody knows what it wrote.
+    mutating func botch(_ output: borrowing SchedulerOutput) {
+        for sequence in output.sequences {
+            for position in sequence.start..<sequence.contextLength {
+                let slot = slot(position, of: sequence, in: output)
+                cells[slot] = Cell(state: ~cells[slot].state, isNaN: true)
+            }
+        }
     }
 
     /// Runs one step: writes the slots of all its tokens, then reads every context back. Sequences in `broken` write
@@ -85,28 +106,51 @@ struct FakeModel {
     mutating func execute(
         _ output: borrowing SchedulerOutput, salts: [RequestID: UInt64], broken: Set<RequestID>
     ) -> [TokenSample] {
+        for block in output.scrubbedBlocks {
+            let base = Int(block.rawValue) * blockSize
+            for slot in base..<base + blockSize { cells[slot].isNaN = false }
+        }
         for sequence in output.sequences {
             var state = Recurrence(salt: salts[sequence.id] ?? 0).state
+            let isNaN = !broken.isEmpty && broken.contains(sequence.id)
             if sequence.start > 0 { state = cells[slot(sequence.start - 1, of: sequence, in: output)].state }
             for (offset, token) in output.tokens[sequence.tokenRange].enumerated() {
                 state = Recurrence.next(after: state, token: token < 0 ? latestSamples[Int(-1 - token)] : token)
                 let slot = slot(sequence.start + offset, of: sequence, in: output)
-                cells[slot] = Cell(state: state, isNaN: broken.contains(sequence.id))
+                cells[slot] = Cell(state: state, isNaN: isNaN)
             }
         }
-        let samples = output.sequences.filter(\.samples).map { sequence in
-            var recurrence = Recurrence(salt: salts[sequence.id] ?? 0)
-            var isFinite = true
-            for position in 0..<sequence.contextLength {
-                let cell = cells[slot(position, of: sequence, in: output)]
-                recurrence.read(cell.state)
-                if cell.isNaN { isFinite = false }
-            }
-            let token = recurrence.sample(seed: sequence.sampling.seed, position: sequence.samplePosition)
-            return TokenSample(token: token, isFinite: isFinite)
-        }
-        latestSamples = samples.map(\.token)
+        var samples: [TokenSample] = []
+        for sequence in output.sequences where sequence.samples { sample(sequence, of: output, into: &samples) }
+        latestSamples.removeAll(keepingCapacity: true)
+        for sample in samples { latestSamples.append(sample.token) }
         return samples
+    }
+
+    /// Samples after the last known token, and after each guess.
+    private func sample(
+        _ sequence: ScheduledSequence, of output: borrowing SchedulerOutput, into samples: inout [TokenSample]
+    ) {
+        var recurrence = Recurrence(salt: 0)
+        var isFinite = true
+        var position = 0
+        let first = samples.count
+        for block in output.blocks[sequence.blockRange] {
+            let base = Int(block.rawValue) * blockSize
+            for slot in base..<base + blockSize {
+                let cell = cells[slot]
+                if cell.isNaN { isFinite = false }
+                guard position < sequence.contextLength else { continue }
+                recurrence.read(cell.state)
+                position += 1
+                if position >= sequence.samplePosition {
+                    samples.append(
+                        TokenSample(token: recurrence.sample(seed: sequence.sampling.seed, position: position)))
+                }
+            }
+        }
+        if isFinite { return }
+        for row in first..<samples.count { samples[row] = TokenSample(token: samples[row].token, isFinite: false) }
     }
 
     private func slot(_ position: Int, of sequence: ScheduledSequence, in output: borrowing SchedulerOutput) -> Int {

@@ -43,7 +43,7 @@ import Testing
         Plant(.publishesNonFinite, "publishes blocks that are not finite", "ended with error"),
         Plant(.resamples, "samples again after preemption", "should be"),
         Plant(.losesPreempted, "loses a preempted sequence", "wait or run"),
-        Plant(.preemptsOldest, "preempts the oldest", "which comes later, runs"),
+        Plant(.preemptsOldest, "preempts the oldest", "seed"),
         Plant(.keepsClaims, "keeps claims", "the step is empty"),
         Plant(.samplesEarly, "samples early", "should be"),
         Plant(.ignoresSalt, "ignores the salt", "should be"),
@@ -87,7 +87,7 @@ import Testing
     @Test(arguments: [
         Plant(.reusesEarly, "reuses early", "nobody holds it"),
         Plant(.sharesSlot, "shares a row", "row"),
-        Plant(.withdrawsInFlight, "withdraws in flight", "nobody holds it"),
+        Plant(.withdrawsInFlight, "withdraws in flight", "in flight"),
         Plant(.keepsLateTokens, "keeps late tokens", "and then came"),
     ])
     func `a planted bug changes what a client sees while a step is planned ahead`(plant: Plant) throws {

@@ -5,101 +5,77 @@
 
 import Scheduling
 
-/// Why a seed failed, and where.
-struct SimulationFailure: Error, CustomStringConvertible {
-    let seed: UInt64
-    let step: Int
-    let isOverlapped: Bool
-    let message: String
-    /// One line for each step, when the run kept them.
-    var trace: [String] = []
-
-    var description: String {
-        let place = "seed \(seed), step \(step)\(isOverlapped ? ", overlapped" : "")"
-        return (trace.suffix(40) + ["\(place): \(message)", "replay: make simulate SEED=\(seed)"])
-            .joined(separator: "\n")
-    }
-}
-
 /// One run of one scenario.
 struct Simulation: ~Copyable {
-    private struct Track {
-        let request: GenerationRequest
-        /// Position in the order of service.
-        let order: (priority: Int, number: Int)
-        var oracle: Oracle
-        var tokens = 0
-        var slot: Int?
-        var wasPreempted = false
-        /// Steps in flight that compute for it.
-        var flights = 0
-        var isAborted = false
-        var isBroken = false
-        var mustEnd = false
-        var ending: FinishReason?
-    }
-
     /// A step that was planned and not completed.
-    private struct Flight: ~Copyable {
+    struct Flight: ~Copyable {
         let output: SchedulerOutput
+        let step: Int
         /// Whose logits will not be finite.
         let broken: Set<RequestID>
         /// Once it was executed.
         var samples: [TokenSample]?
     }
 
+    /// Tokens that wait for a slow reader before it is given up.
+    private static let readerBuffer = 12
+
     let seed: UInt64
-    private let isOverlapped: Bool
-    private(set) var coverage = Coverage()
+    let isOverlapped: Bool
+    let checksDeeply: Bool
+    let scenario: Scenario
+    var coverage = Coverage()
     private(set) var trace: [String] = []
+    private(set) var hash = TraceHash()
     private let keepsTrace: Bool
-    private let checksDeeply: Bool
-    private let scenario: Scenario
-    private var random: SimulationRandom
-    private var scheduler: Scheduler
+    var scheduler: Scheduler
     private var model: FakeModel
-    private var tracks: [RequestID: Track] = [:]
+    var tracks: [RequestID: Track] = [:]
     private var salts: [RequestID: UInt64] = [:]
+    /// Those that will be aborted, or read slowly.
+    private var fated: [RequestID] = []
     private var arrived = 0
     private var refused = 0
-    private var now = Duration.zero
-    private var step = 0
+    var now = Duration.zero
+    private(set) var step = 0
+    private var move = 0
     /// The step that the next one is planned after.
     private var flight: Flight?
     /// [row] Whom that step computes there.
-    private var rowsInFlight: [Int: RequestID] = [:]
+    var rowsInFlight: [Int: RequestID] = [:]
+    /// A step failed, and with it every request.
+    var hasFailed = false
+    private var events: [SchedulerEvent] = []
 
     /// Without deep checks only what a client could see is compared: tokens, events and usage.
     init(
-        seed: UInt64, isOverlapped: Bool = false, faults: SchedulerFaults = [], checksDeeply: Bool = true,
-        keepsTrace: Bool = false
+        seed: UInt64, scenario: Scenario? = nil, isOverlapped: Bool = false, faults: SchedulerFaults = [],
+        checksDeeply: Bool = true, keepsTrace: Bool = false
     ) throws {
-        let scenario = try Scenario(seed: seed)
-        let allFaults = scenario.hasWeakHash ? faults.union(.weakHash) : faults
+        let scenario = try scenario ?? Scenario(seed: seed)
+        let allFaults = scenario.features.contains(.weakHash) ? faults.union(.weakHash) : faults
         scheduler = try Scheduler(limits: scenario.limits, cacheKey: (seed, ~seed), faults: allFaults)
         model = FakeModel(blockCount: scenario.limits.blockCount, blockSize: scenario.limits.blockSize)
-        random = SimulationRandom(seed: seed ^ 0x5eed)
         self.scenario = scenario
         self.seed = seed
         self.isOverlapped = isOverlapped
         self.checksDeeply = checksDeeply
         self.keepsTrace = keepsTrace
-        trace.append("\(scenario.limits), \(scenario.requests.count) requests")
     }
 
     /// Runs to the end: first with faults, then healed, until everything has ended.
     mutating func run() throws {
         // One at a time, each computed token by token, four times over.
-        let stepLimit = 1000 + 4 * scenario.requests.count * scenario.limits.maxModelLength
-        while arrived < scenario.requests.count || scheduler.hasWork || isStepOut {
+        let stepLimit = 1000 + 4 * scenario.clients.count * scenario.limits.maxModelLength
+        while arrived < scenario.clients.count || scheduler.hasWork || isStepOut {
             try arrive()
-            try scheduler.expire(now: now).forEach { try observe($0) }
+            for event in scheduler.expire(now: now) { try observe(event) }
             if scheduler.hasWork {
                 try advance()
             } else if let last = flight.take() {
                 try complete(last)
-            } else if arrived < scenario.requests.count {
-                now = max(now, scenario.requests[arrived].arrival)
+            } else if arrived < scenario.clients.count {
+                now = max(now, scenario.clients[arrived].request.arrival)
             }
             now += .milliseconds(1)
             if step > stepLimit { throw failure("\(step) steps and still not done") }
@@ -112,30 +88,57 @@ struct Simulation: ~Copyable {
 
     /// Hands the scheduler what has arrived by now; a refusal must be for a reason.
     private mutating func arrive() throws {
-        while arrived < scenario.requests.count, scenario.requests[arrived].arrival <= now {
-            let request = scenario.requests[arrived]
-            let limits = scenario.limits
+        while arrived < scenario.clients.count, scenario.clients[arrived].request.arrival <= now {
+            let client = scenario.clients[arrived]
+            let request = client.request
             arrived += 1
-            let room = limits.maxModelLength - request.prompt.count
-            let mustRefuse =
-                request.prompt.isEmpty || room < 1
-                || limits.blocks(forTokens: request.prompt.count + min(room, request.maxNewTokens) - 1)
-                    > limits.blockCount
+            let mustRefuse = mustRefuse(request)
             do {
-                try scheduler.add(request, now: now)
+                try scheduler.add(request, now: now, promptRate: client.promptRate)
                 if mustRefuse { throw failure("\(request.id) was accepted") }
+                if isHopeless(client) { throw failure("\(request.id) was accepted and is hopeless") }
             } catch let error as SchedulingError {
-                if !mustRefuse { throw failure("refused: \(error)") }
+                if case .hopeless = error, !mustRefuse, request.deadline != nil, client.promptRate > 0 {
+                    coverage.hopeless += 1
+                } else if !mustRefuse {
+                    throw failure("refused: \(error)")
+                }
                 refused += 1
                 coverage.refusals += 1
                 continue
             }
             salts[request.id] = request.cacheSalt
-            tracks[request.id] = Track(
-                request: request, order: (limits.policy == .priority ? request.priority : 0, arrived),
+            var track = Track(
+                client: client, order: order(of: request),
                 oracle: Oracle(prompt: request.prompt, salt: request.cacheSalt, seed: request.sampling.seed))
+            track.abortMove = client.abortMove.map { $0 + move }
+            tracks[request.id] = track
+            if client.abortMove != nil || client.stepsPerRead > 0 { fated.append(request.id) }
         }
         try abortSome()
+    }
+
+    private func mustRefuse(_ request: GenerationRequest) -> Bool {
+        let limits = scenario.limits
+        let room = limits.maxModelLength - request.prompt.count
+        return request.prompt.isEmpty || room < 1
+            || limits.blocks(forTokens: request.prompt.count + min(room, request.maxNewTokens) - 1)
+                > limits.blockCount
+    }
+
+    /// Whether not even the last token of its prompt, which is always computed, comes in time.
+    private func isHopeless(_ client: Client) -> Bool {
+        guard let deadline = client.request.deadline, client.promptRate > 0 else { return false }
+        return now + .seconds(1 / client.promptRate) > deadline
+    }
+
+    private func order(of request: GenerationRequest) -> (unprotected: Int, urgency: Int, number: Int) {
+        let limits = scenario.limits
+        var urgency = limits.policy == .priority ? request.priority : 0
+        if limits.policy == .priority, let ageing = limits.priorityAgeing {
+            urgency = urgency * Int(ageing / .milliseconds(1)) + Int(now / .milliseconds(1))
+        }
+        return (1, urgency, arrived)
     }
 
     /// Plans a step and completes it, or the one before it, with aborts before, while it is in flight, and after.
@@ -148,20 +151,24 @@ struct Simulation: ~Copyable {
         try abortSome()
         try checkBlocks(of: output)
         var broken: Set<RequestID> = []
-        for sequence in output.sequences where sequence.samples && !isHealed && random.chance(scenario.nanRate) {
+        for sequence in output.sequences where sequence.samples {
+            guard let track = tracks[sequence.id] else { continue }
+            tracks[sequence.id]?.samples += 1
+            if isHealed || track.client.brokenSample != track.samples { continue }
             broken.insert(sequence.id)
             tracks[sequence.id]?.isBroken = true
         }
-        var next = Flight(output: output, broken: broken)
+        var next = Flight(output: output, step: step, broken: broken)
         guard isOverlapped else { return try complete(next) }
-        let isEager = random.chance(0.5)
+        let chance = mix(seed ^ UInt64(step) << 32)
+        let isEager = chance & 1 == 0
         if var previous = flight.take() {
             if isEager { execute(&previous) }
             if isEager { execute(&next) }
             try complete(previous)
         }
         // Sometimes the device is done before there is anything to plan.
-        if random.chance(0.1) { return try complete(next) }
+        if chance >> 8 % 10 == 0 { return try complete(next) }
         for sequence in next.output.sequences { rowsInFlight[sequence.slot] = sequence.id }
         flight = .some(next)
     }
@@ -171,25 +178,30 @@ struct Simulation: ~Copyable {
         flight.samples = model.execute(flight.output, salts: salts, broken: flight.broken)
     }
 
-    /// A step in flight writes blocks that somebody holds.
-    private func checkBlocks(of output: borrowing SchedulerOutput) throws {
-        for block in output.blocks where scheduler.referenceCount(of: block) == 0 {
-            throw failure("\(block) is written by a step in flight and nobody holds it")
-        }
-    }
-
     /// Executes the oldest step if that is still to be done, and hands its results to the scheduler.
     private mutating func complete(_ flight: consuming Flight) throws {
         try checkBlocks(of: flight.output)
-        execute(&flight)
         rowsInFlight.removeAll(keepingCapacity: true)
+        // After a failure nothing that was planned before is worth anything.
+        let fails = !isHealed && scenario.failingSteps.contains(flight.step) || hasFailed
+        if fails { model.botch(flight.output) } else { execute(&flight) }
         let samples = flight.samples ?? []
         try checkInvariants()
         for sequence in flight.output.sequences {
             tracks[sequence.id]?.flights -= 1
             if isOverlapped, tracks[sequence.id]?.ending != nil { coverage.uselessShares += 1 }
         }
-        for event in scheduler.complete(flight.output, samples: samples, now: now) { try observe(event) }
+        events.removeAll(keepingCapacity: true)
+        if fails {
+            hasFailed = true
+            coverage.failedSteps += 1
+            events += scheduler.abandon(flight.output)
+        } else {
+            scheduler.complete(flight.output, samples: samples, now: now, into: &events)
+        }
+        for event in events { try observe(event) }
+        if hasFailed, let next = self.flight.take() { try complete(next) }
+        hasFailed = false
         try checkInvariants()
         try abortSome()
         for index in 0..<scenario.limits.blockCount {
@@ -198,124 +210,59 @@ struct Simulation: ~Copyable {
         }
     }
 
-    /// What must be true of every step.
-    private mutating func check(_ output: borrowing SchedulerOutput) throws {
-        try checkInvariants()
-        let limits = scenario.limits
-        if output.isEmpty, rowsInFlight.isEmpty { throw failure("work is left and the step is empty") }
-        if output.tokenCount > limits.tokenBudget { throw failure("\(output.tokenCount) tokens are over budget") }
-        if output.sequences.count > limits.maxSequences { throw failure("\(output.sequences.count) sequences") }
-        for id in output.preempted {
-            guard let victim = tracks[id] else { throw failure("\(id) was preempted and is unknown") }
-            coverage.preemptions += 1
-            if victim.flights > 0 { coverage.lateWithdrawals += 1 }
-            tracks[id]?.wasPreempted = true
-            tracks[id]?.slot = nil
-            for sequence in output.sequences {
-                if let other = tracks[sequence.id], other.order > victim.order {
-                    throw failure("\(id) was preempted while \(sequence.id), which comes later, runs")
-                }
-            }
-        }
-        var slots: Set<Int> = []
-        var nextToken = 0
-        for sequence in output.sequences {
-            guard let track = tracks[sequence.id], track.ending == nil else {
-                throw failure("\(sequence.id) is scheduled and does not live")
-            }
-            let isNewRow = slots.insert(sequence.slot).inserted
-            if !isNewRow || !(0..<limits.maxSequences).contains(sequence.slot) {
-                throw failure("row \(sequence.slot) is given twice")
-            }
-            if let owner = rowsInFlight[sequence.slot], owner != sequence.id {
-                throw failure("\(sequence.id) has row \(sequence.slot) while a step in flight computes \(owner) there")
-            }
-            if let slot = track.slot, slot != sequence.slot { throw failure("\(sequence.id) changed its row") }
-            if sequence.tokenRange.lowerBound != nextToken || sequence.tokenRange.isEmpty {
-                throw failure("token ranges have gaps")
-            }
-            if sequence.blockRange.count != limits.blocks(forTokens: sequence.contextLength) {
-                throw failure("\(sequence.id) shows \(sequence.blockRange.count) blocks")
-            }
-            nextToken = sequence.tokenRange.upperBound
-            tracks[sequence.id]?.slot = sequence.slot
-        }
-    }
-
     /// What must be true of every event: the client's stream is the oracle's, and it ends once, for the right reason.
     private mutating func observe(_ event: SchedulerEvent) throws {
-        guard var track = tracks[event.id] else { throw failure("event for \(event.id), which is unknown") }
+        hash.combine(Int(event.id.rawValue))
+        guard var track = tracks.removeValue(forKey: event.id) else {
+            throw failure("event for \(event.id), which is unknown")
+        }
+        defer { tracks[event.id] = track }
         if let ending = track.ending { throw failure("\(event.id) ended with \(ending) and then came \(event.kind)") }
         switch event.kind {
         case .token(let sample):
             let expected = track.oracle.next()
+            hash.combine(Int(expected))
             track.tokens += 1
+            if track.client.stepsPerRead > 0 { track.unread += 1 }
             if sample.token != expected || !sample.isFinite {
                 throw failure("token \(track.tokens) of \(event.id) is \(sample.token) and should be \(expected)")
             }
             if track.mustEnd { throw failure("\(event.id) goes on after its end") }
             track.mustEnd = track.request.stopTokens.contains(expected) || isAtLength(track)
         case .finished(let reason, let usage):
+            hash.combine(-1)
             track.ending = reason
             try check(reason, usage, of: track)
         }
-        tracks[event.id] = track
     }
 
-    private func isAtLength(_ track: Track) -> Bool {
-        track.tokens == track.request.maxNewTokens
-            || track.tokens + track.request.prompt.count == scenario.limits.maxModelLength
-    }
-
-    private mutating func check(_ reason: FinishReason, _ usage: RequestUsage, of track: Track) throws {
-        let id = track.request.id
-        let isExpected =
-            switch reason {
-            case .stop(let token): track.request.stopTokens.contains(token)
-            case .length: isAtLength(track)
-            case .repetition, .complete: false
-            case .abort: track.isAborted
-            case .deadline: track.request.deadline.map { $0 <= now } ?? false
-            case .error(let cause): cause == .nonFiniteLogits && track.isBroken
-            }
-        if !isExpected { throw failure("\(id) ended with \(reason) after \(track.tokens) tokens") }
-        if usage.generatedTokens != track.tokens || usage.promptTokens != track.request.prompt.count {
-            throw failure("\(id) reports \(usage) after \(track.tokens) tokens")
-        }
-        if usage.cachedTokens < 0 || usage.cachedTokens >= usage.promptTokens {
-            throw failure("\(id) took \(usage.cachedTokens) of \(usage.promptTokens) tokens from the cache")
-        }
-        coverage.count(reason)
-    }
-
-    /// Aborts requests in any state, those that have ended included.
+    /// Aborts who is due, in any state, those that have ended included; and who reads too slowly.
     private mutating func abortSome() throws {
-        while !isHealed, arrived > 0, random.chance(scenario.abortRate) {
-            // Half of the time one that lives, otherwise any, also one that was refused or has ended.
-            let living = tracks.filter { $0.value.ending == nil }.keys.sorted()
-            let id =
-                living.isEmpty || random.chance(0.5)
-                ? RequestID(UInt64(random.int(0...arrived - 1))) : random.pick(living)
-            let track = tracks[id]
-            tracks[id]?.isAborted = true
-            let event = scheduler.abort(id)
-            if (event == nil) != (track == nil || track?.ending != nil) {
-                throw failure("abort of \(id) gave \(event.debugDescription)")
+        move += 1
+        guard !fated.isEmpty, !isHealed else { return }
+        for id in fated {
+            guard let track = tracks[id] else { continue }
+            if track.client.stepsPerRead > 0, track.ending == nil {
+                if track.unread > 0, step % track.client.stepsPerRead == 0, move % 3 == 0 { tracks[id]?.unread -= 1 }
+                if track.unread > Self.readerBuffer {
+                    coverage.slowReaders += 1
+                    try abort(id, track)
+                }
             }
-            if let track {
-                coverage.countAbort(
-                    hasEnded: track.ending != nil, isComputing: track.flights > 0, hasRow: track.slot != nil,
-                    wasPreempted: track.wasPreempted, hasTokens: track.tokens > 0)
-            }
-            if let event { try observe(event) }
-            if scheduler.abort(id) != nil { throw failure("\(id) was aborted twice") }
-            try checkInvariants()
+            if track.abortMove == move { try abort(id, track) }
         }
     }
 
-    private func checkInvariants() throws {
-        guard checksDeeply else { return }
-        do { try scheduler.checkInvariants() } catch { throw failure(error.description) }
+    private mutating func abort(_ id: RequestID, _ track: Track) throws {
+        tracks[id]?.isAborted = true
+        let event = scheduler.abort(id)
+        if (event == nil) != (track.ending != nil) { throw failure("abort of \(id) gave \(event.debugDescription)") }
+        coverage.countAbort(
+            hasEnded: track.ending != nil, isComputing: track.flights > 0, hasRow: track.slot != nil,
+            wasPreempted: track.preemptions > 0, hasTokens: track.tokens > 0)
+        if let event { try observe(event) }
+        if scheduler.abort(id) != nil { throw failure("\(id) was aborted twice") }
+        try checkInvariants()
     }
 
     private mutating func checkEnd() throws {
@@ -324,13 +271,17 @@ struct Simulation: ~Copyable {
         for (id, track) in tracks where track.ending == nil { throw failure("\(id) never ended") }
         if statistics.running != 0 || statistics.waiting != 0 || statistics.usedBlocks != 0
             || statistics.freeBlocks != scenario.limits.blockCount || statistics.finished != tracks.count
-            || statistics.accepted + refused != scenario.requests.count
+            || statistics.accepted + refused != scenario.clients.count
+            || statistics.prefixHits > statistics.prefixQueries
         {
             throw failure("at the end: \(statistics)")
         }
+        hash.combine(statistics.computedTokens)
     }
 
-    private func failure(_ message: String) -> SimulationFailure {
+    mutating func fold(_ number: Int) { hash.combine(number) }
+
+    func failure(_ message: String) -> SimulationFailure {
         SimulationFailure(
             seed: seed, step: step, isOverlapped: isOverlapped, message: message, trace: keepsTrace ? trace : [])
     }
@@ -338,7 +289,9 @@ struct Simulation: ~Copyable {
     private func line(_ output: borrowing SchedulerOutput) -> String {
         let parts = output.sequences.map { sequence in
             let blocks = output.blocks[sequence.blockRange].map { "\($0.rawValue)" }.joined(separator: " ")
-            return "\(sequence.id.rawValue)@\(sequence.slot):\(sequence.start)+\(sequence.tokenRange.count)[\(blocks)]"
+            let drafts = sequence.draftCount > 0 ? "?\(sequence.draftCount)" : ""
+            return "\(sequence.id.rawValue)@\(sequence.slot):\(sequence.start)+\(sequence.tokenRange.count)\(drafts)"
+                + "[\(blocks)]"
         }
         let preempted = output.preempted.map { " preempts \($0.rawValue)" }.joined()
         return "step \(step): \(parts.joined(separator: " "))\(preempted)"

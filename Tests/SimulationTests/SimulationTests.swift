@@ -11,14 +11,26 @@ import Testing
         ProcessInfo.processInfo.environment[name].flatMap { UInt64($0) }
     }
 
-    /// Runs one seed, and once more with its trace when it fails.
-    private static func run(_ seed: UInt64, isOverlapped: Bool) throws -> Coverage {
+    /// Runs one seed. When it fails, the scenario is shrunk, and the smallest that still fails is told with its trace.
+    private static func run(
+        _ seed: UInt64, isOverlapped: Bool, faults: SchedulerFaults = []
+    ) throws -> (coverage: Coverage, hash: UInt64) {
         do {
-            var simulation = try Simulation(seed: seed, isOverlapped: isOverlapped)
+            var simulation = try Simulation(seed: seed, isOverlapped: isOverlapped, faults: faults)
             try simulation.run()
-            return simulation.coverage
-        } catch {
-            var replay = try Simulation(seed: seed, isOverlapped: isOverlapped, keepsTrace: true)
+            return (simulation.coverage, simulation.hash.value)
+        } catch let error as SimulationFailure {
+            let smallest = try Scenario(seed: seed).shrunk { scenario in
+                do {
+                    var attempt = try Simulation(
+                        seed: seed, scenario: scenario, isOverlapped: isOverlapped, faults: faults)
+                    try attempt.run()
+                    return false
+                } catch { return true }
+            }
+            print("seed \(seed), shrunk:\n\(smallest)")
+            var replay = try Simulation(
+                seed: seed, scenario: smallest, isOverlapped: isOverlapped, faults: faults, keepsTrace: true)
             try replay.run()
             throw error
         }
@@ -28,26 +40,47 @@ import Testing
     @Test(arguments: [false, true])
     func `every request of every seed gets the tokens it would get alone`(isOverlapped: Bool) throws {
         if let seed = Self.environment("APUS_SIMULATION_SEED") {
-            let coverage = try Self.run(seed, isOverlapped: isOverlapped)
-            print("seed \(seed)\(isOverlapped ? ", overlapped" : ""): \(coverage)")
+            var simulation = try Simulation(seed: seed, isOverlapped: isOverlapped, keepsTrace: true)
+            defer { print(simulation.trace.joined(separator: "\n")) }
+            try simulation.run()
             return
         }
         var coverage = Coverage()
+        var hash = TraceHash()
         let count = Self.environment("APUS_SIMULATION_SEEDS") ?? 300
-        for seed in 1...max(1, count) { coverage.add(try Self.run(seed, isOverlapped: isOverlapped)) }
+        let clock = ContinuousClock()
+        let start = clock.now
+        for seed in 1...max(1, count) {
+            let run = try Self.run(seed, isOverlapped: isOverlapped)
+            coverage.add(run.coverage)
+            hash.combine(Int(truncatingIfNeeded: run.hash))
+        }
+        let elapsed = (clock.now - start) / .seconds(1)
         print("\(count) seeds\(isOverlapped ? ", overlapped" : ""): \(coverage)")
+        print("\(Int(Double(coverage.requests) / elapsed)) requests per second, trace hash \(hash.value)")
         let impossible = isOverlapped ? [] : ["lateWithdrawals", "uselessShares"]
         if count >= 300 { #expect(coverage.missing == impossible, "situations that no seed met") }
     }
 
-    @Test func `the same seed gives the same run`() throws {
-        var traces: [[String]] = []
-        for _ in 0..<2 {
-            var simulation = try Simulation(seed: 7, isOverlapped: true, keepsTrace: true)
-            try simulation.run()
-            traces.append(simulation.trace)
+    @Test(arguments: [false, true]) func `the same seed gives the same run`(isOverlapped: Bool) throws {
+        for seed in UInt64(1)...40 {
+            let hashes = try (0..<2).map { _ in try Self.run(seed, isOverlapped: isOverlapped).hash }
+            #expect(hashes[0] == hashes[1])
         }
-        #expect(traces[0] == traces[1])
-        #expect(traces[0].count > 10)
+        #expect(try Self.run(1, isOverlapped: isOverlapped).hash != Self.run(2, isOverlapped: isOverlapped).hash)
+    }
+
+    @Test func `a failing seed is shrunk to what makes it fail`() throws {
+        func fails(_ scenario: Scenario) -> Bool {
+            do {
+                var simulation = try Simulation(seed: 1, scenario: scenario, faults: .leaksOnAbort)
+                try simulation.run()
+                return false
+            } catch { return true }
+        }
+        let failing = try (UInt64(1)...300).lazy.map { try Scenario(seed: $0) }.first { $0.clients.count > 10 && fails($0) }
+        let smallest = try #require(failing).shrunk(fails: fails)
+        #expect(smallest.clients.count == 1 && fails(smallest))
+        #expect(smallest.clients[0].request.prompt.count <= 2)
     }
 }

@@ -1,0 +1,60 @@
+// Who has been served how much (Sheng et al., "Fairness in Serving Large Language Models", 2023).
+//
+// Every tenant has a counter of the tokens it was served: prompt tokens when they are admitted, generated ones as they
+// come, at twice the price. The tenant with the lowest counter goes first. A tenant that comes back after a pause is
+// lifted to the lowest counter of those at work, so nobody saves up credit by staying away.
+
+/// The counters of the tenants.
+struct FairShares {
+    private struct Tenant {
+        /// Tokens served, weighted.
+        var served = 0
+        /// Requests that have not ended.
+        var live = 0
+        /// Those that hold a row.
+        var running = 0
+    }
+
+    private static let generatedWeight = 2
+
+    private let faults: SchedulerFaults
+    private var tenants: [UInt64: Tenant] = [:]
+
+    init(faults: SchedulerFaults) { self.faults = faults }
+
+    func served(_ tenant: UInt64) -> Int { tenants[tenant]?.served ?? 0 }
+    func running(_ tenant: UInt64) -> Int { tenants[tenant]?.running ?? 0 }
+
+    /// A request arrived.
+    mutating func enter(_ tenant: UInt64) {
+        if tenants[tenant, default: Tenant()].live == 0, !faults.contains(.banksCredit) {
+            let lowest = tenants.values.reduce(Int.max) { $1.live > 0 ? min($0, $1.served) : $0 }
+            if lowest < .max { tenants[tenant, default: Tenant()].served.raise(to: lowest) }
+        }
+        tenants[tenant, default: Tenant()].live += 1
+    }
+
+    /// A request ended. Once nobody is at work there is nothing to compare, and the counters start anew.
+    mutating func leave(_ tenant: UInt64) {
+        tenants[tenant]?.live -= 1
+        if tenants.values.allSatisfy({ $0.live == 0 }) { tenants.removeAll(keepingCapacity: true) }
+    }
+
+    mutating func start(_ tenant: UInt64) { tenants[tenant]?.running += 1 }
+    mutating func stop(_ tenant: UInt64) { tenants[tenant]?.running -= 1 }
+
+    mutating func charge(_ tenant: UInt64, promptTokens: Int) { tenants[tenant]?.served += promptTokens }
+
+    mutating func charge(_ tenant: UInt64, generatedTokens: Int) {
+        tenants[tenant]?.served += Self.generatedWeight * generatedTokens
+    }
+
+    /// Live requests and rows as counted here, for the deep check.
+    func counts(of tenant: UInt64) -> (live: Int, running: Int) {
+        (tenants[tenant]?.live ?? 0, tenants[tenant]?.running ?? 0)
+    }
+}
+
+extension Int {
+    fileprivate mutating func raise(to floor: Int) { self = Swift.max(self, floor) }
+}

@@ -1,0 +1,110 @@
+// What must be true of every step and of every end, whatever the scheduler thinks.
+
+import Scheduling
+
+extension Simulation {
+    /// The scheduler's own deep check.
+    func checkInvariants() throws {
+        guard checksDeeply else { return }
+        do { try scheduler.checkInvariants() } catch { throw failure(error.description) }
+    }
+
+    /// A step in flight writes blocks that somebody holds.
+    func checkBlocks(of output: borrowing SchedulerOutput) throws {
+        for block in output.blocks where scheduler.referenceCount(of: block) == 0 {
+            throw failure("\(block) is written by a step in flight and nobody holds it")
+        }
+    }
+
+    /// What must be true of every step.
+    mutating func check(_ output: borrowing SchedulerOutput) throws {
+        try checkInvariants()
+        let limits = scenario.limits
+        if output.isEmpty, rowsInFlight.isEmpty { throw failure("work is left and the step is empty") }
+        if output.tokenCount > limits.tokenBudget { throw failure("\(output.tokenCount) tokens are over budget") }
+        if output.sequences.count > limits.maxSequences { throw failure("\(output.sequences.count) sequences") }
+        if output.sampleCount > limits.maxSequences { throw failure("\(output.sampleCount) samples") }
+        for id in output.preempted { try checkPreemption(of: id, by: output) }
+        var slots: UInt64 = 0
+        var nextToken = 0
+        for sequence in output.sequences {
+            guard let track = tracks[sequence.id], track.ending == nil else {
+                throw failure("\(sequence.id) is scheduled and does not live")
+            }
+            if !(0..<limits.maxSequences).contains(sequence.slot) || slots & 1 << sequence.slot != 0 {
+                throw failure("row \(sequence.slot) is given twice")
+            }
+            slots |= 1 << sequence.slot
+            if let owner = rowsInFlight[sequence.slot], owner != sequence.id {
+                throw failure("\(sequence.id) has row \(sequence.slot) while a step in flight computes \(owner) there")
+            }
+            if let slot = track.slot, slot != sequence.slot { throw failure("\(sequence.id) changed its row") }
+            if sequence.tokenRange.lowerBound != nextToken || sequence.tokenRange.isEmpty {
+                throw failure("token ranges have gaps")
+            }
+            if sequence.blockRange.count != limits.blocks(forTokens: sequence.contextLength) {
+                throw failure("\(sequence.id) shows \(sequence.blockRange.count) blocks")
+            }
+            if sequence.draftCount > limits.speculation.draftTokenCount || sequence.draftCount > 0 && !sequence.samples {
+                throw failure("\(sequence.id) guesses \(sequence.draftCount) tokens")
+            }
+            nextToken = sequence.tokenRange.upperBound
+            fold(Int(sequence.id.rawValue) << 32 | sequence.start << 16 | sequence.tokenRange.count)
+            tracks[sequence.id]?.slot = sequence.slot
+        }
+    }
+
+    private mutating func checkPreemption(of id: RequestID, by output: borrowing SchedulerOutput) throws {
+        guard let victim = tracks[id] else { throw failure("\(id) was preempted and is unknown") }
+        coverage.preemptions += 1
+        if victim.flights > 0 { coverage.lateWithdrawals += 1 }
+        if victim.preemptions >= scenario.limits.maxPreemptions {
+            throw failure("\(id) was preempted \(victim.preemptions + 1) times")
+        }
+        tracks[id]?.preemptions += 1
+        tracks[id]?.slot = nil
+        // Under fair sharing whoever holds most gives way.
+        if scenario.limits.policy != .fair {
+            for sequence in output.sequences {
+                if let other = tracks[sequence.id], other.order > victim.order {
+                    throw failure("\(id) was preempted while \(sequence.id), which comes later, runs")
+                }
+            }
+        }
+        if victim.preemptions + 1 == scenario.limits.maxPreemptions {
+            tracks[id]?.order.unprotected = 0
+            coverage.protections += 1
+        }
+    }
+
+    func isAtLength(_ track: Track) -> Bool {
+        track.tokens == track.request.maxNewTokens
+            || track.tokens + track.request.prompt.count == scenario.limits.maxModelLength
+    }
+
+    mutating func check(_ reason: FinishReason, _ usage: RequestUsage, of track: Track) throws {
+        let id = track.request.id
+        let isExpected =
+            switch reason {
+            case .stop(let token): track.request.stopTokens.contains(token)
+            case .length: isAtLength(track)
+            case .repetition, .complete: false
+            case .abort: track.isAborted
+            case .deadline: track.request.deadline.map { $0 <= now } ?? false
+            case .error(.nonFiniteLogits): track.isBroken
+            case .error(.stepFailed): hasFailed
+            case .error: false
+            }
+        if !isExpected { throw failure("\(id) ended with \(reason) after \(track.tokens) tokens") }
+        if usage.generatedTokens != track.tokens || usage.promptTokens != track.request.prompt.count {
+            throw failure("\(id) reports \(usage) after \(track.tokens) tokens")
+        }
+        if usage.cachedTokens < 0 || usage.cachedTokens >= usage.promptTokens {
+            throw failure("\(id) took \(usage.cachedTokens) of \(usage.promptTokens) tokens from the cache")
+        }
+        if usage.preemptions > track.preemptions {
+            throw failure("\(id) reports \(usage.preemptions) preemptions of \(track.preemptions)")
+        }
+        coverage.count(reason)
+    }
+}

@@ -1,0 +1,51 @@
+// What the simulation knows about one request: the client's side of it.
+
+import Scheduling
+
+/// One accepted request as its client sees it.
+struct Track {
+    let client: Client
+    /// Whether it may no longer lose its blocks, then its place in the order of service.
+    var order: (unprotected: Int, urgency: Int, number: Int)
+    var oracle: Oracle
+    var tokens = 0
+    var slot: Int?
+    var preemptions = 0
+    /// Steps in flight that compute for it.
+    var flights = 0
+    /// Steps that sampled for it.
+    var samples = 0
+    /// Tokens that its client has not read.
+    var unread = 0
+    /// Move at which it is aborted.
+    var abortMove: Int?
+    var isAborted = false
+    var isBroken = false
+    var mustEnd = false
+    var ending: FinishReason?
+
+    var request: GenerationRequest { client.request }
+}
+
+/// Why a seed failed, and where.
+struct SimulationFailure: Error, CustomStringConvertible {
+    let seed: UInt64
+    let step: Int
+    let isOverlapped: Bool
+    let message: String
+    /// One line for each step, when the run kept them.
+    var trace: [String] = []
+
+    var description: String {
+        let place = "seed \(seed), step \(step)\(isOverlapped ? ", overlapped" : "")"
+        return (trace.suffix(40) + ["\(place): \(message)", "replay: make simulate SEED=\(seed)"])
+            .joined(separator: "\n")
+    }
+}
+
+/// Folds everything that happens into one number: equal seeds must give equal numbers.
+struct TraceHash {
+    private(set) var value: UInt64 = 0
+
+    mutating func combine(_ number: Int) { value = mix(value ^ UInt64(bitPattern: Int64(number))) }
+}
