@@ -7,8 +7,6 @@ struct AutomatonTables: Sendable {
         static let accepts: UInt8 = 1
         static let moves: UInt8 = 2
         static let calls: UInt8 = 4
-        /// Something must still be called before the procedure can end.
-        static let owes: UInt8 = 8
     }
 
     struct Call {
@@ -33,6 +31,8 @@ struct AutomatonTables: Sendable {
     /// The order in which procedures are entered when none has read anything: callers come first.
     private(set) var procedureRanks: [Int32] = []
     private(set) var maxHeight: Int32 = 0
+    /// The most procedures that can be entered before a byte is read.
+    private(set) var maxLeftCalls: Int32 = 1
 
     var stateCount: Int { kinds.count }
 
@@ -89,6 +89,11 @@ struct AutomatonTables: Sendable {
             throw .unsupported(place: "the grammar", what: "a rule that begins with itself in this way")
         }
         procedureRanks = parts.map { Int32(parts.count) - 1 - $0 }
+        var longest = [Int32](repeating: 1, count: parts.count)
+        for index in parts.indices.sorted(by: { parts[$0] < parts[$1] }) {
+            for callee in leftCalls[index] { longest[index] = max(longest[index], longest[Int(callee)] + 1) }
+        }
+        maxLeftCalls = longest.max() ?? 1
     }
 
     /// Heights grow from zero at ends until nothing changes.
@@ -122,6 +127,5 @@ struct AutomatonTables: Sendable {
                 what: "rules inside one another that the grammar demands", value: Int(maxHeight),
                 limit: limits.stackDepth / 2)
         }
-        for state in 0..<stateCount where heights[state] > 0 { kinds[state] |= Kind.owes }
     }
 }

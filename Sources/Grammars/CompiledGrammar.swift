@@ -55,7 +55,7 @@ package final class CompiledGrammar: Sendable {
         tables = try AutomatonTables(Self.called(automata), limits: limits, meter: &meter)
         self.limits = limits
         work = meter.spent
-        currentPool = Mutex(StatePool())
+        currentPool = Mutex(StatePool(generation: 0))
     }
 
     /// Which procedures match any text at all.
@@ -116,7 +116,7 @@ package final class CompiledGrammar: Sendable {
     /// The memory of visited states that matchers should use now; a full one is left to those that still hold it.
     func pool() -> StatePool {
         currentPool.withLock { pool in
-            if pool.isFull(limits) { pool = StatePool() }
+            if pool.isFull(limits) { pool = StatePool(generation: pool.generation + 1) }
             return pool
         }
     }

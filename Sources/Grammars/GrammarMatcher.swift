@@ -28,7 +28,7 @@ package struct GrammarMatcher: Sendable {
         refresh()
         let next = pool.storage.withLock { storage in
             storage.beginOperation()
-            var cursor = storage.cursor(node, grammar.tables)
+            var cursor = storage.cursor(node, grammar)
             for byte in bytes {
                 cursor = storage.step(cursor, byte, grammar)
                 if cursor.isDead || storage.isExhausted { return PoolStorage.nothing }
@@ -58,7 +58,7 @@ package struct GrammarMatcher: Sendable {
             while forced.count < limit, !storage.hasEmpty[Int(node)], !storage.isExhausted,
                 let byte = storage.onlyByte(at: node, grammar)
             {
-                let next = storage.node(of: storage.step(storage.cursor(node, grammar.tables), byte, grammar))
+                let next = storage.node(of: storage.step(storage.cursor(node, grammar), byte, grammar))
                 guard next != PoolStorage.nothing else { break }
                 node = next
                 forced.append(byte)
@@ -69,7 +69,7 @@ package struct GrammarMatcher: Sendable {
 
     /// What may follow is the same wherever two matchers of one grammar have equal states. Unequal states may become
     /// equal after more text.
-    package var state: GrammarState { GrammarState(pool: ObjectIdentifier(pool), node: node) }
+    package var state: GrammarState { GrammarState(generation: pool.generation, node: node) }
 
     /// Moves to the grammar's present memory of states when the one in use is full.
     mutating func refresh() {
@@ -83,6 +83,6 @@ package struct GrammarMatcher: Sendable {
 
 /// Identifies a place in a grammar, as a key for caches.
 package struct GrammarState: Hashable, Sendable {
-    let pool: ObjectIdentifier
+    let generation: Int
     let node: Int32
 }

@@ -6,7 +6,11 @@ import Synchronization
 
 /// The memory of visited states of one grammar; grows until it is full and is then replaced.
 final class StatePool: Sendable {
+    /// How many pools of the same grammar came before.
+    let generation: Int
     let storage = Mutex(PoolStorage())
+
+    init(generation: Int) { self.generation = generation }
 
     func isFull(_ limits: GrammarLimits) -> Bool {
         storage.withLock { $0.isExhausted || $0.entryCount > limits.poolEntries }
@@ -14,7 +18,7 @@ final class StatePool: Sendable {
 }
 
 /// A place while tokens are tried. Most bytes move within one procedure over stacks that stay as they are; such a place
-/// is a state and a node, and needs no node of its own.
+/// is a state and a node, and needs no node of its own. The limit of the stack is out of reach from it.
 struct PoolCursor: Equatable {
     /// A plain state, or -1 when `node` is all there is.
     var state: Int32
@@ -230,12 +234,18 @@ struct PoolStorage: Sendable {
     // MARK: Steps
 
     /// `node` as a place to step from.
-    func cursor(_ node: Int32, _ tables: AutomatonTables) -> PoolCursor {
+    func cursor(_ node: Int32, _ grammar: CompiledGrammar) -> PoolCursor {
         let start = Int(starts[Int(node)])
-        if Int(starts[Int(node) + 1]) - start == 1, !hasEmpty[Int(node)], tables.isPlain(entries[start].state) {
+        if Int(starts[Int(node) + 1]) - start == 1, !hasEmpty[Int(node)], isPlain(entries[start], grammar) {
             return PoolCursor(state: entries[start].state, node: entries[start].stack)
         }
         return PoolCursor(state: -1, node: node)
+    }
+
+    /// Whether a place is no more than this entry, and stays so while bytes move within the procedure.
+    @inline(__always) func isPlain(_ entry: Entry, _ grammar: CompiledGrammar) -> Bool {
+        grammar.tables.isPlain(entry.state)
+            && depths[Int(entry.stack)] + grammar.tables.maxHeight <= grammar.limits.stackDepth
     }
 
     /// The node of a place.
@@ -259,11 +269,11 @@ struct PoolStorage: Sendable {
     /// A place where `state` has just been reached over `stack`.
     private mutating func enter(_ state: Int32, on stack: Int32, _ grammar: CompiledGrammar) -> PoolCursor {
         let key = UInt64(state) << 32 | UInt64(stack)
-        if let known = entered[key] { return cursor(known, grammar.tables) }
+        if let known = entered[key] { return cursor(known, grammar) }
         pending.append(Entry(state: state, stack: stack))
         let node = settle(grammar)
         entered.insert(node, at: key)
-        return cursor(node, grammar.tables)
+        return cursor(node, grammar)
     }
 
     private mutating func step(node: Int32, _ byte: UInt8, _ grammar: CompiledGrammar) -> PoolCursor {
@@ -276,17 +286,17 @@ struct PoolStorage: Sendable {
         guard let only = pending.last else { return .dead }
         if pending.count == 1 {
             pending.removeAll(keepingCapacity: true)
-            if tables.isPlain(only.state) { return PoolCursor(state: only.state, node: only.stack) }
+            if isPlain(only, grammar) { return PoolCursor(state: only.state, node: only.stack) }
             return enter(only.state, on: only.stack, grammar)
         }
         let key = UInt64(node) << 8 | UInt64(byte)
         if let known = steps[key] {
             pending.removeAll(keepingCapacity: true)
-            return cursor(known, tables)
+            return cursor(known, grammar)
         }
         let result = settle(grammar)
         steps.insert(result, at: key)
-        return cursor(result, tables)
+        return cursor(result, grammar)
     }
 
     /// The only byte that may follow at `node`, when there is exactly one.
