@@ -111,8 +111,8 @@ let package = Package(
         .testTarget(
             name: "ServingTests",
             dependencies: [
-                "Serving", "Execution", "JSON", "Scheduling", "Tokenization", product("Logging", "swift-log"),
-                product("NIOCore", "swift-nio"), product("NIOPosix", "swift-nio"),
+                "Serving", "Execution", "Grammars", "JSON", "Scheduling", "Tokenization",
+                product("Logging", "swift-log"), product("NIOCore", "swift-nio"), product("NIOPosix", "swift-nio"),
                 product("ServiceLifecycle", lifecycle),
             ], swiftSettings: swift),
         .testTarget(
