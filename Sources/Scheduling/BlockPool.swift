@@ -56,7 +56,7 @@ package struct BlockPool: ~Copyable {
         for _ in 0..<missing {
             let block = BlockID(next[blockCount])
             take(block)
-            prefixes.remove(block)
+            if !faults.contains(.keepsStaleIndex) { prefixes.remove(block) }
             referenceCounts[block.index] = 1
             table.append(block)
             if taintedCount > 0, isTainted[block.index] { scrub(block) }

@@ -56,7 +56,8 @@ extension Scheduler {
         totals.computedTokens += samples.count
         var taken = 0
         if !samples.allSatisfy(\.isFinite) { taint(sequence) }
-        for (place, sample) in samples.enumerated() where sequence.stage != .finished {
+        for (place, sample) in samples.enumerated() {
+            if sequence.stage == .finished, taken == 0 || !faults.contains(.runsPastEnd) { break }
             if !sample.isFinite {
                 events.append(finish(sequence, .error(.nonFiniteLogits)))
                 break

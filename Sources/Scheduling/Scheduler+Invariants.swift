@@ -28,18 +28,16 @@ extension Scheduler {
 
     private func checkQueues() throws(InvariantViolation) {
         var live = waiting.count
-        for line in waiting.all {
-            for (index, sequence) in line.enumerated() {
-                if sequence.stage != .waiting || sequence.table.count != 0 || sequence.computedTokenCount != 0
-                    || sequence.isInFlight || sequence.pendingTokenCount != 0
-                {
-                    throw InvariantViolation(
-                        "\(sequence.id) waits with \(sequence.table.count) blocks and "
-                            + "\(sequence.computedTokenCount) computed tokens")
-                }
-                if index > 0, line[index - 1].order >= sequence.order {
-                    throw InvariantViolation("\(sequence.id) waits out of turn")
-                }
+        try waiting.check { (sequence, before) throws(InvariantViolation) in
+            if sequence.stage != .waiting || sequence.table.count != 0 || sequence.computedTokenCount != 0
+                || sequence.isInFlight || sequence.pendingTokenCount != 0
+            {
+                throw InvariantViolation(
+                    "\(sequence.id) waits with \(sequence.table.count) blocks and "
+                        + "\(sequence.computedTokenCount) computed tokens")
+            }
+            if let before, before.order >= sequence.order {
+                throw InvariantViolation("\(sequence.id) waits out of turn")
             }
         }
         for (index, sequence) in running.enumerated() {

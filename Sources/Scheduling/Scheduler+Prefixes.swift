@@ -6,7 +6,8 @@ extension Scheduler {
     private func shareableBlockCount(of sequence: SequenceState) -> Int {
         // What is scored must be computed.
         guard limits.enablePrefixCaching, !sequence.hasUnscoredTokens else { return 0 }
-        return (sequence.tokens.count - 1) / limits.blockSize
+        let last = faults.contains(.sharesLastBlock) ? 0 : 1
+        return (sequence.tokens.count - last) / limits.blockSize
     }
 
     /// Fills `matches` with the cached prefix of a waiting sequence; returns how many of those blocks are free.

@@ -148,7 +148,11 @@ package struct Scheduler: ~Copyable {
     /// Ends all requests whose deadline has passed; call it before `schedule`.
     package mutating func expire(now: Duration) -> [SchedulerEvent] {
         guard deadlineCount > 0 else { return [] }
-        return endAll(.deadline) { sequence in sequence.deadline.map { $0 <= now } ?? false }
+        let looksAtWaiting = !faults.contains(.missesDeadlines)
+        return endAll(.deadline) { sequence in
+            guard let deadline = sequence.deadline, looksAtWaiting || sequence.stage != .waiting else { return false }
+            return deadline <= now
+        }
     }
 
     /// Ends all requests, oldest first: the server stops.
@@ -237,7 +241,7 @@ package struct Scheduler: ~Copyable {
         pool.release(&sequence.table)
         if limits.policy == .fair { shares.stop(sequence.tenant) }
         slots[sequence.slot] = nil
-        freeSlots.append(sequence.slot)
+        if !faults.contains(.leaksRow) || sequence.stage == .finished { freeSlots.append(sequence.slot) }
         sequence.slot = -1
     }
 }

@@ -61,6 +61,16 @@ package struct SchedulerFaults: OptionSet, Sendable {
     package static let countsRejected = SchedulerFaults(rawValue: 1 << 24)
     /// Blocks of wrong guesses stay with their sequence.
     package static let keepsRejectedBlocks = SchedulerFaults(rawValue: 1 << 25)
+    /// A sequence that ends among accepted guesses goes on with the rest of them.
+    package static let runsPastEnd = SchedulerFaults(rawValue: 1 << 26)
+    /// A prompt that ends at the edge of a block takes its last block from the cache too.
+    package static let sharesLastBlock = SchedulerFaults(rawValue: 1 << 27)
+    /// A block that is given out can still be found by what it held before.
+    package static let keepsStaleIndex = SchedulerFaults(rawValue: 1 << 28)
+    /// A sequence that gives way does not give its row back.
+    package static let leaksRow = SchedulerFaults(rawValue: 1 << 29)
+    /// Deadlines of those that wait are not looked at.
+    package static let missesDeadlines = SchedulerFaults(rawValue: 1 << 30)
 }
 
 /// What a deep check found broken.

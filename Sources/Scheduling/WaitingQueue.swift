@@ -94,8 +94,13 @@ struct WaitingQueue {
         return one < two
     }
 
-    /// Everybody, line by line, each in the order of service. For the deep check.
-    var all: [[SequenceState]] { lines.map { $0.reversed.reversed() } }
+    /// Shows everybody together with whoever waits before them in the same line. For the deep check.
+    func check(_ body: (SequenceState, SequenceState?) throws(InvariantViolation) -> Void) throws(InvariantViolation) {
+        for line in lines {
+            let last = line.reversed.count - 1
+            for place in 0...last { try body(line.reversed[place], place < last ? line.reversed[place + 1] : nil) }
+        }
+    }
 
     private mutating func index(of sequence: SequenceState) -> Int {
         let tenant = isFair ? sequence.tenant : 0

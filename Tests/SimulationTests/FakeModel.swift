@@ -102,18 +102,22 @@ struct FakeModel {
     }
 
     /// Runs one step: writes the slots of all its tokens, then reads every context back. Sequences in `broken` write
-    /// NaN. Salts are those that the requests came with. Token −1 − r is what row r of the step before sampled.
+    /// NaN. `salt` is what a request came with. Token −1 − r is what row r of the step before sampled.
     mutating func execute(
-        _ output: borrowing SchedulerOutput, salts: [RequestID: UInt64], broken: Set<RequestID>
+        _ output: borrowing SchedulerOutput, broken: Set<RequestID>, salt: (RequestID) -> UInt64
     ) -> [TokenSample] {
         for block in output.scrubbedBlocks {
             let base = Int(block.rawValue) * blockSize
             for slot in base..<base + blockSize { cells[slot].isNaN = false }
         }
         for sequence in output.sequences {
-            var state = Recurrence(salt: salts[sequence.id] ?? 0).state
+            var state: UInt64
             let isNaN = !broken.isEmpty && broken.contains(sequence.id)
-            if sequence.start > 0 { state = cells[slot(sequence.start - 1, of: sequence, in: output)].state }
+            if sequence.start > 0 {
+                state = cells[slot(sequence.start - 1, of: sequence, in: output)].state
+            } else {
+                state = Recurrence(salt: salt(sequence.id)).state
+            }
             for (offset, token) in output.tokens[sequence.tokenRange].enumerated() {
                 state = Recurrence.next(after: state, token: token < 0 ? latestSamples[Int(-1 - token)] : token)
                 let slot = slot(sequence.start + offset, of: sequence, in: output)

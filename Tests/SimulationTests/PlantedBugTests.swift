@@ -47,11 +47,29 @@ import Testing
         Plant(.keepsClaims, "keeps claims", "the step is empty"),
         Plant(.samplesEarly, "samples early", "should be"),
         Plant(.ignoresSalt, "ignores the salt", "should be"),
+        Plant(.skipsScrub, "hands out a tainted block", "ended with error"),
+        Plant(.preemptsForEver, "preempts for ever", "times"),
+        Plant(.acceptsHopeless, "accepts the hopeless", "is hopeless"),
+        Plant(.acceptsWrongDrafts, "accepts wrong guesses", "should be"),
+        Plant(.countsRejected, "counts rejected guesses", "seed"),
+        Plant(.keepsRejectedBlocks, "keeps the blocks of rejected guesses", "blocks for"),
+        Plant(.runsPastEnd, "runs past the end", "and then came"),
+        Plant(.sharesLastBlock, "shares the last block", "seed"),
+        Plant(.keepsStaleIndex, "keeps a stale index", "published as something it does not hold"),
+        Plant(.leaksRow, "leaks a row", "rows are free"),
+        Plant(.missesDeadlines, "misses deadlines", "lives after its deadline"),
     ])
     func `a planted bug is found within the seeds of a normal run`(plant: Plant) throws {
         let found = try #require(try Self.firstFailure(with: plant.fault, checksDeeply: true))
         #expect(found.contains(plant.words))
         #expect(found.contains("replay: make simulate SEED="))
+    }
+
+    @Test(arguments: [false, true]) func `the canary: one wrong token is noticed`(isOverlapped: Bool) throws {
+        for seed in UInt64(1)...20 {
+            var simulation = try Simulation(seed: seed, isOverlapped: isOverlapped, lyingStep: 1)
+            #expect(throws: SimulationFailure.self) { try simulation.run() }
+        }
     }
 
     // What the fake model reads back betrays these even when nobody looks inside the scheduler.
@@ -61,7 +79,7 @@ import Testing
         Plant(.sharesSlot, "shares a row", "given twice"),
         Plant(.trustsHash, "trusts the hash", "should be"),
         Plant(.missesReference, "misses a reference", "nobody holds it"),
-        Plant(.keepsComputedCount, "keeps the computed count", "should be"),
+        Plant(.keepsComputedCount, "keeps the computed count", "seed"),
         Plant(.publishesUnfilled, "publishes unfilled blocks", "request"),
     ])
     func `a planted bug changes what a client sees`(plant: Plant) throws {

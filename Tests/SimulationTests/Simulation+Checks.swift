@@ -28,7 +28,7 @@ extension Simulation {
         var slots: UInt64 = 0
         var nextToken = 0
         for sequence in output.sequences {
-            guard let track = tracks[sequence.id], track.ending == nil else {
+            guard let track = track(sequence.id), track.ending == nil else {
                 throw failure("\(sequence.id) is scheduled and does not live")
             }
             if !(0..<limits.maxSequences).contains(sequence.slot) || slots & 1 << sequence.slot != 0 {
@@ -50,29 +50,29 @@ extension Simulation {
             }
             nextToken = sequence.tokenRange.upperBound
             fold(Int(sequence.id.rawValue) << 32 | sequence.start << 16 | sequence.tokenRange.count)
-            tracks[sequence.id]?.slot = sequence.slot
+            track.slot = sequence.slot
         }
     }
 
     private mutating func checkPreemption(of id: RequestID, by output: borrowing SchedulerOutput) throws {
-        guard let victim = tracks[id] else { throw failure("\(id) was preempted and is unknown") }
+        guard let victim = track(id) else { throw failure("\(id) was preempted and is unknown") }
         coverage.preemptions += 1
         if victim.flights > 0 { coverage.lateWithdrawals += 1 }
         if victim.preemptions >= scenario.limits.maxPreemptions {
             throw failure("\(id) was preempted \(victim.preemptions + 1) times")
         }
-        tracks[id]?.preemptions += 1
-        tracks[id]?.slot = nil
+        victim.preemptions += 1
+        victim.slot = nil
         // Under fair sharing whoever holds most gives way.
         if scenario.limits.policy != .fair {
             for sequence in output.sequences {
-                if let other = tracks[sequence.id], other.order > victim.order {
+                if let other = track(sequence.id), other.order > victim.order {
                     throw failure("\(id) was preempted while \(sequence.id), which comes later, runs")
                 }
             }
         }
-        if victim.preemptions + 1 == scenario.limits.maxPreemptions {
-            tracks[id]?.order.unprotected = 0
+        if victim.preemptions == scenario.limits.maxPreemptions {
+            victim.order.unprotected = 0
             coverage.protections += 1
         }
     }
@@ -92,7 +92,7 @@ extension Simulation {
             case .abort: track.isAborted
             case .deadline: track.request.deadline.map { $0 <= now } ?? false
             case .error(.nonFiniteLogits): track.isBroken
-            case .error(.stepFailed): hasFailed
+            case .error(.stepFailed): isFailing
             case .error: false
             }
         if !isExpected { throw failure("\(id) ended with \(reason) after \(track.tokens) tokens") }

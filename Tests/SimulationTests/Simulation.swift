@@ -11,6 +11,8 @@ struct Simulation: ~Copyable {
     struct Flight: ~Copyable {
         let output: SchedulerOutput
         let step: Int
+        /// It was planned while another was in flight.
+        let isAhead: Bool
         /// Whose logits will not be finite.
         let broken: Set<RequestID>
         /// Once it was executed.
@@ -28,12 +30,15 @@ struct Simulation: ~Copyable {
     private(set) var trace: [String] = []
     private(set) var hash = TraceHash()
     private let keepsTrace: Bool
+    /// The model tells one wrong token at this step.
+    private let lyingStep: Int?
     var scheduler: Scheduler
     private var model: FakeModel
-    var tracks: [RequestID: Track] = [:]
-    private var salts: [RequestID: UInt64] = [:]
+    /// [id] Those that were accepted.
+    private var tracks: [Track?]
+    private var acceptedCount = 0
     /// Those that will be aborted, or read slowly.
-    private var fated: [RequestID] = []
+    private var fated: [Track] = []
     private var arrived = 0
     private var refused = 0
     var now = Duration.zero
@@ -43,24 +48,29 @@ struct Simulation: ~Copyable {
     private var flight: Flight?
     /// [row] Whom that step computes there.
     var rowsInFlight: [Int: RequestID] = [:]
-    /// A step failed, and with it every request.
-    var hasFailed = false
+    /// The step that failed last.
+    private var failedStep = -1
+    /// A step is failing, and with it every request.
+    var isFailing = false
     private var events: [SchedulerEvent] = []
 
     /// Without deep checks only what a client could see is compared: tokens, events and usage.
     init(
         seed: UInt64, scenario: Scenario? = nil, isOverlapped: Bool = false, faults: SchedulerFaults = [],
-        checksDeeply: Bool = true, keepsTrace: Bool = false
+        checksDeeply: Bool = true, keepsTrace: Bool = false, lyingStep: Int? = nil
     ) throws {
         let scenario = try scenario ?? Scenario(seed: seed)
         let allFaults = scenario.features.contains(.weakHash) ? faults.union(.weakHash) : faults
         scheduler = try Scheduler(limits: scenario.limits, cacheKey: (seed, ~seed), faults: allFaults)
         model = FakeModel(blockCount: scenario.limits.blockCount, blockSize: scenario.limits.blockSize)
+        // Ids start at 0; a shrunk scenario keeps those that it had.
+        tracks = Array(repeating: nil, count: 1 + Int(scenario.clients.map(\.request.id.rawValue).max() ?? 0))
         self.scenario = scenario
         self.seed = seed
         self.isOverlapped = isOverlapped
         self.checksDeeply = checksDeeply
         self.keepsTrace = keepsTrace
+        self.lyingStep = lyingStep
     }
 
     /// Runs to the end: first with faults, then healed, until everything has ended.
@@ -70,6 +80,7 @@ struct Simulation: ~Copyable {
         while arrived < scenario.clients.count || scheduler.hasWork || isStepOut {
             try arrive()
             for event in scheduler.expire(now: now) { try observe(event) }
+            if scenario.features.contains(.deadlines) { try checkDeadlines() }
             if scheduler.hasWork {
                 try advance()
             } else if let last = flight.take() {
@@ -85,6 +96,14 @@ struct Simulation: ~Copyable {
 
     private var isHealed: Bool { step > scenario.faultySteps }
     private var isStepOut: Bool { flight != nil }
+
+    private func checkDeadlines() throws {
+        for case let track? in tracks where track.ending == nil {
+            if let deadline = track.request.deadline, deadline <= now {
+                throw failure("\(track.id) lives after its deadline")
+            }
+        }
+    }
 
     /// Hands the scheduler what has arrived by now; a refusal must be for a reason.
     private mutating func arrive() throws {
@@ -107,13 +126,10 @@ struct Simulation: ~Copyable {
                 coverage.refusals += 1
                 continue
             }
-            salts[request.id] = request.cacheSalt
-            var track = Track(
-                client: client, order: order(of: request),
-                oracle: Oracle(prompt: request.prompt, salt: request.cacheSalt, seed: request.sampling.seed))
-            track.abortMove = client.abortMove.map { $0 + move }
-            tracks[request.id] = track
-            if client.abortMove != nil || client.stepsPerRead > 0 { fated.append(request.id) }
+            let track = Track(client: client, order: order(of: request), abortMove: client.abortMove.map { $0 + move })
+            tracks[Int(request.id.rawValue)] = track
+            acceptedCount += 1
+            if client.abortMove != nil || client.stepsPerRead > 0 { fated.append(track) }
         }
         try abortSome()
     }
@@ -147,18 +163,18 @@ struct Simulation: ~Copyable {
         step += 1
         if keepsTrace { trace.append(line(output)) }
         try check(output)
-        for sequence in output.sequences { tracks[sequence.id]?.flights += 1 }
+        for sequence in output.sequences { track(sequence.id)?.flights += 1 }
         try abortSome()
         try checkBlocks(of: output)
         var broken: Set<RequestID> = []
         for sequence in output.sequences where sequence.samples {
-            guard let track = tracks[sequence.id] else { continue }
-            tracks[sequence.id]?.samples += 1
-            if isHealed || track.client.brokenSample != track.samples { continue }
+            guard let track = track(sequence.id) else { continue }
+            track.samples += 1
+            if isHealed || track.client.brokenSample != track.samples - 1 { continue }
             broken.insert(sequence.id)
-            tracks[sequence.id]?.isBroken = true
+            track.isBroken = true
         }
-        var next = Flight(output: output, step: step, broken: broken)
+        var next = Flight(output: output, step: step, isAhead: isStepOut, broken: broken)
         guard isOverlapped else { return try complete(next) }
         let chance = mix(seed ^ UInt64(step) << 32)
         let isEager = chance & 1 == 0
@@ -175,33 +191,39 @@ struct Simulation: ~Copyable {
 
     private mutating func execute(_ flight: inout Flight) {
         if flight.samples != nil { return }
-        flight.samples = model.execute(flight.output, salts: salts, broken: flight.broken)
+        flight.samples = model.execute(flight.output, broken: flight.broken) { [tracks] id in
+            tracks[Int(id.rawValue)]?.request.cacheSalt ?? 0
+        }
+        if let lyingStep, flight.step >= lyingStep, let last = flight.samples?.popLast() {
+            flight.samples?.append(TokenSample(token: last.token ^ 1, isFinite: last.isFinite))
+        }
     }
 
     /// Executes the oldest step if that is still to be done, and hands its results to the scheduler.
     private mutating func complete(_ flight: consuming Flight) throws {
         try checkBlocks(of: flight.output)
         rowsInFlight.removeAll(keepingCapacity: true)
-        // After a failure nothing that was planned before is worth anything.
-        let fails = !isHealed && scenario.failingSteps.contains(flight.step) || hasFailed
-        if fails { model.botch(flight.output) } else { execute(&flight) }
+        // What was planned before a failure is worth nothing.
+        let isDoomed = flight.isAhead && failedStep == flight.step - 1
+        isFailing = isDoomed || !isHealed && scenario.failingSteps.contains(flight.step)
+        if isFailing { model.botch(flight.output) } else { execute(&flight) }
         let samples = flight.samples ?? []
         try checkInvariants()
         for sequence in flight.output.sequences {
-            tracks[sequence.id]?.flights -= 1
-            if isOverlapped, tracks[sequence.id]?.ending != nil { coverage.uselessShares += 1 }
+            guard let track = track(sequence.id) else { continue }
+            track.flights -= 1
+            if isOverlapped, track.ending != nil { coverage.uselessShares += 1 }
         }
         events.removeAll(keepingCapacity: true)
-        if fails {
-            hasFailed = true
+        if isFailing {
+            failedStep = flight.step
             coverage.failedSteps += 1
             events += scheduler.abandon(flight.output)
         } else {
             scheduler.complete(flight.output, samples: samples, now: now, into: &events)
         }
         for event in events { try observe(event) }
-        if hasFailed, let next = self.flight.take() { try complete(next) }
-        hasFailed = false
+        isFailing = false
         try checkInvariants()
         try abortSome()
         for index in 0..<scenario.limits.blockCount {
@@ -213,10 +235,7 @@ struct Simulation: ~Copyable {
     /// What must be true of every event: the client's stream is the oracle's, and it ends once, for the right reason.
     private mutating func observe(_ event: SchedulerEvent) throws {
         hash.combine(Int(event.id.rawValue))
-        guard var track = tracks.removeValue(forKey: event.id) else {
-            throw failure("event for \(event.id), which is unknown")
-        }
-        defer { tracks[event.id] = track }
+        guard let track = track(event.id) else { throw failure("event for \(event.id), which is unknown") }
         if let ending = track.ending { throw failure("\(event.id) ended with \(ending) and then came \(event.kind)") }
         switch event.kind {
         case .token(let sample):
@@ -238,39 +257,42 @@ struct Simulation: ~Copyable {
 
     /// Aborts who is due, in any state, those that have ended included; and who reads too slowly.
     private mutating func abortSome() throws {
-        move += 1
+        defer { move += 1 }
         guard !fated.isEmpty, !isHealed else { return }
-        for id in fated {
-            guard let track = tracks[id] else { continue }
+        for track in fated {
             if track.client.stepsPerRead > 0, track.ending == nil {
-                if track.unread > 0, step % track.client.stepsPerRead == 0, move % 3 == 0 { tracks[id]?.unread -= 1 }
+                if track.unread > 0, step % track.client.stepsPerRead == 0, move % 3 == 0 { track.unread -= 1 }
                 if track.unread > Self.readerBuffer {
                     coverage.slowReaders += 1
-                    try abort(id, track)
+                    try abort(track)
                 }
             }
-            if track.abortMove == move { try abort(id, track) }
+            if track.abortMove == move { try abort(track) }
         }
     }
 
-    private mutating func abort(_ id: RequestID, _ track: Track) throws {
-        tracks[id]?.isAborted = true
-        let event = scheduler.abort(id)
-        if (event == nil) != (track.ending != nil) { throw failure("abort of \(id) gave \(event.debugDescription)") }
+    private mutating func abort(_ track: Track) throws {
+        track.isAborted = true
         coverage.countAbort(
             hasEnded: track.ending != nil, isComputing: track.flights > 0, hasRow: track.slot != nil,
             wasPreempted: track.preemptions > 0, hasTokens: track.tokens > 0)
+        let hadEnded = track.ending != nil
+        let event = scheduler.abort(track.id)
+        if (event == nil) != hadEnded { throw failure("abort of \(track.id) gave \(event.debugDescription)") }
         if let event { try observe(event) }
-        if scheduler.abort(id) != nil { throw failure("\(id) was aborted twice") }
+        if scheduler.abort(track.id) != nil { throw failure("\(track.id) was aborted twice") }
         try checkInvariants()
     }
+
+    /// What is known of an accepted request.
+    func track(_ id: RequestID) -> Track? { id.rawValue < tracks.count ? tracks[Int(id.rawValue)] : nil }
 
     private mutating func checkEnd() throws {
         let statistics = scheduler.statistics
         coverage.add(statistics)
-        for (id, track) in tracks where track.ending == nil { throw failure("\(id) never ended") }
+        for track in tracks { if let track, track.ending == nil { throw failure("\(track.id) never ended") } }
         if statistics.running != 0 || statistics.waiting != 0 || statistics.usedBlocks != 0
-            || statistics.freeBlocks != scenario.limits.blockCount || statistics.finished != tracks.count
+            || statistics.freeBlocks != scenario.limits.blockCount || statistics.finished != acceptedCount
             || statistics.accepted + refused != scenario.clients.count
             || statistics.prefixHits > statistics.prefixQueries
         {

@@ -2,8 +2,8 @@
 
 import Scheduling
 
-/// One accepted request as its client sees it.
-struct Track {
+/// One accepted request as its client sees it. A class: it is looked at many times per step.
+final class Track {
     let client: Client
     /// Whether it may no longer lose its blocks, then its place in the order of service.
     var order: (unprotected: Int, urgency: Int, number: Int)
@@ -18,12 +18,21 @@ struct Track {
     /// Tokens that its client has not read.
     var unread = 0
     /// Move at which it is aborted.
-    var abortMove: Int?
+    let abortMove: Int?
     var isAborted = false
     var isBroken = false
     var mustEnd = false
     var ending: FinishReason?
 
+    init(client: Client, order: (unprotected: Int, urgency: Int, number: Int), abortMove: Int?) {
+        self.client = client
+        self.order = order
+        self.abortMove = abortMove
+        let request = client.request
+        oracle = Oracle(prompt: request.prompt, salt: request.cacheSalt, seed: request.sampling.seed)
+    }
+
+    var id: RequestID { client.request.id }
     var request: GenerationRequest { client.request }
 }
 
