@@ -204,7 +204,7 @@ struct EngineCore: ~Copyable {
         var events: [SchedulerEvent] = []
         var index = 0
         for sequence in output.sequences where sequence.samples {
-            defer { index += 1 }
+            defer { index += sequence.sampleCount }
             guard !samples[index].isFinite, let reason = constraints.end(of: sequence) else { continue }
             if let event = scheduler.abort(sequence.id, because: reason) { events.append(event) }
             // What it was computed from is sound: only nothing was chosen.

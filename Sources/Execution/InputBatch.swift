@@ -140,9 +140,9 @@ struct InputBatch {
         var row = 0
         for sequence in output.sequences {
             row += sequence.scoredRange.count
-            guard sequence.samples else { continue }
-            samplingRows[row].mask = constraints.mask(of: sequence.id)
-            row += 1
+            // A constrained sequence guesses nothing ahead, so that it has one row.
+            if sequence.samples { samplingRows[row].mask = constraints.mask(of: sequence.id) }
+            row += sequence.sampleCount
         }
     }
 
