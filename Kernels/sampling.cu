@@ -1,11 +1,11 @@
-// Math:    x' = x with penalties and mask. Greedy: argmax x'. Otherwise p = softmax(x' / temperature), then min-p, top-k
+// Math:    x' = x as adjusted (adjustment.cu) and masked. Greedy: argmax x'. Otherwise p = softmax(x' / temperature), then min-p, top-k
 //          and top-p in that order, then argmax of x' / temperature + Gumbel noise; drawn as argmin of E / p with
 //          exponential E, which is the same and takes no second logarithm. Log-probabilities are those of softmax(x).
 // Shapes:  logits [rows, vocab] f32, left as they are; vocab up to 2¹⁹.
 // Launch:  a block per row. Filters find floors (selection.cuh) among candidates listed in shared memory.
 // Bound:   latency of one multiprocessor reading a row of logits from L2, two to four times.
-// Checked: in the emulator (χ², sets against a sort, Philox against published vectors, scalar penalties)
-// Source:  Salmon et al. (2011) for Philox; order of filters and penalties: vLLM
+// Checked: in the emulator (χ², sets against a sort, Philox against published vectors, masks)
+// Source:  Salmon et al. (2011) for Philox; order of filters: vLLM
 
 #include "cuda/philox.cuh"
 #include "cuda/selection.cuh"
@@ -26,7 +26,7 @@ struct row_summary {
 
 APUS_DEVICE row_summary summarize(const token_row &row, const token_row &raw) {
     row_summary summary = {0, 0, false};
-    const bool is_raw = row.counts == nullptr && row.mask == nullptr && row.logits == raw.logits;
+    const bool is_raw = row.mask == nullptr && row.logits == raw.logits;
     for_each_four<4>(raw, [&](int first, const float (&logits)[4]) {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
@@ -34,7 +34,7 @@ APUS_DEVICE row_summary summarize(const token_row &row, const token_row &raw) {
             if (token >= row.vocab) continue;
             const uint64_t rank_raw = rank_of(logits[i], token);
             summary.best_raw = rank_raw > summary.best_raw ? rank_raw : summary.best_raw;
-            const float logit = is_raw ? logits[i] : adjusted(row, token, row.logits[token]);
+            const float logit = is_raw ? logits[i] : masked(row, token, row.logits[token]);
             const uint64_t rank = is_raw ? rank_raw : rank_of(logit, token);
             summary.best = rank > summary.best ? rank : summary.best;
             summary.has_nan = summary.has_nan || logits[i] != logits[i] || logit != logit;
@@ -221,12 +221,9 @@ APUS_KERNEL(sample, cuda_sample_arguments, SAMPLE_THREADS, 1) {
     cuda_sampling_result *result = at<cuda_sampling_result>(a.results, blockIdx.x);
     const float *logits = at<const float>(a.logits, static_cast<int64_t>(blockIdx.x) * a.vocab);
     const bool is_aligned = a.vocab % 4 == 0 && a.logits % 16 == 0;
-    const token_row raw = {logits, nullptr, nullptr, nullptr, a.vocab, is_aligned};
+    const token_row raw = {logits, nullptr, a.vocab, is_aligned};
     const float *choice = p->choice != 0 ? at<const float>(p->choice) : logits;
-    const token_row row = {
-        choice, at<const uint16_t>(p->counts), at<const uint32_t>(p->mask), p, a.vocab,
-        is_aligned && p->choice % 16 == 0,
-    };
+    const token_row row = {choice, at<const uint32_t>(p->mask), a.vocab, is_aligned && p->choice % 16 == 0};
     const row_summary own = summarize(row, raw);
     const uint64_t best = block_max(own.best, w), best_raw = block_max(own.best_raw, w);
     const bool has_nan = block_max(own.has_nan ? 1 : 0, w) != 0;

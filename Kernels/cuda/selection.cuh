@@ -52,30 +52,17 @@ APUS_DEVICE float logit_of(uint64_t rank) {
 
 // MARK: Tokens
 
-/// A row of logits and what is done to them before a token is chosen.
+/// A row of logits and the tokens of it that may be chosen.
 struct token_row {
     const float *logits;
-    /// Layouts as in `cuda_sampling_row`; null when there is none.
-    const uint16_t *counts;
+    /// Layout as in `cuda_sampling_row`; null when all may.
     const uint32_t *mask;
-    /// Where the penalties are; read only where there are counts.
-    const cuda_sampling_row *parameters;
     int32_t vocab;
     bool is_aligned;
 };
 
-/// The logit after penalties and mask.
-APUS_DEVICE float adjusted(const token_row &row, int token, float logit) {
-    if (row.counts != nullptr) {
-        const uint32_t seen = row.counts[token];
-        const float repetition = row.parameters->repetition_penalty;
-        if (seen != 0) logit = logit > 0 ? logit / repetition : logit * repetition;
-        const uint32_t count = seen & 0x7FFF;
-        if (count != 0) {
-            logit = logit - row.parameters->frequency_penalty * static_cast<float>(count);
-            logit = logit - row.parameters->presence_penalty;
-        }
-    }
+/// The logit, or −∞ where the mask does not allow the token.
+APUS_DEVICE float masked(const token_row &row, int token, float logit) {
     // A NaN stays one, so that it is seen.
     const bool is_masked = row.mask != nullptr && (row.mask[token / 32] >> token % 32 & 1) == 0;
     return is_masked && logit == logit ? -__int_as_float(0x7F800000) : logit;
@@ -112,10 +99,10 @@ template <int depth, class Visit> APUS_DEVICE void for_each_four(const token_row
         for (int i = 0; i < depth; i++) {
             const int first = start + i * stride;
             if (first >= row.vocab) return;
-            if (row.counts != nullptr || row.mask != nullptr) {
+            if (row.mask != nullptr) {
 #pragma unroll
                 for (int j = 0; j < 4; j++) {
-                    if (first + j < row.vocab) logits[i][j] = adjusted(row, first + j, logits[i][j]);
+                    if (first + j < row.vocab) logits[i][j] = masked(row, first + j, logits[i][j]);
                 }
             }
             visit(first, logits[i]);

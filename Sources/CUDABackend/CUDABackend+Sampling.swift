@@ -125,10 +125,9 @@ extension CUDABackend {
             }
             sampler.rows.append(
                 cuda_sampling_row(
-                    temperature: row.temperature, top_p: row.topP, min_p: row.minP, presence_penalty: 0,
-                    frequency_penalty: 0, repetition_penalty: 1, top_k: Int32(clamping: row.topK),
-                    alternatives: Int32(clamping: row.logprobCount ?? -1), seed: row.seed, position: row.position,
-                    counts: 0, mask: mask, choice: choices[index] ?? 0, scored_token: row.scoredToken ?? -1, unused: 0))
+                    temperature: row.temperature, top_p: row.topP, min_p: row.minP, top_k: Int32(clamping: row.topK),
+                    alternatives: Int32(clamping: row.logprobCount ?? -1), scored_token: row.scoredToken ?? -1,
+                    seed: row.seed, position: row.position, mask: mask, choice: choices[index] ?? 0))
         }
         unsafe sampler.rows.withUnsafeBytes { unsafe enqueue($0, to: sampler.parameters.address) }
         if let failure { throw failure }

@@ -1,5 +1,5 @@
-// Sampling on the device beyond what the conformance cases see: a step that samples nothing, and what the kernel can do
-// but the engine does not ask for yet (penalties and masks), against scalar references.
+// Sampling on the device beyond what the conformance cases see: a step that samples nothing, and masks, with what lies
+// beside the row in memory, against scalar references.
 
 import CUDABackend
 import CUDAEmulator
@@ -45,77 +45,40 @@ extension EmulatedDevice {
 
         // MARK: The kernel itself
 
-        /// What a row's logits become before a token is chosen.
-        private func adjusted(
-            _ logits: [Float], _ row: cuda_sampling_row, counts: [UInt16]?, allowed: (Int) -> Bool
-        ) -> [Float] {
-            logits.enumerated().map { token, logit in
-                guard allowed(token) else { return -.infinity }
-                guard let seen = counts?[token], seen != 0 else { return logit }
-                let repeated = logit > 0 ? logit / row.repetition_penalty : logit * row.repetition_penalty
-                let count = Float(seen & 0x7FFF)
-                return repeated - row.frequency_penalty * count - (count > 0 ? row.presence_penalty : 0)
-            }
-        }
-
-        static let penalties: [(presence: Float, frequency: Float, repetition: Float)] = [
-            (0, 0, 1), (1.5, 0, 1), (0, 0.4, 1), (0, 0, 1.7), (0.5, 0.25, 1.3), (-1, -0.5, 0.8),
-        ]
-
-        @Test(arguments: penalties, [100, 1003, 5000])
-        func `penalties lower what was seen, greedily and in draws`(
-            _ penalty: (presence: Float, frequency: Float, repetition: Float), vocab: Int
-        ) throws {
+        @Test(arguments: [100, 1003, 5000])
+        func `what a mask rules out is not chosen, greedily or in draws`(vocab: Int) throws {
             var numbers = SeededNumbers(UInt64(vocab))
-            for hasMask in [false, true] {
-                let logits = numbers.normals(vocab)
-                // Tokens seen in the prompt alone, in the output alone, in both, and in neither.
-                let counts = (0..<vocab).map { _ -> UInt16 in
-                    let times = UInt16.random(in: 0...3, using: &numbers)
-                    return (Bool.random(using: &numbers) ? 0x8000 : 0) | (Bool.random(using: &numbers) ? times : 0)
-                }
-                let mask = (0..<(vocab + 31) / 32).map { _ in UInt32.random(in: 0...UInt32.max, using: &numbers) }
-                var row = cuda_sampling_row()
-                row.scored_token = -1
-                (row.top_p, row.repetition_penalty, row.alternatives) = (1, penalty.repetition, 3)
-                (row.presence_penalty, row.frequency_penalty) = (penalty.presence, penalty.frequency)
-                let expected = adjusted(logits, row, counts: counts) { token in
-                    !hasMask || mask[token / 32] >> UInt32(token % 32) & 1 == 1
-                }
-                let order = expected.indices.sorted {
-                    expected[$0] > expected[$1] || (expected[$0] == expected[$1] && $0 < $1)
-                }
-                let greedy = sample(logits, row, counts: counts, mask: hasMask ? mask : nil)
-                #expect(greedy.is_finite == 1 && Int(greedy.token) == order[0])
-                // Log-probabilities and alternatives are those of the logits as they were.
-                let raw = logits.indices.sorted { logits[$0] > logits[$1] }
-                #expect(Int(greedy.alternative_tokens.0) == raw[0] && Int(greedy.alternative_tokens.2) == raw[2])
-                // The three best of the adjusted logits are all that top-k draws from.
-                (row.temperature, row.top_k) = (2, 3)
-                var drawn: Set<Int> = []
-                for position in 0..<60 as Range<UInt64> {
-                    row.position = position
-                    drawn.insert(Int(sample(logits, row, counts: counts, mask: hasMask ? mask : nil).token))
-                }
-                #expect(drawn == Set(order[..<3]))
+            let logits = numbers.normals(vocab)
+            let mask = (0..<(vocab + 31) / 32).map { _ in UInt32.random(in: 0...UInt32.max, using: &numbers) }
+            var row = cuda_sampling_row()
+            (row.top_p, row.scored_token, row.alternatives) = (1, -1, 3)
+            let raw = logits.indices.sorted { logits[$0] > logits[$1] }
+            let order = raw.filter { mask[$0 / 32] >> UInt32($0 % 32) & 1 == 1 }
+            let greedy = sample(logits, row, mask: mask)
+            #expect(greedy.is_finite == 1 && Int(greedy.token) == order[0])
+            // Log-probabilities and alternatives are those of the logits as they were.
+            #expect(Int(greedy.alternative_tokens.0) == raw[0] && Int(greedy.alternative_tokens.2) == raw[2])
+            // The three best that are left are all that top-k draws from.
+            (row.temperature, row.top_k) = (2, 3)
+            var drawn: Set<Int> = []
+            for position in 0..<60 as Range<UInt64> {
+                row.position = position
+                drawn.insert(Int(sample(logits, row, mask: mask).token))
             }
+            #expect(drawn == Set(order[..<3]))
         }
 
-        @Test func `draws under penalties follow the adjusted distribution`() {
+        @Test func `draws under a mask follow the distribution of what is left`() {
             let logits: [Float] = [0, 1, 2, 1.5, -1, 0.5, 1.9, -0.3]
-            let counts: [UInt16] = [0, 3, 0x8000, 0x8002, 1, 0, 0, 0x8000]
             var row = cuda_sampling_row()
-            row.scored_token = -1
-            (row.temperature, row.top_p, row.seed, row.alternatives) = (0.8, 1, 5, -1)
-            (row.presence_penalty, row.frequency_penalty, row.repetition_penalty) = (0.3, 0.2, 1.2)
-            let expected = adjusted(logits, row, counts: counts) { $0 != 6 }
-            let weights = expected.map { exp(Double($0 / row.temperature)) }
-            let total = weights.reduce(0, +)
+            (row.temperature, row.top_p, row.seed, row.scored_token, row.alternatives) = (0.8, 1, 5, -1, -1)
+            let weights = logits.map { exp(Double($0 / row.temperature)) }
+            let total = weights.reduce(0, +) - weights[6]
             let count = 2000
             var drawn = [Double](repeating: 0, count: logits.count)
             for position in 0..<UInt64(count) {
                 row.position = position
-                drawn[Int(sample(logits, row, counts: counts, mask: [0b1011_1111]).token)] += 1
+                drawn[Int(sample(logits, row, mask: [0b1011_1111]).token)] += 1
             }
             #expect(drawn[6] == 0)
             let statistic = logits.indices.filter { $0 != 6 }.reduce(0.0) { sum, token in
@@ -132,43 +95,40 @@ extension EmulatedDevice {
             let logits = numbers.normals(vocab)
             var row = cuda_sampling_row()
             row.scored_token = -1
-            (row.top_p, row.repetition_penalty, row.alternatives) = (0.9, 1, -1)
+            (row.top_p, row.alternatives) = (0.9, -1)
             for temperature in [0, 0.01, 1, 100] as [Float] {
                 row.temperature = temperature
                 for token in [0, 31, 32, 699] {
                     var mask = [UInt32](repeating: 0, count: (vocab + 31) / 32)
                     mask[token / 32] = 1 << UInt32(token % 32)
-                    let result = sample(logits, row, counts: nil, mask: mask)
+                    let result = sample(logits, row, mask: mask)
                     #expect(result.is_finite == 1 && result.token == token)
                 }
                 // Bits beyond the vocabulary allow nothing.
                 var nothing = [UInt32](repeating: 0, count: (vocab + 31) / 32)
                 nothing[vocab / 32] = ~0 << UInt32(vocab % 32)
-                #expect(sample(logits, row, counts: nil, mask: nothing).is_finite == 0)
+                #expect(sample(logits, row, mask: nothing).is_finite == 0)
             }
         }
 
         /// Runs the kernel on one row; its neighbours in memory are NaN.
         private func sample(
-            _ logits: [Float], _ row: cuda_sampling_row, counts: [UInt16]?, mask: [UInt32]?
+            _ logits: [Float], _ row: cuda_sampling_row, mask: [UInt32]
         ) -> cuda_sampling_result {
             var result = cuda_sampling_result()
             let padded = logits + [.nan, .nan, .nan, .nan]
             unsafe padded.withUnsafeBytes { padded in
-                unsafe (counts ?? []).withUnsafeBytes { countBytes in
-                    unsafe (mask ?? []).withUnsafeBytes { maskBytes in
-                        unsafe withUnsafeMutablePointer(to: &result) { result in
-                            var row = row
-                            row.counts = unsafe counts == nil ? 0 : address(countBytes.baseAddress)
-                            row.mask = unsafe mask == nil ? 0 : address(maskBytes.baseAddress)
-                            unsafe withUnsafePointer(to: row) { row in
-                                let arguments = unsafe cuda_sample_arguments(
-                                    logits: address(padded.baseAddress), rows: address(row),
-                                    results: address(result), samples: 0, row_count: 1, vocab: Int32(logits.count))
-                                unsafe withUnsafePointer(to: arguments) { arguments in
-                                    var launch = unsafe cuda_sample_launch(arguments)
-                                    unsafe #expect(cuda_emulator_launch(&launch, arguments) == 0)
-                                }
+                unsafe mask.withUnsafeBytes { maskBytes in
+                    unsafe withUnsafeMutablePointer(to: &result) { result in
+                        var row = row
+                        row.mask = unsafe address(maskBytes.baseAddress)
+                        unsafe withUnsafePointer(to: row) { row in
+                            let arguments = unsafe cuda_sample_arguments(
+                                logits: address(padded.baseAddress), rows: address(row), results: address(result),
+                                samples: 0, row_count: 1, vocab: Int32(logits.count))
+                            unsafe withUnsafePointer(to: arguments) { arguments in
+                                var launch = unsafe cuda_sample_launch(arguments)
+                                unsafe #expect(cuda_emulator_launch(&launch, arguments) == 0)
                             }
                         }
                     }

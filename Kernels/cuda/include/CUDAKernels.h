@@ -366,25 +366,17 @@ typedef struct {
     float temperature;
     float top_p;
     float min_p;
-    float presence_penalty;
-    float frequency_penalty;
-    /// 1 is off.
-    float repetition_penalty;
     int32_t top_k;
     /// Alternatives to report, or −1 for no log-probabilities.
     int32_t alternatives;
+    /// Nothing is chosen but this token reported, or −1.
+    int32_t scored_token;
     uint64_t seed;
     uint64_t position;
-    /// [vocab] u16: how often each token stands in the prompt (high bit: at all) and in the output (low 15 bits, capped);
-    /// 0 when there are no penalties.
-    cuda_address counts;
     /// [vocab / 32 rounded up] u32: bit i of word w allows token 32 w + i; 0 when all are allowed.
     cuda_address mask;
     /// [vocab] f32: what to choose from instead of the row, which log-probabilities stay those of; 0 for the row itself.
     cuda_address choice;
-    /// Nothing is chosen but this token reported, or −1.
-    int32_t scored_token;
-    int32_t unused;
 } cuda_sampling_row;
 
 /// What was chosen; copied to the host as it is.
