@@ -1,6 +1,6 @@
 // Regular expressions as expressions: what is regular in ECMAScript's and Python's dialects. Where the two differ it is
-// ECMAScript's reading (`\d`, `\w` are ASCII, `.` is no line end, `$` is the very end), and what is not regular, or means
-// different things to different engines, is refused by name. Nothing is ever backtracked: this is only a translation.
+// ECMAScript's reading (`\d`, `\w` are ASCII, `.` is no line end, `$` is the very end); what is not regular, or is read
+// differently by different engines, is refused by name. Nothing is ever backtracked: this is only a translation.
 
 /// Translates regular expressions.
 package enum RegularExpression {
