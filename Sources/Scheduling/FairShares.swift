@@ -1,8 +1,9 @@
 // Who has been served how much (Sheng et al., "Fairness in Serving Large Language Models", 2023).
 //
-// Every tenant has a counter of the tokens it was served: prompt tokens when they are admitted, generated ones as they
-// come, at twice the price. The tenant with the lowest counter goes first. A tenant that comes back after a pause is
-// lifted to the lowest counter of those at work, so nobody saves up credit by staying away.
+// Every tenant has a counter of the tokens it was served: prompt tokens as they are computed (the paper: when they are
+// admitted, but here a prompt takes many steps), generated ones as they come, at twice the price. The tenant with the
+// lowest counter goes first. A tenant that comes back after a pause is lifted to the lowest counter of those at work, so
+// nobody saves up credit by staying away.
 
 /// The counters of the tenants.
 struct FairShares {
@@ -23,6 +24,12 @@ struct FairShares {
     init(faults: SchedulerFaults) { self.faults = faults }
 
     func served(_ tenant: UInt64) -> Int { tenants[tenant]?.served ?? 0 }
+    /// Whether one tenant goes before another: it was served less, or as much and holds fewer rows.
+    func comes(_ one: UInt64, before other: UInt64) -> Bool {
+        let (left, right) = (tenants[one] ?? Tenant(), tenants[other] ?? Tenant())
+        return left.served == right.served ? left.running < right.running : left.served < right.served
+    }
+
     func running(_ tenant: UInt64) -> Int { tenants[tenant]?.running ?? 0 }
 
     /// A request arrived.

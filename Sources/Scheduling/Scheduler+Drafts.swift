@@ -1,5 +1,5 @@
-// Guessing ahead within a step: drafts are planned last, from what is left of budget, rows and blocks, and verified when
-// the step completes.
+// Guessing ahead within a step: drafts are planned last, from what is left of budget, rows and blocks, and verified
+// when the step completes.
 //
 // Where a step is planned while another is in flight, the last token is not known yet and nothing can be guessed from
 // it. A sequence that would guess as things stand sits such a step out: a run of accepted guesses is worth more.

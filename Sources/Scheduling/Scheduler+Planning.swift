@@ -170,7 +170,7 @@ extension Scheduler {
     }
 
     /// Writes the planned share of a sequence down; from here on it is in flight.
-    private func append(_ sequence: SequenceState, to output: inout SchedulerOutput, sampleCount: inout Int) {
+    private mutating func append(_ sequence: SequenceState, to output: inout SchedulerOutput, sampleCount: inout Int) {
         let start = sequence.reachedTokenCount
         let end = start + sequence.scheduledTokenCount
         let drafts = sequence.drafts
@@ -204,6 +204,7 @@ extension Scheduler {
                 logitChange: samples ? sequence.logitChange : nil,
                 scoredRange: firstScored..<output.scoredTokens.count, scoredStart: scoredStart,
                 promptLogprobCount: sequence.promptLogprobCount ?? 0, draftCount: drafts.count))
+        if limits.policy == .fair { charge(sequence, to: end) }
         sequence.inFlightTokenCount += sequence.scheduledTokenCount
         sequence.scheduledTokenCount = 0
         if samples {
@@ -211,5 +212,13 @@ extension Scheduler {
             sequence.pendingRow = sampleCount
             sampleCount += 1 + drafts.count
         }
+    }
+
+    /// Charges the tenant for the prompt tokens before `end`, each once.
+    private mutating func charge(_ sequence: SequenceState, to end: Int) {
+        let new = min(end, sequence.promptTokenCount) - sequence.chargedTokenCount
+        guard new > 0 else { return }
+        shares.charge(sequence.tenant, promptTokens: new)
+        sequence.chargedTokenCount += new
     }
 }

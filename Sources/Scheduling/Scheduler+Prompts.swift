@@ -3,7 +3,8 @@
 // Half of what a step has for prompts goes to the first in the order of service. The rest goes on in that order too,
 // except that one with at most half as much left as the next overtakes it. So a long prompt delays short ones little,
 // short ones slow a long one down by at most half, prompts of like length are served as they come, and what nobody else
-// can use goes to the first after all. Who waits for room in the pool is not overtaken by who waits too.
+// can use goes to the first after all. Who waits for room in the pool is not overtaken by who waits too. Under fair
+// sharing there are no halves: whose tenant was served least goes first, and what it gets is charged.
 //
 // A sequence whose next full block is being computed in this very step sits the step out and shares the block in the
 // next one. The claim lasts one step, so whatever happens to its maker, nobody waits for it twice.
@@ -19,7 +20,8 @@ extension Scheduler {
         let rest = restOfBudget
         var isOpen = true
         // Alone, it gets everything; otherwise at least a block, so that it moves at all.
-        let half = prompts.count == 1 ? rest : max(rest / 2, min(rest, limits.blockSize))
+        let isShared = prompts.count > 1 && limits.policy != .fair
+        let half = isShared ? max(rest / 2, min(rest, limits.blockSize)) : rest
         plan(prompt: first, share: half, isOpen: &isOpen, now: now)
         prompts.removeFirst()
         while !prompts.isEmpty, restOfBudget > 0 {
@@ -44,22 +46,33 @@ extension Scheduler {
             if sequence.scheduledTokenCount == 0, !sequence.awaitsToken { prompts.append(sequence) }
         }
         let runningCount = prompts.count
-        guard isAdmitting, !waiting.isEmpty, !freeSlots.isEmpty else { return sortByShare(runningCount) }
-        waiting.appendNext(min(limits.maxSequences, Self.window), shares: shares, to: &prompts)
-        if limits.policy == .fair { return sortByShare(runningCount) }
-        // Both parts are in order; who overtook somebody may run while the other waits.
-        if runningCount > 0, runningCount < prompts.count, prompts[runningCount].order < prompts[runningCount - 1].order {
-            prompts.sort { $0.order < $1.order }
+        if isAdmitting, !waiting.isEmpty, !freeSlots.isEmpty {
+            waiting.appendNext(min(limits.maxSequences, Self.window), shares: shares, to: &prompts)
         }
+        if limits.policy == .fair { return sortByShares(runningCount) }
+        // Both parts are in order; who overtook somebody may run while the other waits.
+        guard runningCount > 0, runningCount < prompts.count else { return }
+        if prompts[runningCount].order < prompts[runningCount - 1].order { prompts.sort { $0.order < $1.order } }
     }
 
-    /// Under fair sharing the running prompts go on by what their tenants were served, and before anybody new.
-    private mutating func sortByShare(_ count: Int) {
-        guard limits.policy == .fair, count > 1 else { return }
-        prompts[..<count].sort { left, right in
-            let (one, two) = (shares.served(left.tenant), shares.served(right.tenant))
-            return one == two ? left.order < right.order : one < two
+    /// Under fair sharing prompts go on by what their tenants were served. The first `runningCount` run; those that wait
+    /// behind them stay in their order.
+    private mutating func sortByShares(_ runningCount: Int) {
+        guard runningCount > 0, prompts.count > 1 else { return }
+        func comes(_ one: SequenceState, before other: SequenceState) -> Bool {
+            one.tenant == other.tenant ? one.order < other.order : shares.comes(one.tenant, before: other.tenant)
         }
+        prompts[..<runningCount].sort(by: comes)
+        var (running, new) = (0, runningCount)
+        var merged: [SequenceState] = []
+        merged.reserveCapacity(prompts.count)
+        while merged.count < prompts.count {
+            let takesRunning =
+                new == prompts.count || running < runningCount && !comes(prompts[new], before: prompts[running])
+            merged.append(prompts[takesRunning ? running : new])
+            if takesRunning { running += 1 } else { new += 1 }
+        }
+        prompts = merged
     }
 
     /// Whoever just lost its blocks would only win them back by taking them from another.
@@ -150,9 +163,7 @@ extension Scheduler {
             totals.prefixQueries += limits.enablePrefixCaching ? sequence.promptTokenCount : 0
         }
         for match in matches { self.share(match, with: sequence) }
-        if isNew, limits.policy == .fair {
-            shares.charge(sequence.tenant, promptTokens: sequence.promptTokenCount - sequence.cachedTokenCount)
-        }
+        if isNew { sequence.chargedTokenCount = sequence.cachedTokenCount }
         let count = chunk(of: sequence, share: share)
         let fits = pool.extend(&sequence.table, to: limits.blocks(forTokens: sequence.computedTokenCount + count))
         precondition(fits, "\(sequence.id) was admitted without blocks")

@@ -37,7 +37,7 @@ package struct SchedulerLimits: Sendable, Equatable {
     package let watermark: Double
     /// What one step of priority is worth in waiting, so that nobody waits for ever; nil: whatever it takes.
     package let priorityAgeing: Duration?
-    /// Times that a request may lose its blocks. After the last it goes first, and starts when all fits that it can need.
+    /// Times that a request may lose its blocks. After the last it goes first, and starts when all it can need fits.
     package let maxPreemptions: Int
     /// Guessing ahead.
     package let speculation: SpeculationLimits

@@ -17,7 +17,7 @@ package struct ScheduledSequence: Sendable {
     package let blockRange: Range<Int>
     /// The step reaches the last known token: the runner samples the next one.
     package let samples: Bool
-    /// Guessed tokens at the end of `tokenRange`. The runner samples after the last known token and after each of them.
+    /// Guessed tokens at the end of `tokenRange`. The runner samples after the last known token and after each guess.
     package let draftCount: Int
     /// How to sample.
     package let sampling: SamplingParameters
@@ -70,8 +70,8 @@ package struct SchedulerOutput: ~Copyable {
     package internal(set) var tokens: [TokenID]
     /// [scored tokens] Prompt tokens whose log-probabilities the runner reports besides the samples.
     package internal(set) var scoredTokens: [TokenID] = []
-    /// Blocks given out for this step that held something that is not a number: the runner clears them before it begins,
-    /// because a mask multiplies what it hides by 0.
+    /// Blocks given out for this step that held something that is not a number: the runner clears them before it
+    /// begins, because a mask multiplies what it hides by 0.
     package internal(set) var scrubbedBlocks: [BlockID] = []
     /// [total of the tables] Block tables, one after another.
     package internal(set) var blocks: [BlockID]

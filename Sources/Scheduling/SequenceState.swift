@@ -59,6 +59,8 @@ final class SequenceState {
     var isTainted = false
 
     var cachedTokenCount = 0
+    /// Prompt tokens that its tenant was charged for, or that were found in the cache; computing them again is free.
+    var chargedTokenCount = 0
     var preemptionCount = 0
     var firstScheduled: Duration?
 
@@ -118,7 +120,8 @@ final class SequenceState {
     }
     /// Guesses that it may make when its next token is planned.
     var wantedDraftCount: Int {
-        guard draftControl.length > 0, !draftControl.isPaused(generatedTokenCount: generatedTokenCount) else { return 0 }
+        let isPaused = draftControl.isPaused(generatedTokenCount: generatedTokenCount)
+        if draftControl.length == 0 || isPaused { return 0 }
         return min(draftControl.length, lengthLimit - 1 - tokens.count)
     }
     /// Whether it lost its blocks so often that it gets all it can ever need before it starts again.

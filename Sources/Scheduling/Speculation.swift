@@ -55,8 +55,8 @@ package struct SpeculationStatistics: Sendable, Equatable {
     }
 }
 
-/// Decides for one sequence how much to guess. A draft grows while all of it is right and shrinks to what was right. When
-/// less than a quarter of the last guesses were, the sequence stops guessing for some tokens, longer each time.
+/// Decides for one sequence how much to guess. A draft grows while all of it is right and shrinks to what was right.
+/// When less than a quarter of the last guesses were, the sequence stops guessing for some tokens, longer each time.
 struct DraftControl {
     private static let window = 16
     private static let shortestPause = 32

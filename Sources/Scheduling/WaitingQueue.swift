@@ -69,7 +69,9 @@ struct WaitingQueue {
             sequences.append(contentsOf: lines[0].reversed.suffix(limit).reversed())
             return
         }
-        var heads = lines.map { (served: shares.served($0.tenant), left: $0.reversed.count) }
+        var heads = lines.map {
+            (served: shares.served($0.tenant), running: shares.running($0.tenant), left: $0.reversed.count)
+        }
         for _ in 0..<min(limit, count) {
             var best: Int?
             for line in heads.indices where heads[line].left > 0 {
@@ -80,17 +82,19 @@ struct WaitingQueue {
             heads[best].left -= 1
             let next = lines[best].reversed[heads[best].left]
             heads[best].served += next.promptTokenCount
+            heads[best].running += 1
             sequences.append(next)
         }
     }
 
     /// Whether the head of one line is served before that of another.
-    private func comes(_ line: Int, before other: Int, _ heads: [(served: Int, left: Int)]) -> Bool {
+    private func comes(_ line: Int, before other: Int, _ heads: [(served: Int, running: Int, left: Int)]) -> Bool {
         let one = lines[line].reversed[heads[line].left - 1].order
         let two = lines[other].reversed[heads[other].left - 1].order
         let isProtected = one.urgency == ServiceOrder.protected
         if isProtected != (two.urgency == ServiceOrder.protected) { return isProtected }
         if heads[line].served != heads[other].served { return heads[line].served < heads[other].served }
+        if heads[line].running != heads[other].running { return heads[line].running < heads[other].running }
         return one < two
     }
 

@@ -1,8 +1,8 @@
 // What a seed stands for: limits, clients, and what goes wrong for whom and when.
 //
 // Nothing is left to chance afterwards, so a client can be taken out of a failing scenario and the others do what they
-// did before. Each seed switches on a random half of the features: what is rare in a world that has everything gets worlds
-// of its own.
+// did before. Each seed switches on a random half of the features: what is rare in a world that has everything gets
+// worlds of its own.
 
 import Scheduling
 
@@ -82,7 +82,8 @@ struct Scenario {
             priorityAgeing: random.pick([nil, .milliseconds(1), .milliseconds(20)]),
             maxPreemptions: random.pick([1, 2, 4]),
             speculation: features.contains(.speculation)
-                ? SpeculationLimits(draftTokenCount: random.pick([1, 3, 8]), patternSizes: 1...random.int(1...4)) : .off)
+                ? SpeculationLimits(draftTokenCount: random.pick([1, 3, 8]), patternSizes: 1...random.int(1...4))
+                : .off)
         faultySteps = random.int(0...300)
         self.features = features
         clients = []
@@ -114,7 +115,9 @@ struct Scenario {
             if random.chance(abortChance) { client.abortMove = random.int(0...random.pick([3, 30, 300])) }
             if random.chance(brokenChance) { client.brokenSample = random.int(0...random.pick([1, 30])) }
             if features.contains(.slowReaders), random.chance(0.2) { client.stepsPerRead = random.int(2...4) }
-            if features.contains(.deadlines), random.chance(0.5) { client.promptRate = 500 * Double(limits.tokenBudget) }
+            if features.contains(.deadlines), random.chance(0.5) {
+                client.promptRate = 500 * Double(limits.tokenBudget)
+            }
             made.append(client)
         }
         return made

@@ -45,7 +45,8 @@ extension Simulation {
             if sequence.blockRange.count != limits.blocks(forTokens: sequence.contextLength) {
                 throw failure("\(sequence.id) shows \(sequence.blockRange.count) blocks")
             }
-            if sequence.draftCount > limits.speculation.draftTokenCount || sequence.draftCount > 0 && !sequence.samples {
+            let mostDrafts = sequence.samples ? limits.speculation.draftTokenCount : 0
+            if sequence.draftCount > mostDrafts {
                 throw failure("\(sequence.id) guesses \(sequence.draftCount) tokens")
             }
             nextToken = sequence.tokenRange.upperBound
@@ -78,8 +79,7 @@ extension Simulation {
     }
 
     func isAtLength(_ track: Track) -> Bool {
-        track.tokens == track.request.maxNewTokens
-            || track.tokens + track.request.prompt.count == scenario.limits.maxModelLength
+        track.tokens == track.maxNewTokens || track.tokens + track.promptCount == scenario.limits.maxModelLength
     }
 
     mutating func check(_ reason: FinishReason, _ usage: RequestUsage, of track: Track) throws {

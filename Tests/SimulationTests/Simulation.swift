@@ -170,7 +170,7 @@ struct Simulation: ~Copyable {
         for sequence in output.sequences where sequence.samples {
             guard let track = track(sequence.id) else { continue }
             track.samples += 1
-            if isHealed || track.client.brokenSample != track.samples - 1 { continue }
+            if isHealed || track.brokenSample != track.samples - 1 { continue }
             broken.insert(sequence.id)
             track.isBroken = true
         }
@@ -208,7 +208,6 @@ struct Simulation: ~Copyable {
         isFailing = isDoomed || !isHealed && scenario.failingSteps.contains(flight.step)
         if isFailing { model.botch(flight.output) } else { execute(&flight) }
         let samples = flight.samples ?? []
-        try checkInvariants()
         for sequence in flight.output.sequences {
             guard let track = track(sequence.id) else { continue }
             track.flights -= 1
@@ -242,12 +241,12 @@ struct Simulation: ~Copyable {
             let expected = track.oracle.next()
             hash.combine(Int(expected))
             track.tokens += 1
-            if track.client.stepsPerRead > 0 { track.unread += 1 }
+            if track.stepsPerRead > 0 { track.unread += 1 }
             if sample.token != expected || !sample.isFinite {
                 throw failure("token \(track.tokens) of \(event.id) is \(sample.token) and should be \(expected)")
             }
             if track.mustEnd { throw failure("\(event.id) goes on after its end") }
-            track.mustEnd = track.request.stopTokens.contains(expected) || isAtLength(track)
+            track.mustEnd = track.stopTokens.contains(expected) || isAtLength(track)
         case .finished(let reason, let usage):
             hash.combine(-1)
             track.ending = reason
@@ -260,8 +259,8 @@ struct Simulation: ~Copyable {
         defer { move += 1 }
         guard !fated.isEmpty, !isHealed else { return }
         for track in fated {
-            if track.client.stepsPerRead > 0, track.ending == nil {
-                if track.unread > 0, step % track.client.stepsPerRead == 0, move % 3 == 0 { track.unread -= 1 }
+            if track.stepsPerRead > 0, track.ending == nil {
+                if track.unread > 0, step % track.stepsPerRead == 0, move % 3 == 0 { track.unread -= 1 }
                 if track.unread > Self.readerBuffer {
                     coverage.slowReaders += 1
                     try abort(track)

@@ -78,7 +78,8 @@ import Testing
                 return false
             } catch { return true }
         }
-        let failing = try (UInt64(1)...300).lazy.map { try Scenario(seed: $0) }.first { $0.clients.count > 10 && fails($0) }
+        let failing = try (UInt64(1)...300).map { try Scenario(seed: $0) }
+            .first { $0.clients.count > 10 && fails($0) }
         let smallest = try #require(failing).shrunk(fails: fails)
         #expect(smallest.clients.count == 1 && fails(smallest))
         #expect(smallest.clients[0].request.prompt.count <= 2)

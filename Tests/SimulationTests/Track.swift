@@ -4,7 +4,13 @@ import Scheduling
 
 /// One accepted request as its client sees it. A class: it is looked at many times per step.
 final class Track {
-    let client: Client
+    private let client: Client
+    // What is looked at all the time, outside the big value.
+    let promptCount: Int
+    let maxNewTokens: Int
+    let stopTokens: [TokenID]
+    let stepsPerRead: Int
+    let brokenSample: Int?
     /// Whether it may no longer lose its blocks, then its place in the order of service.
     var order: (unprotected: Int, urgency: Int, number: Int)
     var oracle: Oracle
@@ -29,6 +35,11 @@ final class Track {
         self.order = order
         self.abortMove = abortMove
         let request = client.request
+        promptCount = request.prompt.count
+        maxNewTokens = request.maxNewTokens
+        stopTokens = request.stopTokens
+        stepsPerRead = client.stepsPerRead
+        brokenSample = client.brokenSample
         oracle = Oracle(prompt: request.prompt, salt: request.cacheSalt, seed: request.sampling.seed)
     }
 
