@@ -2,8 +2,8 @@
 //
 // Every tenant has a counter of the tokens it was served: prompt tokens as they are computed (the paper: when they are
 // admitted, but here a prompt takes many steps), generated ones as they come, at twice the price. The tenant with the
-// lowest counter goes first. A tenant that comes back after a pause is lifted to the lowest counter of those at work, so
-// nobody saves up credit by staying away.
+// lowest counter goes first. A tenant that comes back after a pause is lifted to the lowest counter of those at work,
+// so nobody saves up credit by staying away.
 
 /// The counters of the tenants.
 struct FairShares {

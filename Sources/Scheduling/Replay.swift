@@ -79,6 +79,8 @@ package struct ReplayReport: Sendable, Equatable {
     package var outcomes: [ReplayedOutcome]
     /// The scheduler's totals.
     package var statistics = SchedulerStatistics()
+    /// Requests that the scheduler refused; their outcomes have no end.
+    package var refusals = 0
     /// Steps taken.
     package var steps = 0
     /// From the start of the log to the last event.
@@ -121,8 +123,11 @@ package struct Replay {
         while arrived < log.count || scheduler.hasWork {
             if !scheduler.hasWork { now = max(now, log[arrived].arrival) }
             while arrived < log.count, log[arrived].arrival <= now {
-                // A refusal is an outcome too: one without an end.
-                do { try scheduler.add(request(log[arrived], number: arrived), now: now) } catch {}
+                do {
+                    try scheduler.add(request(log[arrived], number: arrived), now: now)
+                } catch {
+                    report.refusals += 1
+                }
                 arrived += 1
             }
             events.removeAll(keepingCapacity: true)

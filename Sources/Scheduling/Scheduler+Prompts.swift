@@ -55,8 +55,8 @@ extension Scheduler {
         if prompts[runningCount].order < prompts[runningCount - 1].order { prompts.sort { $0.order < $1.order } }
     }
 
-    /// Under fair sharing prompts go on by what their tenants were served. The first `runningCount` run; those that wait
-    /// behind them stay in their order.
+    /// Under fair sharing prompts go on by what their tenants were served. The first `runningCount` run; those that
+    /// wait behind them stay in their order.
     private mutating func sortByShares(_ runningCount: Int) {
         guard runningCount > 0, prompts.count > 1 else { return }
         func comes(_ one: SequenceState, before other: SequenceState) -> Bool {

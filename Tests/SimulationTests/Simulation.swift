@@ -179,7 +179,7 @@ struct Simulation: ~Copyable {
         let chance = mix(seed ^ UInt64(step) << 32)
         let isEager = chance & 1 == 0
         if var previous = flight.take() {
-            if isEager { execute(&previous) }
+            if isEager, !isDoomed(previous) { execute(&previous) }
             if isEager { execute(&next) }
             try complete(previous)
         }
@@ -188,6 +188,9 @@ struct Simulation: ~Copyable {
         for sequence in next.output.sequences { rowsInFlight[sequence.slot] = sequence.id }
         flight = .some(next)
     }
+
+    /// What was planned before a step failed is worth nothing.
+    private func isDoomed(_ flight: borrowing Flight) -> Bool { flight.isAhead && failedStep == flight.step - 1 }
 
     private mutating func execute(_ flight: inout Flight) {
         if flight.samples != nil { return }
@@ -203,9 +206,7 @@ struct Simulation: ~Copyable {
     private mutating func complete(_ flight: consuming Flight) throws {
         try checkBlocks(of: flight.output)
         rowsInFlight.removeAll(keepingCapacity: true)
-        // What was planned before a failure is worth nothing.
-        let isDoomed = flight.isAhead && failedStep == flight.step - 1
-        isFailing = isDoomed || !isHealed && scenario.failingSteps.contains(flight.step)
+        isFailing = isDoomed(flight) || !isHealed && scenario.failingSteps.contains(flight.step)
         if isFailing { model.botch(flight.output) } else { execute(&flight) }
         let samples = flight.samples ?? []
         for sequence in flight.output.sequences {
