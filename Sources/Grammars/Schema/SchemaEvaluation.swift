@@ -13,12 +13,19 @@ extension SchemaTranslation {
     }
 
     mutating func accepts(_ value: JSONValue, _ constraints: SchemaConstraints) throws(GrammarError) -> Bool {
-        try document.spend()
-        guard constraints.types.isSuperset(of: JSONTypes(of: value)) else { return false }
         if let values = constraints.values {
             try document.spend(values.value.count / 16)
             guard values.value.contains(where: { $0.isSame(as: value) }) else { return false }
         }
+        return try acceptsListed(value, constraints)
+    }
+
+    /// The same for a value that is known to be listed, if any are.
+    mutating func acceptsListed(
+        _ value: JSONValue, _ constraints: SchemaConstraints
+    ) throws(GrammarError) -> Bool {
+        try document.spend()
+        guard constraints.types.isSuperset(of: JSONTypes(of: value)) else { return false }
         switch value {
         case .null, .bool: return true
         case .integer, .number: return try acceptsNumber(value, constraints)

@@ -108,9 +108,11 @@ extension NumberText {
         var unit = 1
         for _ in 0..<step.scale { unit *= 10 }
         if unit % step.numerator == 0 {
-            let fractions = stride(from: step.numerator, to: unit, by: step.numerator).map { value in
-                let text = "\(value)"
-                return Expression.text("." + String(repeating: "0", count: step.scale - text.utf8.count) + text)
+            var fractions: [Expression] = [.text(".0")]
+            for value in stride(from: step.numerator, to: unit, by: step.numerator) {
+                var digits = Array("\(unit + value)".utf8.dropFirst())
+                while digits.last == UInt8(ascii: "0") { digits.removeLast() }
+                fractions.append(.bytes([UInt8(ascii: ".")] + digits))
             }
             let ending = Expression.choice([.empty] + fractions)
             guard minimum != nil || maximum != nil else {

@@ -135,7 +135,7 @@ extension SchemaTranslation {
             let names = try self.constraints(of: combination)
             guard names.types.contains(.string) else { continue }
             if let values = names.values {
-                for value in values.value where try accepts(value, names) {
+                for value in values.value where try acceptsListed(value, names) {
                     if case .string(let text) = value { choices.append(.bytes(JSONSpelling.content(text))) }
                 }
             } else if let content = try stringContent(names) {

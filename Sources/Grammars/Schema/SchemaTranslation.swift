@@ -168,7 +168,7 @@ struct SchemaTranslation {
         }
         if let values = constraints.values {
             var choices: [Expression] = []
-            for value in values.value where try accepts(value, constraints) { choices.append(try literal(value)) }
+            for value in values.value where try acceptsListed(value, constraints) { choices.append(try literal(value)) }
             if choices.isEmpty { return try nothing(values.place, "none of its values satisfies the rest") }
             return choices.count == 1 ? choices[0] : .choice(choices)
         }
