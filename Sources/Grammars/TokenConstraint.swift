@@ -59,23 +59,26 @@ package final class TokenConstraint: Sendable {
             parts.append((part, entry.stack))
         }
         let canEnd = storage.hasEmpty[Int(node)]
-        if parts.count == 1, parts[0].mask.exits.isEmpty, !canEnd { return parts[0].mask.mask }
+        if parts.count == 1, parts[0].mask.leavesNothing, !canEnd { return parts[0].mask.mask }
         var walk = PoolStorage.Walk(trie)
         for (part, stack) in parts {
             walk.mask.formUnion(part.mask.words)
-            guard !part.exits.isEmpty else { continue }
+            guard !part.leavesNothing else { continue }
             let below = storage.returned(to: stack, grammar)
             guard below != PoolStorage.complete, below != PoolStorage.nothing else { continue }
             let cursor = storage.cursor(below, grammar)
-            for exit in part.exits { storage.walk(trie, below: Int(exit), from: cursor, grammar, &walk) }
+            for exit in part.exits { storage.walk(trie.short, below: Int(exit), from: cursor, grammar, &walk) }
+            for exit in part.longExits { storage.walk(trie.long, below: Int(exit), from: cursor, grammar, &walk) }
         }
         return ended(walk.mask, canEnd)
     }
 
-    /// The mask by one walk from the place itself.
+    /// The mask by a walk from the place itself.
     private func walked(from node: Int32, _ storage: inout PoolStorage) -> TokenMask {
         var walk = PoolStorage.Walk(trie)
-        storage.walk(trie, below: 0, from: storage.cursor(node, grammar), grammar, &walk)
+        let cursor = storage.cursor(node, grammar)
+        storage.walk(trie.short, below: 0, from: cursor, grammar, &walk)
+        storage.walk(trie.long, below: 0, from: cursor, grammar, &walk)
         return ended(walk.mask, storage.hasEmpty[Int(node)])
     }
 
@@ -88,11 +91,32 @@ package final class TokenConstraint: Sendable {
 
     private func stateMask(_ state: Int32, _ storage: inout PoolStorage, _ cache: inout MaskCache) -> StateMask {
         if let known = cache.stateMask(state) { return known }
-        var walk = PoolStorage.Walk(trie)
         let node = storage.node(state, on: PoolStorage.complete)
-        storage.walk(trie, below: 0, from: storage.cursor(node, grammar), grammar, &walk)
-        let result = StateMask(mask: walk.mask, exits: walk.exits, deepest: max(walk.deepest, 1))
-        cache.insert(result, for: state)
+        let cursor = storage.cursor(node, grammar)
+        let outline = grammar.tables.outline(of: state)
+        let alike = cache.candidates(outline).first { candidate in
+            grammar.tables.areAlike(state, candidate.state, length: TokenTrie.shortBytes)
+        }
+        var result: StateMask
+        if let alike {
+            result = alike.mask
+        } else {
+            var walk = PoolStorage.Walk(trie)
+            storage.walk(trie.short, below: 0, from: cursor, grammar, &walk)
+            result = StateMask(mask: walk.mask, exits: walk.exits, deepest: max(walk.deepest, 1))
+        }
+        var long = PoolStorage.Walk(trie)
+        storage.walk(trie.long, below: 0, from: cursor, grammar, &long)
+        let tokens = trie.longTokens.filter { long.mask.contains(Int($0)) }
+        result.deepest = max(result.deepest, long.deepest)
+        let isShared = alike != nil && result.longTokens == tokens && result.longExits == long.exits
+        if !isShared {
+            for token in result.longTokens { result.mask.remove(token) }
+            for token in tokens { result.mask.insert(token) }
+            result.longTokens = tokens
+            result.longExits = long.exits
+        }
+        cache.insert(result, for: state, outline, isShared: isShared)
         return result
     }
 }
@@ -100,17 +124,26 @@ package final class TokenConstraint: Sendable {
 /// What one state of the automaton allows, whatever lies below it.
 struct StateMask: Sendable {
     /// The tokens that stay in its procedure or in what it calls, or end exactly with it.
-    let mask: TokenMask
-    /// The nodes of the trie at which the procedure may end, with bytes of tokens left.
+    var mask: TokenMask
+    /// The nodes of the trie of short tokens at which the procedure may end, with bytes of tokens left.
     let exits: [Int32]
+    /// The same of the trie of long tokens.
+    var longExits: [Int32] = []
+    /// The long tokens in `mask`.
+    var longTokens: [Int32] = []
     /// The highest stack on the way.
-    let deepest: Int32
+    var deepest: Int32
+
+    /// No token leaves the procedure.
+    var leavesNothing: Bool { exits.isEmpty && longExits.isEmpty }
 }
 
 /// Masks within a budget of bytes: what was not used since half of the budget was last filled is dropped.
 struct MaskCache: Sendable {
     private struct Half: Sendable {
         var states: [Int32: StateMask] = [:]
+        /// States whose masks are not shared, by their outlines; a few of each, the latest last.
+        var models: [UInt64: [Int32]] = [:]
         var places: [Int32: TokenMask] = [:]
         var bytes = 0
     }
@@ -146,12 +179,27 @@ struct MaskCache: Sendable {
     mutating func stateMask(_ state: Int32) -> StateMask? {
         if let known = young.states[state] { return known }
         guard let known = old.states[state] else { return nil }
-        insert(known, for: state)
+        makeRoom(known.mask.words.count * 4 + (known.exits.count + known.longExits.count) * 4 + 256)
+        young.states[state] = known
         return known
     }
 
-    mutating func insert(_ mask: StateMask, for state: Int32) {
-        makeRoom(mask.mask.words.count * 4 + mask.exits.count * 4 + 64)
+    /// States with this outline whose masks are known, the latest first.
+    func candidates(_ outline: UInt64) -> [(state: Int32, mask: StateMask)] {
+        [young, old].flatMap { half in
+            (half.models[outline] ?? []).reversed().compactMap { state in half.states[state].map { (state, $0) } }
+        }
+    }
+
+    mutating func insert(_ mask: StateMask, for state: Int32, _ outline: UInt64, isShared: Bool) {
+        if isShared {
+            makeRoom(128)
+        } else {
+            makeRoom(mask.mask.words.count * 4 + (mask.exits.count + mask.longExits.count) * 4 + 256)
+            var models = young.models[outline] ?? []
+            if models.count == 4 { models.removeFirst() }
+            young.models[outline] = models + [state]
+        }
         young.states[state] = mask
     }
 

@@ -25,6 +25,8 @@ package struct TokenMask: Sendable, Equatable {
         words[Int(token) >> 5] |= 1 << (UInt32(bitPattern: token) & 31)
     }
 
+    mutating func remove(_ token: Int32) { words[Int(token) >> 5] &= ~(1 << (UInt32(bitPattern: token) & 31)) }
+
     mutating func formUnion(_ other: [UInt32]) {
         for index in words.indices { words[index] |= other[index] }
     }

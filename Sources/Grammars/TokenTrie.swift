@@ -1,8 +1,12 @@
-// A vocabulary as a tree of bytes, flat and in pre-order: a walk goes through it from left to right and skips a subtree
-// by jumping to its end.
+// A vocabulary as trees of bytes, flat and in pre-order: a walk goes through one from left to right and skips a subtree
+// by jumping to its end. The few long tokens have a tree of their own, so that what the many short ones may do depends
+// on no more than sixteen bytes ahead.
 
 /// The texts of all tokens. Made once for each model.
 package final class TokenTrie: Sendable {
+    /// Bytes of the longest token in `short`.
+    static let shortBytes = 16
+
     /// Tokens, control tokens included.
     package let tokenCount: Int
     /// The tokens that end a text; allowed where a text can end.
@@ -10,46 +14,50 @@ package final class TokenTrie: Sendable {
     /// Bytes of the longest token.
     package let maxTokenBytes: Int
 
-    /// The last byte of each node. Node 0 is the root and has none.
-    let bytes: [UInt8]
-    let depths: [UInt16]
-    /// The node after each node's subtree.
-    let ends: [Int32]
-    /// The token that ends at each node; -1 is none, and -2 - i is the list i of `equals`.
-    let tokens: [Int32]
-    /// Tokens with equal bytes.
-    let equals: [[Int32]]
+    let short: TrieNodes
+    let long: TrieNodes
+    /// The tokens in `long`.
+    let longTokens: [Int32]
     private let text: [UInt8]
     private let textStarts: [Int32]
 
-    package var nodeCount: Int { bytes.count }
+    /// Bytes that no token spells alone. Where only these may follow, no token can.
+    package let missingBytes: [UInt8]
 
     /// `tokens` are the bytes of each token; nil for control tokens, which are never allowed, as are empty ones. Tokens
     /// in `endTokens` spell nothing, whatever their bytes. At most 2^30 bytes in all, each token shorter than 2^16.
     package init(tokens source: [[UInt8]?], endTokens: [Int]) {
         let ending = Set(endTokens)
-        let spelled = source.indices.filter { index in
-            !ending.contains(index) && (1...Int(UInt16.max)).contains(source[index]?.count ?? 0)
+        let texts = source.indices.map { index in
+            let text = ending.contains(index) ? [] : source[index] ?? []
+            return text.count <= Int(UInt16.max) ? text : []
         }
-        let texts = source.indices.map { ending.contains($0) ? [] : source[$0] ?? [] }
-        let order = spelled.sorted { texts[$0].lexicographicallyPrecedes(texts[$1]) }
-        var nodes = TrieNodes()
-        for token in order { nodes.append(texts[token], token: Int32(token)) }
-        nodes.close(to: 0)
+        let order = texts.indices.filter { !texts[$0].isEmpty }
+            .sorted { texts[$0].lexicographicallyPrecedes(texts[$1]) }
+        var short = TrieNodes()
+        var long = TrieNodes()
+        var longTokens: [Int32] = []
+        for token in order {
+            if texts[token].count <= Self.shortBytes {
+                short.append(texts[token], token: Int32(token))
+            } else {
+                long.append(texts[token], token: Int32(token))
+                longTokens.append(Int32(token))
+            }
+        }
+        short.close(to: 0)
+        long.close(to: 0)
+        let alone = Set(texts.filter { $0.count == 1 }.map { $0[0] })
+        missingBytes = (UInt8.min...UInt8.max).filter { !alone.contains($0) }
         tokenCount = source.count
         self.endTokens = ending.sorted().filter { source.indices.contains($0) }
-        maxTokenBytes = spelled.map { texts[$0].count }.max() ?? 0
-        bytes = nodes.bytes
-        depths = nodes.depths
-        ends = nodes.ends
-        tokens = nodes.tokens
-        equals = nodes.equals
-        text = Array(spelled.map { texts[$0] }.joined())
+        self.short = short
+        self.long = long
+        self.longTokens = longTokens
+        maxTokenBytes = texts.map(\.count).max() ?? 0
+        text = Array(texts.joined())
         var starts: [Int32] = [0]
-        let isSpelled = Set(spelled)
-        for index in source.indices {
-            starts.append((starts.last ?? 0) + Int32(isSpelled.contains(index) ? texts[index].count : 0))
-        }
+        for text in texts { starts.append((starts.last ?? 0) + Int32(text.count)) }
         textStarts = starts
     }
 
@@ -61,19 +69,23 @@ package final class TokenTrie: Sendable {
 }
 
 /// A trie that grows by texts in ascending order.
-private struct TrieNodes {
-    var bytes: [UInt8] = [0]
-    var depths: [UInt16] = [0]
-    var ends: [Int32] = [0]
-    var tokens: [Int32] = [-1]
-    var equals: [[Int32]] = []
+struct TrieNodes: Sendable {
+    /// The last byte of each node. Node 0 is the root and has none.
+    private(set) var bytes: [UInt8] = [0]
+    private(set) var depths: [UInt16] = [0]
+    /// The node after each node's subtree.
+    private(set) var ends: [Int32] = [0]
+    /// The token that ends at each node; -1 is none, and -2 - i is the list i of `equals`.
+    private(set) var tokens: [Int32] = [-1]
+    /// Tokens with equal bytes.
+    private(set) var equals: [[Int32]] = []
     /// The nodes from the root to the one added last.
     private var path: [Int] = [0]
 
     mutating func append(_ text: [UInt8], token: Int32) {
         var shared = 0
         while shared < text.count, shared + 1 < path.count, bytes[path[shared + 1]] == text[shared] { shared += 1 }
-        if shared < text.count || path.count > text.count + 1 { close(to: shared + 1) }
+        close(to: shared + 1)
         for byte in text[shared...] {
             path.append(bytes.count)
             bytes.append(byte)
@@ -93,8 +105,6 @@ private struct TrieNodes {
 
     /// Ends all subtrees but the first `count` of the path.
     mutating func close(to count: Int) {
-        while path.count > count {
-            ends[path.removeLast()] = Int32(bytes.count)
-        }
+        while path.count > count { ends[path.removeLast()] = Int32(bytes.count) }
     }
 }

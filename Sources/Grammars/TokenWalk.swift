@@ -18,7 +18,7 @@ extension PoolStorage {
         }
 
         /// Adds the tokens that end at a node of the trie.
-        fileprivate mutating func insert(_ index: Int, _ trie: TokenTrie) {
+        fileprivate mutating func insert(_ index: Int, _ trie: TrieNodes) {
             let token = trie.tokens[index]
             if token >= 0 {
                 mask.insert(token)
@@ -33,7 +33,7 @@ extension PoolStorage {
     /// Where a place is several states at once, each is followed by itself if many tokens remain: the tokens are
     /// those of any of them, and one state is a look at a table where several are a search.
     mutating func walk(
-        _ trie: TokenTrie, below root: Int, from start: PoolCursor, _ grammar: CompiledGrammar, _ walk: inout Walk
+        _ trie: TrieNodes, below root: Int, from start: PoolCursor, _ grammar: CompiledGrammar, _ walk: inout Walk
     ) {
         var waiting = [(root: root, cursor: start, forks: 0)]
         while let (root, cursor, forks) = waiting.popLast() {

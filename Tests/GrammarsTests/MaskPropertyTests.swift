@@ -108,6 +108,32 @@ import Testing
         #expect(matcher.forcedBytes(limit: 40) == forced)
     }
 
+    @Test(arguments: [(0, 100), (40, 60), (95, 700)])
+    func `in a bounded text each place has its own mask`(least: Int, most: Int) throws {
+        let character = Expression.choice([.byte(ByteSet([0x61, 0x62])), .scalar(["é"..."é"])])
+        let text = Expression.sequence([
+            .text("\""), .repetition(character, atLeast: least, atMost: most), .text("\""), .optional(.text(",b\"")),
+        ])
+        let grammar = try CompiledGrammar(Grammar(text))
+        let tokens =
+            ["a", "b", "é", "ab", "éa", "\"", "a\"", "bb\",", "\",b\"", "abababababab", "é\",b"].map { Array($0.utf8) }
+            + [8, 15, 16, 17, 20, 33].map { [UInt8](repeating: 0x61, count: $0) } + [[0xA9], [0xC3], [0x61, 0xC3]]
+        let constraint = TokenConstraint(grammar, trie: TokenTrie(tokens: tokens, endTokens: []))
+        var matcher = GrammarMatcher(grammar)
+        var next: UInt8? = UInt8(ascii: "\"")
+        var places = 0
+        while let byte = next, matcher.advance(byte) {
+            let mask = constraint.mask(at: matcher)
+            for (token, bytes) in tokens.enumerated() {
+                var copy = matcher
+                #expect(mask.contains(token) == copy.advance(bytes), "token \(token) at \(places)")
+            }
+            places += 1
+            next = places % 5 == 1 ? 0xC3 : places % 5 == 2 ? 0xA9 : 0x61
+        }
+        #expect(places > most)
+    }
+
     @Test(arguments: ["any", "person"])
     func `over the real vocabulary the mask equals trying every token`(name: String) throws {
         let trie = try RealVocabulary.trie.get()
