@@ -119,8 +119,6 @@ package final class Engine: Sendable {
         _ requests: [GenerationRequest], reservation: consuming Reservation
     ) throws(EngineError) -> [AsyncStream<EngineEvent>] {
         for request in requests { try validate(request) }
-        reservation.handOver(
-            requests: requests.count, tokens: requests.reduce(0) { $0 + $1.prompt.count })
         var streams: [AsyncStream<EngineEvent>] = []
         var submissions: [Submission] = []
         for request in requests {
@@ -129,15 +127,37 @@ package final class Engine: Sendable {
                 if case .cancelled = reason { _ = inbox.post(.abort(id)) }
             }
             streams.append(stream)
-            submissions.append(Submission(request: request, events: continuation))
+            submissions.append(Submission(request: request, events: .stream(continuation)))
         }
+        post(submissions, reservation)
+        return streams
+    }
+
+    /// Hands requests over whose events go to `receiver` by way of `queue`, which wakes its reader once a step.
+    ///
+    /// Nobody aborts them but the caller. The queue is not bounded: `maxNewTokens` bounds it, so a slow client never
+    /// slows the batch.
+    /// - Throws: `.rejected` when a request can never run here.
+    package func submit(
+        _ requests: [GenerationRequest], reservation: consuming Reservation, to receiver: any EventReceiver,
+        by queue: EventQueue
+    ) throws(EngineError) {
+        for request in requests { try validate(request) }
+        let submissions = requests.enumerated().map { index, request in
+            Submission(request: request, events: .queue(queue, receiver, index: index))
+        }
+        post(submissions, reservation)
+    }
+
+    private func post(_ submissions: [Submission], _ reservation: consuming Reservation) {
+        reservation.handOver(
+            requests: submissions.count, tokens: submissions.reduce(0) { $0 + $1.request.prompt.count })
         if !inbox.post(.submit(submissions)) {
             for submission in submissions {
                 ledger.release(requests: 1, tokens: submission.request.prompt.count)
                 submission.fail(.shutdown)
             }
         }
-        return streams
     }
 
     /// Refuses what the scheduler would refuse, before it is queued.

@@ -17,13 +17,10 @@ enum EngineMessage: Sendable {
 /// A request and where its events go.
 struct Submission: Sendable {
     let request: GenerationRequest
-    let events: AsyncStream<EngineEvent>.Continuation
+    let events: EventDestination
 
     /// Ends it with an error before the scheduler saw it.
-    func fail(_ error: EngineError) {
-        events.yield(.failed(error))
-        events.finish()
-    }
+    func fail(_ error: EngineError) { events.send(.failed(error)) }
 }
 
 /// A queue with many writers and one reader.

@@ -5,7 +5,7 @@ import Scheduling
 /// Live requests by id.
 struct RequestTable {
     private struct Entry {
-        let events: AsyncStream<EngineEvent>.Continuation
+        let events: EventDestination
         let arrival: Duration
         let promptTokens: Int
         /// Whether its place in the waiting queue is still taken.
@@ -20,8 +20,10 @@ struct RequestTable {
 
     private let ledger: AdmissionLedger
     private var entries: [RequestID: Entry] = [:]
-    /// What the streams get next, in order.
-    private var outbox: [(events: AsyncStream<EngineEvent>.Continuation, event: EngineEvent)] = []
+    /// What the requests' consumers get next, in order.
+    private var outbox: [(events: EventDestination, event: EngineEvent)] = []
+    /// Queues whose readers are to be woken.
+    private var filledQueues: [EventQueue] = []
 
     init(ledger: AdmissionLedger) { self.ledger = ledger }
 
@@ -91,13 +93,12 @@ struct RequestTable {
     /// reads the metrics after its last token finds itself counted.
     mutating func flush() {
         for (events, event) in outbox {
-            events.yield(event)
-            switch event {
-            case .token, .promptScores: continue
-            case .finished, .failed: events.finish()
-            }
+            if let queue = events.post(event) { filledQueues.append(queue) }
         }
         outbox.removeAll(keepingCapacity: true)
+        // Last, so that a reader finds all events of the step and is not woken again for the rest of them.
+        for queue in filledQueues { queue.notify() }
+        filledQueues.removeAll(keepingCapacity: true)
     }
 
     /// Notes that the abort to come means a stop.
@@ -106,8 +107,7 @@ struct RequestTable {
     /// Ends one request with an error.
     mutating func fail(_ id: RequestID, _ error: EngineError) {
         guard let entry = remove(id) else { return }
-        entry.events.yield(.failed(error))
-        entry.events.finish()
+        entry.events.send(.failed(error))
     }
 
     /// Ends every request with an error and returns how many there were.

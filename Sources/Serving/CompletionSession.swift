@@ -1,8 +1,7 @@
-// A request on its way through the engine: takes a place in the queue, becomes tokens, is submitted, and its events
-// become the answer. Whatever way it ends, what it holds in the engine is given back.
+// A request on its way through the engine: takes a place in the queue, becomes tokens and is submitted; its events
+// become the answer on the connection's event loop. Whatever way it ends, what it holds in the engine is given back.
 
 import Execution
-import Hummingbird
 import NIOCore
 import Scheduling
 import Tokenization
@@ -20,25 +19,15 @@ struct SessionRequest: Sendable {
     let arrival: Duration
 }
 
-/// One accepted request.
-struct CompletionSession: Sendable {
-    private let engine: any TextEngine
-    private let presence: PeerPresence
+/// One accepted request. Whoever lets go of it ends it.
+final class CompletionSession: Sendable {
+    private let answer: LiveAnswer
+    private let peer: Peer
     private let format: any AnswerFormat
-    private let streaming: StreamFields
-    private let reportsCachedTokens: Bool
-    private let promptTokens: Int
-    private let events: ChoiceEvents
-    private var choices: [Choice]
-    /// Choices that have not ended.
-    private var remaining: Int
-    private var completionTokens = 0
-    /// Room for a usual chunk, so that writing it allocates once.
-    private static let chunkCapacity = 512
 
     /// Takes a place in the queue, tokenizes and submits; throws before anything has been answered.
     init(
-        _ request: SessionRequest, format: any AnswerFormat, server: ServingState, presence: PeerPresence
+        _ request: SessionRequest, format: any AnswerFormat, server: ServingState, peer: Peer
     ) async throws(ServingError) {
         let engine = server.engine
         let sampling = request.sampling
@@ -58,7 +47,7 @@ struct CompletionSession: Sendable {
             let badWords = try encoder.tokens(ofBadWords: sampling.logits.badWords)
             return (prompts, sampling.logits.rules(badWords: badWords, endTokens: endTokens + sampling.stopTokens))
         }
-        guard !presence.isGone else { throw .clientGone }
+        guard !peer.presence.isGone else { throw .clientGone }
 
         var requests: [GenerationRequest] = []
         for tokens in prompts {
@@ -77,30 +66,29 @@ struct CompletionSession: Sendable {
                         repetition: sampling.repetition, promptLogprobCount: request.promptLogprobCount))
             }
         }
-        let streams: [AsyncStream<EngineEvent>]
-        do throws(EngineError) {
-            streams = try engine.submit(requests, reservation: reservation)
-        } catch {
-            throw .engine(error)
-        }
-        self.engine = engine
-        self.presence = presence
-        self.format = format
-        streaming = request.streaming
-        reportsCachedTokens = server.configuration.reportsCachedTokens
-        promptTokens = prompts.reduce(0) { $0 + $1.count }
-        events = ChoiceEvents(streams)
         let settings = ChoiceSettings(
             answer: request.answer, sampling: sampling, endTokens: sampling.ignoreEOS ? [] : endTokens,
             echo: request.source.echo(request.echo))
-        choices = requests.enumerated().map { index, request in
+        let choices = requests.enumerated().map { index, request in
             Choice(index: index, request: request, settings: settings, tokenizer: server.model.tokenizer)
         }
-        remaining = requests.count
-        presence.whenGone { [ids = requests.map(\.id)] in
-            for id in ids { engine.abort(id) }
+        let answer = LiveAnswer(
+            choices, promptTokens: prompts.reduce(0) { $0 + $1.count }, format: format, streaming: request.streaming,
+            server: server, peer: peer)
+        do throws(EngineError) {
+            try engine.submit(
+                requests, reservation: reservation, to: answer, by: server.deliveries.queue(for: peer.eventLoop))
+        } catch {
+            answer.abandon()
+            throw .engine(error)
         }
+        self.answer = answer
+        self.peer = peer
+        self.format = format
+        peer.presence.whenGone { answer.abandon() }
     }
+
+    deinit { answer.abandon() }
 
     private static func reserve(
         _ engine: any TextEngine, requests: Int, promptTokens: Int
@@ -115,70 +103,30 @@ struct CompletionSession: Sendable {
     // MARK: Answers
 
     /// The whole answer, when it is complete.
-    func answer() async throws(ServingError) -> ByteBuffer {
-        var session = self
-        defer { session.release() }
-        var whole = choices.map { Delta(choice: $0.index, isFirst: true) }
-        for await (index, event) in events {
-            guard let delta = try session.accept(index, event) else { continue }
-            whole[index].append(delta)
-            if session.remaining == 0 { break }
-        }
-        guard session.remaining == 0, !presence.isGone else { throw .clientGone }
+    func whole() async throws(ServingError) -> ByteBuffer {
+        let finished = try await finish()
         var buffer = ByteBuffer()
-        format.writeAnswer(whole, usage: session.usage, to: &buffer)
+        format.writeAnswer(finished.choices, usage: finished.usage, to: &buffer)
         return buffer
     }
 
-    /// Writes the answer as it is made. Errors from here on are events.
-    func stream(to writer: inout any ResponseBodyWriter) async throws {
-        var session = self
-        defer { session.release() }
-        for await (index, event) in events {
-            var buffer = ByteBufferAllocator().buffer(capacity: Self.chunkCapacity)
-            do throws(ServingError) {
-                guard let delta = try session.accept(index, event) else { continue }
-                let usage = streaming.hasContinuousUsage ? session.usage : nil
-                format.writeEvents(delta, usage: usage, to: &buffer)
-            } catch {
-                buffer.writeErrorEvent(error)
-                buffer.writeDoneEvent()
-                return try await writer.write(buffer)
+    /// Writes the answer as it is made, up to its last event; only the end of the response remains. The response's
+    /// head was written before. Errors from here on are events.
+    func stream() async throws(ServingError) {
+        answer.begin(peer)
+        _ = try await finish()
+    }
+
+    private func finish() async throws(ServingError) -> FinishedAnswer {
+        do {
+            return try await withTaskCancellationHandler {
+                try await answer.finished.get()
+            } onCancel: {
+                answer.abandon()
             }
-            if session.remaining == 0 {
-                if streaming.includesUsage { format.writeUsageEvent(session.usage, to: &buffer) }
-                buffer.writeDoneEvent()
-            }
-            guard !presence.isGone else { throw ServingError.clientGone }
-            try await writer.write(buffer)
-            if session.remaining == 0 { return }
+        } catch {
+            throw error as? ServingError ?? .clientGone
         }
-        // The streams ended early: the task was cancelled, and nobody reads on.
-        throw ServingError.clientGone
-    }
-
-    private mutating func accept(_ index: Int, _ event: EngineEvent) throws(ServingError) -> Delta? {
-        let before = choices[index].generatedTokens
-        let delta = try choices[index].accept(event)
-        completionTokens += choices[index].generatedTokens - before
-        if let delta, delta.finish != nil {
-            remaining -= 1
-            // After a stop string the engine does not know yet that it is done.
-            if case .string = delta.finish?.cause { engine.stop(choices[index].requestID) }
-        }
-        return delta
-    }
-
-    private var usage: Usage {
-        Usage(
-            promptTokens: promptTokens, completionTokens: completionTokens,
-            cachedTokens: reportsCachedTokens ? choices.reduce(0) { $0 + $1.cachedTokens } : nil)
-    }
-
-    /// Gives back what is still held in the engine.
-    private func release() {
-        presence.clear()
-        for choice in choices where !choice.isFinished { engine.abort(choice.requestID) }
     }
 }
 

@@ -51,6 +51,8 @@ final class PeerWatch: ChannelDuplexHandler, RemovableChannelHandler {
     typealias OutboundOut = HTTPResponsePart
 
     let presence = PeerPresence()
+    /// The answer that is being streamed to this client.
+    var answer: LiveAnswer?
     private let limits: ConnectionLimits
     private var context: ChannelHandlerContext?
     private var isStreaming = false
@@ -92,8 +94,19 @@ final class PeerWatch: ChannelDuplexHandler, RemovableChannelHandler {
         stallDeadline = nil
         if !context.channel.isWritable {
             stallDeadline = context.eventLoop.assumeIsolated().scheduleTask(in: limits.writeStall) { self.close() }
+        } else {
+            answer?.resume()
         }
         context.fireChannelWritabilityChanged()
+    }
+
+    /// Whether the client reads what it is sent, or little enough waits for it.
+    var isWritable: Bool { context?.channel.isWritable ?? false }
+
+    /// Sends whole events of a stream.
+    func write(events: ByteBuffer) {
+        hasWrittenSinceHeartbeat = true
+        context?.writeAndFlush(wrapOutboundOut(.body(events)), promise: nil)
     }
 
     // MARK: What the server answers
@@ -130,11 +143,22 @@ final class PeerWatch: ChannelDuplexHandler, RemovableChannelHandler {
     }
 }
 
+/// The client of a connection, as the task that serves it sees it.
+struct Peer: Sendable {
+    let eventLoop: any EventLoop
+    let presence: PeerPresence
+    /// On the event loop.
+    let watch: NIOLoopBound<PeerWatch>
+}
+
 extension Channel {
-    /// The presence of this connection's client.
-    func peerPresence() async throws -> PeerPresence {
+    /// This connection's client.
+    func peer() async throws -> Peer {
         try await eventLoop.submit {
-            try self.pipeline.syncOperations.handler(type: PeerWatch.self).presence
+            let watch = try self.pipeline.syncOperations.handler(type: PeerWatch.self)
+            return Peer(
+                eventLoop: self.eventLoop, presence: watch.presence,
+                watch: NIOLoopBound(watch, eventLoop: self.eventLoop))
         }.get()
     }
 }

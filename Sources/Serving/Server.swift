@@ -38,7 +38,9 @@ package struct Server: Service {
         let threads = TokenizerThreads(
             threadCount: configuration.tokenizerThreadCount, maxCalls: configuration.maxTokenizerCalls)
         let loops = MultiThreadedEventLoopGroup(numberOfThreads: max(1, configuration.eventLoopCount))
-        let state = ServingState(configuration: configuration, model: model, engine: engine, threads: threads)
+        let state = ServingState(
+            configuration: configuration, model: model, engine: engine, threads: threads,
+            deliveries: EventDeliveries(loops))
         let outcome: Result<Void, any Error>
         do {
             try await serve(application(state, loops))

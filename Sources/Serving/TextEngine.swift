@@ -11,10 +11,11 @@ package protocol TextEngine: Sendable {
     var now: Duration { get }
     /// Takes places in the waiting queue before a request costs anything.
     func reserve(requests: Int, promptTokenEstimate: Int) throws(EngineError) -> Reservation
-    /// Hands requests over and returns one stream of events for each; dropping a stream aborts its request.
+    /// Hands requests over whose events go to `receiver` by way of `queue`.
     func submit(
-        _ requests: [GenerationRequest], reservation: consuming Reservation
-    ) throws(EngineError) -> [AsyncStream<EngineEvent>]
+        _ requests: [GenerationRequest], reservation: consuming Reservation, to receiver: any EventReceiver,
+        by queue: EventQueue
+    ) throws(EngineError)
     /// Ends a request wherever it is.
     func abort(_ id: RequestID)
     /// Ends a request whose consumer has all it wants; it counts as stopped.

@@ -51,15 +51,15 @@ extension Router {
     private func respond(
         _ call: Call, _ request: SessionRequest, _ format: some AnswerFormat
     ) async throws -> Response {
-        let presence = try await call.channel.peerPresence()
-        let session = try await CompletionSession(request, format: format, server: state, presence: presence)
+        let peer = try await call.channel.peer()
+        let session = try await CompletionSession(request, format: format, server: state, peer: peer)
         state.counters.observe(request)
-        guard request.streaming.isStreamed else { return Response(json: try await session.answer()) }
+        guard request.streaming.isStreamed else { return Response(json: try await session.whole()) }
         return Response(
             status: .ok,
             headers: [.contentType: EventStream.contentType, .cacheControl: "no-cache"],
             body: ResponseBody { writer in
-                try await session.stream(to: &writer)
+                try await session.stream()
                 try await writer.finish(nil)
             })
     }

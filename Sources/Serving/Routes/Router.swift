@@ -13,6 +13,7 @@ struct ServingState: Sendable {
     let model: ServedModel
     let engine: any TextEngine
     let threads: TokenizerThreads
+    let deliveries: EventDeliveries
     let bodies: BodyReader
     let counters = RequestCounters()
     let openConnections = ConnectionGauge()
@@ -21,12 +22,14 @@ struct ServingState: Sendable {
     var encoder: PromptEncoder { PromptEncoder(model: model) }
 
     init(
-        configuration: ServingConfiguration, model: ServedModel, engine: any TextEngine, threads: TokenizerThreads
+        configuration: ServingConfiguration, model: ServedModel, engine: any TextEngine, threads: TokenizerThreads,
+        deliveries: EventDeliveries
     ) {
         self.configuration = configuration
         self.model = model
         self.engine = engine
         self.threads = threads
+        self.deliveries = deliveries
         document = OpenAPIDocument(configuration)
         bodies = BodyReader(
             limit: configuration.maxBodyBytes, totalLimit: configuration.maxBodyBytesTotal, threads: threads)

@@ -28,7 +28,7 @@ final class FakeEngine: TextEngine {
 
     private struct Entry {
         let request: GenerationRequest
-        let continuation: AsyncStream<EngineEvent>.Continuation
+        let events: EventDestination
         var task: Task<Void, Never>?
     }
 
@@ -103,22 +103,17 @@ final class FakeEngine: TextEngine {
     }
 
     func submit(
-        _ requests: [GenerationRequest], reservation: consuming Reservation
-    ) throws(EngineError) -> [AsyncStream<EngineEvent>] {
-        let streams = requests.map { request in
-            let (stream, continuation) = AsyncStream.makeStream(of: EngineEvent.self)
-            continuation.onTermination = { [weak self] reason in
-                if case .cancelled = reason { self?.abort(request.id) }
-            }
+        _ requests: [GenerationRequest], reservation: consuming Reservation, to receiver: any EventReceiver,
+        by queue: EventQueue
+    ) throws(EngineError) {
+        for (index, request) in requests.enumerated() {
             state.withLock { state in
                 state.submitted.append(request)
-                state.entries[request.id] = Entry(request: request, continuation: continuation)
+                state.entries[request.id] = Entry(request: request, events: .queue(queue, receiver, index: index))
                 state.waiting.append(request.id)
             }
-            return stream
         }
         admit()
-        return streams
     }
 
     func stop(_ id: RequestID) { abort(id) }
@@ -148,16 +143,16 @@ final class FakeEngine: TextEngine {
                 return state.entries[id]
             }
             guard let next else { return }
-            let task = Task { await self.run(next.request, next.continuation) }
+            let task = Task { await self.run(next.request, next.events) }
             state.withLock { $0.entries[next.request.id]?.task = task }
         }
     }
 
-    private func run(_ request: GenerationRequest, _ events: AsyncStream<EngineEvent>.Continuation) async {
+    private func run(_ request: GenerationRequest, _ events: EventDestination) async {
         let script = script(request)
         if script.prefill > .zero { try? await Task.sleep(for: script.prefill) }
         var generated = 0
-        if !script.scores.isEmpty { events.yield(.promptScores(script.scores)) }
+        if !script.scores.isEmpty { events.send(.promptScores(script.scores)) }
         for sample in script.samples + [TokenSample(token: Vocabulary.endTurn)] {
             if generated > 0, script.pace > .zero { try? await Task.sleep(for: script.pace) }
             if Task.isCancelled { return }
@@ -166,7 +161,7 @@ final class FakeEngine: TextEngine {
             }
             generated += 1
             state.withLock { $0.statistics.generationTokens += 1 }
-            events.yield(.token(sample))
+            events.send(.token(sample))
             if request.stopTokens.contains(sample.token) {
                 return end(request.id, .finished(.stop(sample.token), usage(request.id, generated: generated)))
             }
@@ -195,8 +190,7 @@ final class FakeEngine: TextEngine {
         }
         guard let entry else { return }
         entry.task?.cancel()
-        entry.continuation.yield(event)
-        entry.continuation.finish()
+        entry.events.send(event)
         admit()
     }
 }
