@@ -26,6 +26,8 @@ typedef struct {
 static const worker_task gate_tasks[CPU_ISA_COUNT] = EACH_ISA(gate_task);
 
 void cpu_gate(cpu_context *context, const float *x, int64_t tokens, int64_t ffn, float *output) {
+    operation whole = { OPERATION_GATE, tokens, .gate = { x, ffn, output } };
+    if (record(context, whole)) return;
     gate_arguments arguments = { .x = x, .tokens = tokens, .ffn = ffn, .output = output };
     if (tokens * ffn < GATE_ALONE) run_alone(context, gate_tasks[context->isa], &arguments);
     else run_on_available(context, gate_tasks[context->isa], &arguments);

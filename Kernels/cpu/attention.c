@@ -63,6 +63,8 @@ static int64_t chunk_run(const cpu_attention_batch *batch, int64_t kv_heads, int
 }
 
 bool cpu_attend(cpu_context *context, const cpu_attention_batch *batch, const cpu_kv_layer *layer) {
+    operation whole = { OPERATION_ATTEND, batch->query_starts[batch->sequences], .attend = { *batch, *layer } };
+    if (record(context, whole)) return true;
     int64_t group = batch->heads / layer->kv_heads;
     int64_t tile_tokens = group < ITEM_ROWS ? ITEM_ROWS / group : 1;
     int64_t threads = worker_pool_threads(context->pool);

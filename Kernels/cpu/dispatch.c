@@ -43,10 +43,16 @@ cpu_context *cpu_context_create(int isa, int threads) {
         free(context);
         return NULL;
     }
+    if (threads > 1) context->step = recorded_step_create(isa, threads);
+    if (threads > 1 && context->step == NULL) {
+        cpu_context_destroy(context);
+        return NULL;
+    }
     return context;
 }
 
 void cpu_context_destroy(cpu_context *context) {
+    if (context->step != NULL) recorded_step_destroy(context->step);
     worker_pool_destroy(context->pool);
     for (int use = 0; use < SCRATCH_COUNT; use++) {
         if (context->scratch[use].address != NULL) {

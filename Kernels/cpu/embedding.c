@@ -256,6 +256,8 @@ static void embed_task(void *arguments, const team *team, int worker) {
 
 void cpu_embed(
     cpu_context *context, const int32_t *tokens, int64_t token_count, const cpu_weight *table, float *output) {
+    operation whole = { OPERATION_EMBED, token_count, .embed = { tokens, *table, output } };
+    if (record(context, whole)) return;
     embed_arguments arguments = {
         .tokens = tokens, .token_count = token_count, .table = table, .output = output, .group = group_rows(context),
     };
@@ -267,7 +269,7 @@ void cpu_embed(
 
 void cpu_gather_rows(
     cpu_context *context, const float *x, int64_t width, const int32_t *rows, int64_t row_count, float *output) {
-    (void)context;
+    run_recorded(context);
     for (int64_t i = 0; i < row_count; i++) {
         memcpy(output + i * width, x + rows[i] * width, (size_t)width * sizeof(float));
     }

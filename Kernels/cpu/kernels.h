@@ -9,6 +9,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#if !defined(__linux__)
+#include <pthread.h>
+#endif
+
 #include "CPUKernels.h"
 
 /// Rows of scratch memory that are kept for reuse, by use.
@@ -34,10 +38,13 @@ typedef struct {
 } rotary_cache;
 
 typedef struct worker_pool worker_pool;
+typedef struct recorded_step recorded_step;
 
 struct cpu_context {
     int isa;
     worker_pool *pool;
+    /// What `cpu_begin_step` records into; NULL where threads are few.
+    recorded_step *step;
     scratch_area scratch[SCRATCH_COUNT];
     rotary_cache rotary;
 };
@@ -51,6 +58,22 @@ typedef struct {
 static inline int64_t take_work(work_counter *counter, int64_t count) {
     return atomic_fetch_add_explicit(&counter->next, count, memory_order_relaxed);
 }
+
+/// A word that threads wait on to change.
+typedef struct {
+    alignas(64) _Atomic uint32_t value;
+    _Atomic uint32_t sleepers;
+#if !defined(__linux__)
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+#endif
+} gate;
+
+void gate_init(gate *gate);
+/// Wakes the sleepers after a change of the value.
+void gate_wake(gate *gate);
+/// Waits until the value is not `seen` and returns it.
+uint32_t gate_await_change(gate *gate, uint32_t seen);
 
 /// The threads that run a task together.
 typedef struct {
@@ -95,6 +118,33 @@ static inline bool take_rows(work_counter *counter, int64_t rows, int64_t at_a_t
 /// At least `bytes` bytes, 64-byte aligned, kept until a larger request of the same use; NULL when out of memory.
 /// The content survives as long as no larger request comes.
 void *scratch(cpu_context *context, scratch_use use, uint64_t bytes);
+
+/// One operation over the rows of a step.
+typedef struct {
+    enum { OPERATION_EMBED, OPERATION_NORM, OPERATION_LINEAR, OPERATION_ROTATE, OPERATION_STORE, OPERATION_ATTEND,
+        OPERATION_GATE } kind;
+    int64_t rows;
+    union {
+        struct { const int32_t *tokens; cpu_weight table; float *output; } embed;
+        struct { const float *x; int64_t hidden; const float *weight; float epsilon; float *output; } norm;
+        struct { const float *x; int64_t stride; cpu_weight weight; float *output; int64_t output_stride;
+            bool accumulate; } linear;
+        struct { float *x; int64_t stride, heads, head_dim; const int32_t *positions; const float *frequencies;
+            int64_t frequency_count; bool interleaved; } rotate;
+        struct { const float *qkv; int64_t stride, key_offset, value_offset; const int32_t *slots;
+            cpu_kv_layer layer; } store;
+        struct { cpu_attention_batch batch; cpu_kv_layer layer; } attend;
+        struct { const float *x; int64_t ffn; float *output; } gate;
+    };
+} operation;
+
+/// Keeps an operation for later if a step is being recorded and it has the step's rows. False: it is to be run now, and
+/// whatever was recorded before it has been.
+bool record(cpu_context *context, operation operation);
+/// Runs what was recorded; what follows is run at once.
+void run_recorded(cpu_context *context);
+recorded_step *recorded_step_create(int isa, int threads);
+void recorded_step_destroy(recorded_step *step);
 
 static inline int64_t round_up(int64_t value, int64_t multiple) {
     return (value + multiple - 1) / multiple * multiple;

@@ -32,6 +32,8 @@ static const worker_task store_tasks[CPU_ISA_COUNT] = EACH_ISA(store_task);
 void cpu_store_kv(
     cpu_context *context, const float *qkv, int64_t tokens, int64_t stride, int64_t key_offset, int64_t value_offset,
     const int32_t *slots, const cpu_kv_layer *layer) {
+    operation whole = { OPERATION_STORE, tokens, .store = { qkv, stride, key_offset, value_offset, slots, *layer } };
+    if (record(context, whole)) return;
     store_arguments arguments = {
         .qkv = qkv, .tokens = tokens, .stride = stride, .key_offset = key_offset, .value_offset = value_offset,
         .slots = slots, .layer = layer,

@@ -26,6 +26,10 @@ bool cpu_linear(
     cpu_context *context, const float *x, int64_t tokens, int64_t x_stride, const cpu_weight *weight, float *output,
     int64_t output_stride, bool accumulate) {
     if (tokens == 0) return true;
+    operation whole = {
+        OPERATION_LINEAR, tokens, .linear = { x, x_stride, *weight, output, output_stride, accumulate },
+    };
+    if (record(context, whole)) return true;
     linear_arguments arguments = {
         .x = x, .tokens = tokens, .x_stride = x_stride, .weight = weight, .output = output,
         .output_stride = output_stride, .accumulate = accumulate,

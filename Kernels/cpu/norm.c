@@ -32,6 +32,8 @@ static const worker_task norm_tasks[CPU_ISA_COUNT] = EACH_ISA(norm_task);
 void cpu_rms_norm(
     cpu_context *context, const float *x, int64_t tokens, int64_t hidden, const float *weight, float epsilon,
     float *output) {
+    operation whole = { OPERATION_NORM, tokens, .norm = { x, hidden, weight, epsilon, output } };
+    if (record(context, whole)) return;
     norm_arguments arguments = {
         .x = x, .tokens = tokens, .hidden = hidden, .weight = weight, .epsilon = epsilon, .output = output,
     };

@@ -58,6 +58,11 @@ bool cpu_rotate(
     cpu_context *context, float *x, int64_t tokens, int64_t stride, int64_t heads, int64_t head_dim,
     const int32_t *positions, const float *frequencies, int64_t frequency_count, bool interleaved) {
     if (tokens == 0) return true;
+    operation whole = {
+        OPERATION_ROTATE, tokens,
+        .rotate = { x, stride, heads, head_dim, positions, frequencies, frequency_count, interleaved },
+    };
+    if (record(context, whole)) return true;
     // The area holds the positions and frequencies the table was made for, then the table.
     int64_t key_bytes = round_up((tokens + frequency_count) * 4, 64);
     uint8_t *area = scratch(context, SCRATCH_ROTARY, (uint64_t)(key_bytes + tokens * 2 * frequency_count * 4));

@@ -30,16 +30,6 @@ enum { SPIN_NANOSECONDS = 40000 };
 /// Set in `entry` when the caller has done all the work there was: who comes later need not begin.
 #define ENTRY_CLOSED ((uint64_t)1 << 31)
 
-/// A word that threads wait on to change.
-typedef struct {
-    alignas(64) _Atomic uint32_t value;
-    _Atomic uint32_t sleepers;
-#if !defined(__linux__)
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
-#endif
-} gate;
-
 struct worker_pool {
     /// Number of the current run; workers wait for it to change.
     gate run;
@@ -77,7 +67,7 @@ static int64_t now_nanoseconds(void) {
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
-static void gate_init(gate *gate) {
+void gate_init(gate *gate) {
     atomic_init(&gate->value, 0);
     atomic_init(&gate->sleepers, 0);
 #if !defined(__linux__)
@@ -100,8 +90,7 @@ static void gate_sleep(gate *gate, uint32_t seen) {
     atomic_fetch_sub(&gate->sleepers, 1);
 }
 
-/// Wakes the sleepers after a change of the value.
-static void gate_wake(gate *gate) {
+void gate_wake(gate *gate) {
     if (atomic_load(&gate->sleepers) == 0) return;
 #if defined(__linux__)
     syscall(SYS_futex, &gate->value, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
@@ -112,8 +101,7 @@ static void gate_wake(gate *gate) {
 #endif
 }
 
-/// Waits until the value is not `seen` and returns it.
-static uint32_t gate_await_change(gate *gate, uint32_t seen) {
+uint32_t gate_await_change(gate *gate, uint32_t seen) {
     uint32_t value = atomic_load_explicit(&gate->value, memory_order_acquire);
     if (value != seen) return value;
     int64_t deadline = now_nanoseconds() + SPIN_NANOSECONDS;

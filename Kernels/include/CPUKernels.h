@@ -174,6 +174,12 @@ void cpu_pack_rows(
 
 // Operations.
 
+/// Between these two, operations on `tokens` rows are only noted, and run together: each thread then takes some of the
+/// rows through all of them. So a row must depend on no other's but through keys and values of its own sequence.
+/// Ending reports false when an operation could not get its memory.
+void cpu_begin_step(cpu_context *context, int64_t tokens);
+bool cpu_end_step(cpu_context *context);
+
 void cpu_embed(
     cpu_context *context, const int32_t *tokens, int64_t token_count, const cpu_weight *table, float *output);
 void cpu_rms_norm(

@@ -127,7 +127,9 @@ package final class CPUBackend: Backend {
     }
 
     package func perform(_ shape: StepShape, _ body: () -> Void) {
+        unsafe cpu_begin_step(context, Int64(shape.tokenCount))
         body()
+        note(unsafe cpu_end_step(context), "a step")
     }
 
     // MARK: Operations on rows
