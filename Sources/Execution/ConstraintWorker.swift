@@ -44,7 +44,7 @@ final class ConstraintWorker {
         let slot = MaskSlot(wordCount: (vocabularyCount + 31) / 32)
         entries[request.id] = Entry(slot: slot)
         let endTokens = request.stopTokens.filter { $0 >= 0 && Int($0) < vocabularyCount }
-        queue.post([.begin(request.id, constraint, endTokens: endTokens, slot)])
+        queue.post(ConstraintStart(id: request.id, constraint: constraint, endTokens: endTokens, slot: slot))
     }
 
     /// The tokens that may come next, or nil where all may; waits when that is not known yet.
@@ -54,6 +54,7 @@ final class ConstraintWorker {
             var waiting = Duration.zero
             if entry.slot.isReady.wait(timeout: .now()) == .timedOut {
                 let start = clock.now
+                queue.hurry(id)
                 entry.slot.isReady.wait()
                 waiting = clock.now - start
             }
@@ -118,16 +119,32 @@ final class ConstraintWorker {
     }
 }
 
+/// A request whose session is to begin.
+private struct ConstraintStart: Sendable {
+    let id: RequestID
+    let constraint: any TokenConstraint
+    let endTokens: [TokenID]
+    let slot: MaskSlot
+}
+
 /// What the thread is asked to do.
 private enum ConstraintTask: Sendable {
-    case begin(RequestID, any TokenConstraint, endTokens: [TokenID], MaskSlot)
+    case begin(ConstraintStart)
     case accept(RequestID, TokenID)
     case end(RequestID)
 }
 
-/// Tasks on their way to the thread.
+/// Tasks on their way to the thread. Requests that run go before those that wait for their turn, so that a burst of new
+/// ones delays a step by one first mask at most.
 private final class ConstraintQueue: Sendable {
-    private let state = Mutex<(tasks: [ConstraintTask], isClosed: Bool)>(([], false))
+    private struct State {
+        var tasks: [ConstraintTask] = []
+        /// In the order of arrival.
+        var starts: [ConstraintStart] = []
+        var isClosed = false
+    }
+
+    private let state = Mutex(State())
     private let signal = DispatchSemaphore(value: 0)
 
     func post(_ tasks: [ConstraintTask]) {
@@ -135,18 +152,36 @@ private final class ConstraintQueue: Sendable {
         signal.signal()
     }
 
+    func post(_ start: ConstraintStart) {
+        state.withLock { $0.starts.append(start) }
+        signal.signal()
+    }
+
+    /// The engine waits for the first mask of this request.
+    func hurry(_ id: RequestID) {
+        state.withLock { state in
+            guard let index = state.starts.firstIndex(where: { $0.id == id }) else { return }
+            state.tasks.append(.begin(state.starts.remove(at: index)))
+        }
+    }
+
     func close() {
         state.withLock { $0.isClosed = true }
         signal.signal()
     }
 
-    /// Waits for tasks and moves them to `tasks`; false when none will come any more.
+    /// Waits for tasks and moves the next ones to `tasks`; false when none will come any more.
     func take(_ tasks: inout [ConstraintTask]) -> Bool {
-        signal.wait()
         tasks.removeAll(keepingCapacity: true)
-        return state.withLock { state in
-            swap(&state.tasks, &tasks)
-            return !state.isClosed
+        while true {
+            let isOpen = state.withLock { state in
+                swap(&state.tasks, &tasks)
+                for case .end(let id) in tasks { state.starts.removeAll { $0.id == id } }
+                if tasks.isEmpty, !state.starts.isEmpty { tasks.append(.begin(state.starts.removeFirst())) }
+                return !state.isClosed
+            }
+            if !isOpen || !tasks.isEmpty { return isOpen }
+            signal.wait()
         }
     }
 }
@@ -189,9 +224,10 @@ private struct ConstraintSessions {
     mutating func perform(_ task: ConstraintTask) {
         let start = clock.now
         switch task {
-        case .begin(let id, let constraint, let endTokens, let slot):
-            let entry = Entry(session: constraint.makeSession(), endTokens: endTokens, slot: slot)
-            entries[id] = entry
+        case .begin(let begun):
+            let entry = Entry(
+                session: begun.constraint.makeSession(), endTokens: begun.endTokens, slot: begun.slot)
+            entries[begun.id] = entry
             fill(entry, start: start)
         case .accept(let id, let token):
             guard var entry = entries[id] else { return }

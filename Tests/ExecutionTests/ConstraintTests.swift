@@ -15,11 +15,17 @@ private struct CyclicConstraint: TokenConstraint {
     var isFinite = false
     /// How long a mask takes.
     var delay = 0.0
+    /// Counts the masks.
+    var masks: Masks?
     /// The texts that sessions saw, in no order.
     var texts: Texts?
 
     final class Texts: Sendable {
         let all = Mutex<[[TokenID]]>([])
+    }
+
+    final class Masks: Sendable {
+        let count = Atomic<Int>(0)
     }
 
     func makeSession() -> any TokenConstraintSession { Session(self) }
@@ -46,6 +52,7 @@ private struct CyclicConstraint: TokenConstraint {
 
         func fillMask(_ words: inout [UInt32]) {
             Thread.sleep(forTimeInterval: constraint.delay)
+            constraint.masks?.count.add(1, ordering: .relaxed)
             for index in words.indices { words[index] = 0 }
             for token in allowed { words[Int(token) / 32] |= 1 << UInt32(token % 32) }
         }
@@ -195,6 +202,27 @@ private struct CyclicConstraint: TokenConstraint {
         let statistics = engine.statistics
         #expect(statistics.maskTime.count == 4 && statistics.maskTime.sum >= 0.6)
         #expect(statistics.maskWait.sum > 0.1 && statistics.maskWait.sum <= statistics.maskTime.sum + 0.2)
+        await engine.drain(timeout: .seconds(5))
+    }
+
+    @Test func `requests that wait do not keep one that runs from its masks`() async throws {
+        let engine = try await RealModel.engine { $0.maxSequences = 1 }
+        let running = GenerationRequest(
+            id: engine.makeRequestID(), prompt: [504, 281], maxNewTokens: 8,
+            constraint: CyclicConstraint(sets: Self.sets))
+        let masks = CyclicConstraint.Masks()
+        let burst = (0..<20).map { _ in
+            GenerationRequest(
+                id: engine.makeRequestID(), prompt: [504, 281], maxNewTokens: 1,
+                constraint: CyclicConstraint(sets: Self.sets, delay: 0.05, masks: masks))
+        }
+        let streams = try engine.submit(
+            [running] + burst, reservation: engine.reserve(requests: 21, promptTokenEstimate: 0))
+        #expect(try await collect(streams[0]).tokens.count == 8)
+        // One of theirs may come before each of its own.
+        #expect(masks.count.load(ordering: .relaxed) < 16)
+        for stream in streams.dropFirst() { #expect(try await collect(stream).tokens.count == 1) }
+        #expect(masks.count.load(ordering: .relaxed) == 20)
         await engine.drain(timeout: .seconds(5))
     }
 
