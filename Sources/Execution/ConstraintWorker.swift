@@ -1,7 +1,7 @@
 // Which tokens a constrained sequence may go on with, found out on a thread of its own while the model computes.
 //
 // The token of step N is accepted when the step completes, and the mask for step N + 1 is computed while that step's
-// forward runs; sampling waits only for a mask that is late. A session sees each generated token once, in order, so that
+// forward runs; sampling waits only for a mask that is late. A session sees each generated token once, in order, and so
 // preemption and recomputation pass it by. The memory of a mask lasts as long as its request.
 
 import Dispatch

@@ -328,6 +328,7 @@ struct ToolCallParserTests {
         #expect(ToolCallForm.detect(template: "{{ '<|python_tag|>' }}") == .llama3JSON)
         #expect(ToolCallForm.detect(template: "[func_name1(params_name1=params_value1)]") == .pythonic)
         #expect(ToolCallForm.detect(template: "{{ messages }}") == nil)
+        #expect(ToolCallForm.detect(template: "<tool_call>\n<function=example>") == nil)
         #expect(ToolCallForm.allCases.map(\.rawValue) == ["hermes", "llama3_json", "mistral", "pythonic"])
     }
 }

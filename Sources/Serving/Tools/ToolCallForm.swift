@@ -20,6 +20,8 @@ package enum ToolCallForm: String, CaseIterable, Sendable {
             ("func_name1(", .pythonic), ("<|python_tag|>", .llama3JSON), ("\"parameters\": ", .llama3JSON),
         ]
         let bytes = Array(template.utf8)
+        // Calls written as XML, which stand between the same tags.
+        if ["<function=", "<arg_key>"].contains(where: { occurs(Array($0.utf8), in: bytes) }) { return nil }
         return signs.first { occurs(Array($0.0.utf8), in: bytes) }?.1
     }
 
