@@ -267,7 +267,7 @@ struct PoolStorage: Sendable {
     }
 
     /// A place where `state` has just been reached over `stack`.
-    private mutating func enter(_ state: Int32, on stack: Int32, _ grammar: CompiledGrammar) -> PoolCursor {
+    mutating func enter(_ state: Int32, on stack: Int32, _ grammar: CompiledGrammar) -> PoolCursor {
         let key = UInt64(state) << 32 | UInt64(stack)
         if let known = entered[key] { return cursor(known, grammar) }
         pending.append(Entry(state: state, stack: stack))
