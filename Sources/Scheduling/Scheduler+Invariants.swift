@@ -70,9 +70,7 @@ extension Scheduler {
         let blockSize = limits.blockSize
         let size = sequence.table.count
         let written = sequence.reachedTokenCount
-        // One that had to give way may have been given blocks for a step that it then did not get.
-        let needed = limits.blocks(forTokens: written)
-        if sequence.stage == .leaving ? size < needed : size != needed {
+        if size != limits.blocks(forTokens: written) {
             throw InvariantViolation("\(sequence.id) holds \(size) blocks for \(written) tokens")
         }
         if sequence.stage == .running, sequence.remainingTokenCount < 1, sequence.pendingTokenCount == 0 {

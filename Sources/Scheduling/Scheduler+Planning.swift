@@ -123,6 +123,8 @@ extension Scheduler {
         preempted.append(sequence.id)
         if sequence.isInFlight, !faults.contains(.withdrawsInFlight) {
             sequence.stage = .leaving
+            // Blocks that it was given for this step, no step writes.
+            pool.trim(&sequence.table, to: limits.blocks(forTokens: sequence.reachedTokenCount))
         } else {
             withdraw(sequence)
             running.removeAll { $0 === sequence }
@@ -155,13 +157,13 @@ extension Scheduler {
         var members = spareMembers
         spareMembers = []
         output.scrubbedBlocks = pool.takeScrubs()
-        var sampleCount = 0
+        var rowCount = 0
         for sequence in running where sequence.scheduledTokenCount == 1 {
-            append(sequence, to: &output, sampleCount: &sampleCount)
+            append(sequence, to: &output, rowCount: &rowCount)
             members.append(sequence)
         }
         for sequence in running where sequence.scheduledTokenCount > 1 {
-            append(sequence, to: &output, sampleCount: &sampleCount)
+            append(sequence, to: &output, rowCount: &rowCount)
             members.append(sequence)
         }
         stepsInFlight.append(StepInFlight(index: stepIndex, members: members))
@@ -170,7 +172,7 @@ extension Scheduler {
     }
 
     /// Writes the planned share of a sequence down; from here on it is in flight.
-    private mutating func append(_ sequence: SequenceState, to output: inout SchedulerOutput, sampleCount: inout Int) {
+    private mutating func append(_ sequence: SequenceState, to output: inout SchedulerOutput, rowCount: inout Int) {
         let start = sequence.reachedTokenCount
         let end = start + sequence.scheduledTokenCount
         let drafts = sequence.drafts
@@ -205,12 +207,13 @@ extension Scheduler {
                 scoredRange: firstScored..<output.scoredTokens.count, scoredStart: scoredStart,
                 promptLogprobCount: sequence.promptLogprobCount ?? 0, draftCount: drafts.count))
         if limits.policy == .fair { charge(sequence, to: end) }
+        rowCount += output.scoredTokens.count - firstScored
         sequence.inFlightTokenCount += sequence.scheduledTokenCount
         sequence.scheduledTokenCount = 0
         if samples {
             sequence.pendingTokenCount += 1
-            sequence.pendingRow = sampleCount
-            sampleCount += 1 + drafts.count
+            sequence.pendingRow = rowCount
+            rowCount += 1 + drafts.count
         }
     }
 

@@ -65,8 +65,8 @@ package struct SchedulerOutput: ~Copyable {
     package let stepIndex: Int
     /// [sequences] Sequences that extend by one token first, then the prefills; `tokenRange`s in rising order.
     package internal(set) var sequences: [ScheduledSequence]
-    /// [tokens] The tokens to compute, at most `tokenBudget` of them. −1 − r stands for sample r of the step before,
-    /// which is still in flight.
+    /// [tokens] The tokens to compute, at most `tokenBudget` of them. −1 − r stands for what row r of the step
+    /// before sampled, which is still in flight; rows that score a prompt are counted too.
     package internal(set) var tokens: [TokenID]
     /// [scored tokens] Prompt tokens whose log-probabilities the runner reports besides the samples.
     package internal(set) var scoredTokens: [TokenID] = []

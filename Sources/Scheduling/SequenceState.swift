@@ -36,7 +36,7 @@ final class SequenceState {
     var inFlightTokenCount = 0
     /// Tokens that the steps in flight sample.
     var pendingTokenCount = 0
-    /// Row of the last of those among the samples of its step.
+    /// Row of the last of those among the rows of logits of its step.
     var pendingRow = 0
     /// Tokens of the step being planned, drafts included.
     var scheduledTokenCount = 0
