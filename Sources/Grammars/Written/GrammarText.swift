@@ -46,13 +46,13 @@ struct GrammarSource {
     /// Characters in all.
     var count: Int { text.count }
 
-    var isAtEnd: Bool { position >= text.count }
+    var isAtEnd: Bool { position == text.count }
 
     func refuseNUL() throws(GrammarError) {
         if let place = text.firstIndex(of: "\0") { throw malformed("a NUL cannot be part of a grammar", at: place) }
     }
 
-    mutating func advance() { position += 1 }
+    mutating func advance() { position = min(position + 1, text.count) }
 
     mutating func rewind(to place: Int) { position = place }
 
