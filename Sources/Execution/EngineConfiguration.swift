@@ -16,6 +16,8 @@ package struct EngineConfiguration: Sendable {
     package var policy = SchedulingPolicy.fcfs
     /// Most tokens of one prompt in one step while others wait; 0 is off.
     package var longPrefillTokenThreshold = 0
+    /// Guessing ahead from what stands in the sequence; the text is the same, the number of steps is not.
+    package var speculation = SpeculationLimits.off
     /// Bytes for keys and values; nil lets `MemoryPlan` choose from `availableMemoryBytes`.
     package var kvCacheMemoryBytes: Int?
     /// Exact number of KV blocks; overrides every other way of sizing the cache.

@@ -60,7 +60,7 @@ struct EngineCore: ~Copyable {
             tokenBudget: configuration.tokenBudget, maxModelLength: plan.maxModelLength,
             enablePrefixCaching: configuration.enablePrefixCaching, policy: configuration.policy,
             longPrefillTokenThreshold: configuration.longPrefillTokenThreshold,
-            attentionScale: Self.attentionScale(of: model))
+            attentionScale: Self.attentionScale(of: model), speculation: configuration.speculation)
         let runner = try ModelRunner(parts: parts, plan: plan, limits: limits)
         let scheduler = try Scheduler(limits: limits, cacheKey: configuration.cacheKey)
         self.runner = runner
@@ -250,5 +250,6 @@ extension EngineStatistics {
         prefixHits = state.prefixHits
         promptTokens = state.promptTokens
         generationTokens = state.generatedTokens
+        speculation = state.speculation
     }
 }

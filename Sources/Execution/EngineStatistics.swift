@@ -70,6 +70,8 @@ package struct EngineStatistics: Sendable {
     /// Prompt tokens looked up in the prefix cache, and those found.
     package var prefixQueries = 0
     package var prefixHits = 0
+    /// Guesses verified, and those that were right.
+    package var speculation = SpeculationStatistics()
     package var finished = FinishCounts()
     package var steps = 0
     /// Requests refused because the queue was full.

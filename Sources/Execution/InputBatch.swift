@@ -111,9 +111,9 @@ struct InputBatch {
                 sampledRows[samplingRows.count] = Int32(firstScore + offset)
                 samplingRows.append(SamplingRow(logprobCount: sequence.promptLogprobCount, scoredToken: token))
             }
-            if sequence.samples {
-                sampledRows[samplingRows.count] = Int32(row - 1)
-                samplingRows.append(SamplingRow(sequence))
+            for offset in 0..<sequence.sampleCount {
+                sampledRows[samplingRows.count] = Int32(row - sequence.sampleCount + offset)
+                samplingRows.append(SamplingRow(sequence, offset: offset))
             }
             maxQueryLength = max(maxQueryLength, sequence.tokenRange.count)
             maxContextLength = max(maxContextLength, sequence.contextLength)
@@ -184,12 +184,13 @@ struct InputBatch {
 }
 
 extension SamplingRow {
-    /// The device's view of how a sequence's next token is chosen.
-    fileprivate init(_ sequence: ScheduledSequence) {
+    /// The device's view of how a sequence's next token is chosen, or the one `offset` guesses after it.
+    fileprivate init(_ sequence: ScheduledSequence, offset: Int) {
         let parameters = sequence.sampling
         self.init(
             temperature: parameters.temperature, topP: parameters.topP, topK: parameters.topK, minP: parameters.minP,
-            seed: parameters.seed, position: UInt64(sequence.samplePosition), logprobCount: parameters.logprobCount,
+            seed: parameters.seed, position: UInt64(sequence.samplePosition + offset),
+            logprobCount: parameters.logprobCount,
             adjustments: sequence.logitChange.map(LogitAdjustments.init))
     }
 }

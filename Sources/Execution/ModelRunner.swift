@@ -11,6 +11,10 @@ struct ModelRunner {
     private let cache: [KVLayer]
     private var batch: InputBatch
     private var results: SamplingResults
+    /// [block size, 2 × KV heads × head dim] Keys and values of nothing.
+    private let zeros: Tensor
+    /// [block size] The slots of one block.
+    private let scrubSlots: Tensor
 
     init(parts: EngineParts, plan: MemoryPlan, limits: SchedulerLimits) throws(BackendError) {
         backend = parts.backend
@@ -31,6 +35,10 @@ struct ModelRunner {
             largest: largest, maxModelLength: plan.maxModelLength, blockSize: plan.blockSize,
             scratchBlock: plan.blockCount, backend: parts.backend)
         results = SamplingResults(rowCapacity: limits.maxSequences)
+        let width = 2 * dimensions.kvHeadCount * dimensions.headDim
+        zeros = try backend.allocate([plan.blockSize, width], .f32, purpose: "step inputs")
+        backend.upload([Float](repeating: 0, count: plan.blockSize * width), to: zeros)
+        scrubSlots = try backend.allocate([plan.blockSize], .i32, purpose: "step inputs")
     }
 
     /// Whether `begin` returns while the device still works, so that the next step can be planned meanwhile.
@@ -38,6 +46,7 @@ struct ModelRunner {
 
     /// Hands a step to the device. At most one that was begun before may be uncollected.
     mutating func begin(_ output: borrowing SchedulerOutput, _ constraints: ConstraintWorker) {
+        scrub(output.scrubbedBlocks, blockSize: zeros.rowCount)
         let step = batch.fill(output, backend: backend)
         let shape = StepShape(
             tokenCount: step.batch.tokenCount, sequenceCount: step.batch.sequenceCount,
@@ -52,8 +61,22 @@ struct ModelRunner {
         if !constraints.isEmpty { batch.dropMasks() }
     }
 
-    /// Waits for the oldest step that was begun, which is `output`. Leaves one sample for each sequence that asked for
-    /// one in `samples`, in order, and one for each scored token of a prompt in `scores`.
+    /// Clears blocks in which a NaN may stand: attention multiplies what it hides by 0.
+    private func scrub(_ blocks: [BlockID], blockSize: Int) {
+        let dimensions = model.dimensions
+        for block in blocks {
+            let first = block.rawValue * Int32(blockSize)
+            backend.upload((first..<first + Int32(blockSize)).map { $0 }, count: blockSize, to: scrubSlots)
+            for layer in cache {
+                backend.storeKV(
+                    zeros, keyOffset: 0, valueOffset: dimensions.kvHeadCount * dimensions.headDim,
+                    kvHeads: dimensions.kvHeadCount, headDim: dimensions.headDim, slots: scrubSlots, cache: layer)
+            }
+        }
+    }
+
+    /// Waits for the oldest step that was begun, which is `output`. Leaves the samples that it asked for in `samples`, in
+    /// order, and one for each scored token of a prompt in `scores`.
     mutating func collect(
         _ output: borrowing SchedulerOutput, into samples: inout [TokenSample], scores: inout [TokenSample]
     ) throws(BackendError) {
@@ -70,9 +93,10 @@ struct ModelRunner {
                 scores.append(sample(row: row, logprobCount: sequence.promptLogprobCount, scored: token))
                 row += 1
             }
-            guard sequence.samples else { continue }
-            samples.append(sample(row: row, logprobCount: sequence.sampling.logprobCount))
-            row += 1
+            for _ in 0..<sequence.sampleCount {
+                samples.append(sample(row: row, logprobCount: sequence.sampling.logprobCount))
+                row += 1
+            }
         }
     }
 

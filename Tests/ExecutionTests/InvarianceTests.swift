@@ -16,6 +16,7 @@ struct Setting: Sendable, CustomTestStringConvertible {
     var threads = 2
     var prefixCaching = true
     var blockCount: Int?
+    var draftTokenCount = 0
 
     var testDescription: String { name }
 
@@ -27,6 +28,7 @@ struct Setting: Sendable, CustomTestStringConvertible {
         Setting(name: "2048 tokens a step", tokenBudget: 2048),
         Setting(name: "1 thread", threads: 1),
         Setting(name: "no prefix cache", prefixCaching: false),
+        Setting(name: "up to 8 guesses a step", draftTokenCount: 8),
         // 32 sequences need up to 32 × 13 blocks.
         Setting(name: "a pool that forces preemption", blockCount: 140),
     ]
@@ -75,6 +77,7 @@ actor SoloReference {
             $0.tokenBudget = setting.tokenBudget
             $0.enablePrefixCaching = setting.prefixCaching
             $0.blockCountOverride = setting.blockCount
+            $0.speculation = SpeculationLimits(draftTokenCount: setting.draftTokenCount)
         }
         let actual = try await engine.generate(
             SoloReference.prompts, maxNewTokens: SoloReference.newTokens,
@@ -87,6 +90,7 @@ actor SoloReference {
         print("\(setting.name): \(statistics.preemptions) preemptions, \(statistics.prefixHits) tokens from the cache")
         if setting.blockCount != nil { #expect(statistics.preemptions > 0) }
         if !setting.prefixCaching { #expect(statistics.prefixHits == 0) }
+        if setting.draftTokenCount > 0 { #expect(statistics.speculation.acceptedTokens > 0) }
         await engine.drain(timeout: .seconds(5))
     }
 

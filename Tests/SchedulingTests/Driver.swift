@@ -36,26 +36,29 @@ struct Driver: ~Copyable {
         blockSize: Int = 8, blockCount: Int = 100, maxSequences: Int = 8, tokenBudget: Int = 64,
         maxModelLength: Int = 200,
         enablePrefixCaching: Bool = true, policy: SchedulingPolicy = .fcfs, longPrefillTokenThreshold: Int = 0,
-        attentionScale: Int = 0, watermark: Double = 0
+        attentionScale: Int = 0, watermark: Double = 0, priorityAgeing: Duration? = .seconds(30),
+        maxPreemptions: Int = 4, speculation: SpeculationLimits = .off, proposer: (any DraftProposer)? = nil
     ) throws {
         scheduler = try Scheduler(
             limits: SchedulerLimits(
                 blockSize: blockSize, blockCount: blockCount, maxSequences: maxSequences, tokenBudget: tokenBudget,
                 maxModelLength: maxModelLength, enablePrefixCaching: enablePrefixCaching, policy: policy,
                 longPrefillTokenThreshold: longPrefillTokenThreshold, attentionScale: attentionScale,
-                watermark: watermark),
-            cacheKey: (1, 2))
+                watermark: watermark, priorityAgeing: priorityAgeing, maxPreemptions: maxPreemptions,
+                speculation: speculation),
+            cacheKey: (1, 2), proposer: proposer)
     }
 
     mutating func add(
         _ id: UInt64, prompt: [TokenID], maxNewTokens: Int = 4, stopTokens: [TokenID] = [], priority: Int = 0,
-        cacheSalt: UInt64 = 0, deadline: Duration? = nil
+        cacheSalt: UInt64 = 0, deadline: Duration? = nil, tenant: UInt64 = 0, now: Duration = .zero,
+        promptRate: Double = 0
     ) throws {
         try scheduler.add(
             GenerationRequest(
                 id: RequestID(id), prompt: prompt, maxNewTokens: maxNewTokens, stopTokens: stopTokens,
-                priority: priority, cacheSalt: cacheSalt, deadline: deadline),
-            now: .zero)
+                priority: priority, cacheSalt: cacheSalt, deadline: deadline, tenant: tenant),
+            now: now, promptRate: promptRate)
     }
 
     /// Schedules and completes one step; `abort` is called while it is in flight.
@@ -66,10 +69,14 @@ struct Driver: ~Copyable {
         let parts = output.sequences.map {
             Step.Part(id: $0.id.rawValue, start: $0.start, count: $0.tokenRange.count, samples: $0.samples)
         }
-        let samples = output.sequences.filter(\.samples).map { sequence in
-            TokenSample(
-                token: tokenAt[sequence.samplePosition] ?? TokenID(1000 + sequence.samplePosition),
-                isFinite: !broken.contains(sequence.id.rawValue))
+        var samples: [TokenSample] = []
+        for sequence in output.sequences {
+            for position in sequence.samplePosition..<sequence.samplePosition + sequence.sampleCount {
+                samples.append(
+                    TokenSample(
+                        token: tokenAt[position] ?? TokenID(1000 + position),
+                        isFinite: !broken.contains(sequence.id.rawValue)))
+            }
         }
         let preempted = output.preempted.map(\.rawValue)
         scheduler.complete(output, samples: samples, now: .zero, into: &events)
