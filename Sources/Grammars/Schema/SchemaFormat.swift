@@ -4,6 +4,35 @@
 import JSON
 
 enum SchemaFormat {
+    /// How long the strings of a format are; nil where they have no end.
+    static func lengths(of format: String) -> (least: Int, most: Int?) {
+        switch format {
+        case "date": (10, 10)
+        case "time": (9, 24)
+        case "date-time": (20, 35)
+        case "duration": (3, 62)
+        case "email", "idn-email": (6, 267)
+        case "hostname", "idn-hostname": (1, 243)
+        case "ipv4": (7, 15)
+        case "ipv6": (2, 39)
+        case "json-pointer": (0, nil)
+        case "uri", "iri", "uri-reference", "iri-reference": (3, nil)
+        default: (36, 36)
+        }
+    }
+
+    /// A smaller automaton for strings of at most `limit` characters, where lengths are counted as well; nil for a
+    /// format that needs none.
+    static func counted(_ format: String) -> (content: Expression, limit: Int)? {
+        switch format {
+        // No part of a name of 63 characters can be too long.
+        case "email", "idn-email": (shortEmail, 63)
+        case "hostname", "idn-hostname": (shortHostname, 63)
+        case "uri", "iri", "uri-reference", "iri-reference": (plainURI, 512)
+        default: nil
+        }
+    }
+
     /// What stands between the quotes; nil for a format that says nothing about strings.
     static func content(of format: Placed<String>) throws(GrammarError) -> Expression? {
         switch format.value {
@@ -128,6 +157,21 @@ enum SchemaFormat {
         ])
     }()
 
+    private static let shortLabel = Expression.sequence([
+        times(alphanumeric, 1, nil), times(.sequence([.text("-"), times(alphanumeric, 1, nil)]), 0, nil),
+    ])
+    private static let shortHostname = Expression.sequence([
+        times(.sequence([shortLabel, .text(".")]), 0, nil), set(letters), times(alphanumeric, 0, nil),
+        times(.sequence([.text("-"), times(alphanumeric, 1, nil)]), 0, nil),
+    ])
+    private static let shortEmail: Expression = {
+        let atom = times(set(letters + digits + "_+-"), 1, nil)
+        return .sequence([
+            atom, times(.sequence([.text("."), atom]), 0, nil), .text("@"),
+            times(.sequence([shortLabel, .text(".")]), 1, nil), times(set(letters), 2, nil),
+        ])
+    }()
+
     private static func uuid(version: Expression) -> Expression {
         .sequence([
             exactly(hexadecimal, 8), .text("-"), exactly(hexadecimal, 4), .text("-"), version,
@@ -159,22 +203,29 @@ enum SchemaFormat {
     }()
 
     /// A scheme with a host, or a scheme with a path as in `urn:` and `mailto:`.
-    private static let uri: Expression = {
+    private static let uri = uri(
+        host: .choice([hostname, ipv4, .sequence([.text("["), ipv6, .text("]")])]),
+        port: .sequence([.text(":"), NumberText.magnitudes(0, 65535)]),
+        scheme: .sequence([set(letters), times(set(letters + digits + "+-."), 0, 15)]))
+
+    /// The same with few states: names of hosts of any length, no ports.
+    private static let plainURI = uri(
+        host: .sequence([times(.sequence([shortLabel, .text(".")]), 0, nil), shortLabel]), port: .nothing,
+        scheme: .sequence([set(letters), times(set(letters + digits + "+-."), 0, nil)]))
+
+    private static func uri(host: Expression, port: Expression, scheme: Expression) -> Expression {
         let escaped = Expression.sequence([.text("%"), hexadecimal, hexadecimal])
         let plain = letters + digits + "-._~!$&'()*+,;=:@"
         let character = Expression.choice([set(plain), escaped])
         let segments = times(.sequence([.text("/"), times(character, 0, nil)]), 0, nil)
         let rest = times(.choice([set(plain + "/?"), escaped]), 0, nil)
-        let scheme = Expression.sequence([set(letters), times(set(letters + digits + "+-."), 0, 15)])
-        let host = Expression.choice([hostname, ipv4, .sequence([.text("["), ipv6, .text("]")])])
-        let port = Expression.sequence([.text(":"), NumberText.magnitudes(0, 65535)])
         let authority = Expression.sequence([.text("//"), host, .optional(port), segments])
         let path = Expression.sequence([times(character, 1, nil), segments])
         return .sequence([
             scheme, .text(":"), .choice([authority, path]), .optional(.sequence([.text("?"), rest])),
             .optional(.sequence([.text("#"), rest])),
         ])
-    }()
+    }
 
     private static let jsonPointer: Expression = {
         let character = Expression.choice([

@@ -73,9 +73,8 @@ struct NumberStep {
         let ending = integerNumerator / rest
         // Numbers of few digits are listed; longer ones end as a listed one does, with zeros before it.
         let short = stride(from: 0, to: unit, by: ending).map { Expression.text("\($0)") }
-        let endings = stride(from: 0, to: unit, by: ending).map { value in
-            let text = "\(value)"
-            return Expression.text(String(repeating: "0", count: places - text.utf8.count) + text)
+        let endings = stride(from: 0, to: unit, by: ending).map {
+            Expression.text("\(unit + $0)".dropFirst().description)
         }
         let leading = Expression.byte(ByteSet("123456789".utf8))
         let head = Expression.sequence([leading, NumberText.digits(0, NumberText.integerDigits - places - 1)])

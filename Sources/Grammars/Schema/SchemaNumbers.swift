@@ -3,8 +3,33 @@
 
 import JSON
 
+/// What decides which numbers are generated. Equal ones share a rule.
+struct NumberForm: Hashable {
+    let minimum: DecimalNumber?
+    let maximum: DecimalNumber?
+    let isExclusive: [Bool]
+    let multiples: [DecimalNumber]
+    let types: JSONTypes
+
+    init(_ constraints: SchemaConstraints) {
+        minimum = constraints.minimum?.value
+        maximum = constraints.maximum?.value
+        isExclusive = [constraints.minimum?.isExclusive ?? false, constraints.maximum?.isExclusive ?? false]
+        multiples = constraints.multiples.map(\.value)
+        types = constraints.types.intersection(.number)
+    }
+}
+
 extension SchemaTranslation {
     mutating func numberExpression(_ constraints: SchemaConstraints) throws(GrammarError) -> Expression {
+        let form = NumberForm(constraints)
+        if let known = numberRules[form] { return .rule(known) }
+        let rule = try addRule("\(constraints.place)", try newNumberExpression(constraints))
+        numberRules[form] = rule
+        return .rule(rule)
+    }
+
+    private mutating func newNumberExpression(_ constraints: SchemaConstraints) throws(GrammarError) -> Expression {
         let minimum = constraints.minimum
         let maximum = constraints.maximum
         let step = try NumberStep(constraints.multiples)

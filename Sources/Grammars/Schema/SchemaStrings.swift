@@ -2,19 +2,43 @@
 
 import JSON
 
+/// What decides which strings are generated. Equal ones share a rule.
+struct StringForm: Hashable {
+    let minLength: Int
+    let maxLength: Int?
+    let patterns: [MemberName]
+    let formats: [MemberName]
+
+    init(_ constraints: SchemaConstraints) {
+        minLength = constraints.minLength
+        maxLength = constraints.maxLength?.value
+        patterns = constraints.patterns.map { MemberName($0.value) }
+        formats = constraints.formats.map { MemberName($0.value) }
+    }
+}
+
 extension SchemaTranslation {
     mutating func stringExpression(_ constraints: SchemaConstraints) throws(GrammarError) -> Expression {
+        let form = StringForm(constraints)
+        if let known = stringRules[form] { return .rule(known) }
+        let rule = try addRule("\(constraints.place)", try newStringExpression(constraints))
+        stringRules[form] = rule
+        return .rule(rule)
+    }
+
+    private mutating func newStringExpression(_ constraints: SchemaConstraints) throws(GrammarError) -> Expression {
         if let longest = constraints.maxLength, longest.value < constraints.minLength {
             return try nothing(
                 longest.place, "a string needs \(constraints.minLength) characters and may have \(longest.value)")
         }
         guard let content = try stringContent(constraints) else { return try shared(.string) }
-        let isPlain = constraints.patterns.isEmpty && constraints.formats.isEmpty
-        if !isPlain, try isEmpty(content) {
+        let languages = constraints.patterns.count + constraints.formats.count
+        let isBounded = constraints.minLength > 0 || constraints.maxLength != nil
+        if languages > 1 || (languages == 1 && isBounded), try isEmpty(content) {
             let place = constraints.patterns.first?.place ?? constraints.formats.first?.place ?? constraints.place
-            if let capped = cappedLength(constraints), capped != constraints.maxLength?.value {
+            if let longest = constraints.maxLength, longest.value > Self.countedLength {
                 throw GrammarError.unsupported(
-                    place: place.description, what: "a pattern of strings longer than \(capped) characters")
+                    place: place.description, what: "a pattern of more than \(Self.countedLength) characters")
             }
             return try nothing(place, "no string satisfies its length, patterns and formats together")
         }
@@ -22,36 +46,41 @@ extension SchemaTranslation {
     }
 
     /// Where a pattern is counted as well, every count has its own states: more than this is not generated.
-    private func cappedLength(_ constraints: SchemaConstraints) -> Int? {
-        constraints.maxLength.map { max(constraints.minLength, min($0.value, 512)) }
-    }
+    private static var countedLength: Int { 512 }
 
     /// What stands between the quotes; nil if that may be anything.
     mutating func stringContent(_ constraints: SchemaConstraints) throws(GrammarError) -> Expression? {
         var languages: [Expression] = []
         var isCommon = false
+        var least = constraints.minLength
+        var most = constraints.maxLength?.value
         for pattern in constraints.patterns {
             languages.append(JSONSpelling.spelled(try patternContent(pattern)))
             if Self.dependsOnDialect(pattern.value) { isCommon = true }
         }
         for format in constraints.formats {
-            if let language = try SchemaFormat.content(of: format) { languages.append(language) }
+            guard let language = try SchemaFormat.content(of: format) else { continue }
+            let lengths = SchemaFormat.lengths(of: format.value)
+            if lengths.least >= least { least = 0 }
+            if let longest = lengths.most, let limit = most, longest <= limit { most = nil }
+            if least > 0 || most != nil, let counted = SchemaFormat.counted(format.value), counted.limit >= least {
+                languages.append(counted.content)
+                most = min(most ?? counted.limit, counted.limit)
+            } else {
+                languages.append(language)
+            }
         }
-        let isBounded = constraints.minLength > 0 || constraints.maxLength != nil
+        let isBounded = least > 0 || most != nil
         guard let first = languages.first else {
             guard isBounded else { return nil }
-            return .repetition(
-                try shared(.character), atLeast: constraints.minLength, atMost: constraints.maxLength?.value)
+            return .repetition(JSONSpelling.character, atLeast: least, atMost: most)
         }
         var content = first
         for language in languages.dropFirst() { content = .intersection(content, language) }
         let character = isCommon ? JSONSpelling.commonCharacter : JSONSpelling.character
-        if isBounded {
-            content = .intersection(
-                content,
-                .repetition(character, atLeast: constraints.minLength, atMost: cappedLength(constraints)))
-        } else if isCommon {
-            content = .intersection(content, .repetition(character, atLeast: 0, atMost: nil))
+        if isBounded || isCommon {
+            let limit = most.map { max(least, min($0, Self.countedLength)) }
+            content = .intersection(content, .repetition(character, atLeast: least, atMost: limit))
         }
         return content
     }

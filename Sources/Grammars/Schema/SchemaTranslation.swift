@@ -16,14 +16,12 @@ struct SchemaTranslation {
     /// Rules that every schema shares.
     enum SharedRule: Hashable {
         case space
-        case character
         case string
         case number
         case integer
         case value
         case object
         case array
-        case never
     }
 
     let options: JSONSchema.Options
@@ -32,6 +30,8 @@ struct SchemaTranslation {
     var exclusiveBranches: [[[SchemaID]]: [[SchemaID]]] = [:]
     /// A `oneOf` is being proven exclusive: what may satisfy a schema must not be taken for less than it is.
     var isProving = false
+    var stringRules: [StringForm: RuleID] = [:]
+    var numberRules: [NumberForm: RuleID] = [:]
     var patternExpressions: [MemberName: Expression] = [:]
     var patternAutomata: [MemberName: CompiledGrammar] = [:]
     /// The `false` that was met last, for the sentence that refuses a schema without any value.
@@ -188,11 +188,9 @@ struct SchemaTranslation {
     private mutating func body(of rule: SharedRule) throws(GrammarError) -> Expression {
         switch rule {
         case .space: return JSONSpelling.space
-        case .character: return JSONSpelling.character
-        case .string: return JSONSpelling.quoted(.repetition(try shared(.character), atLeast: 0, atMost: nil))
+        case .string: return JSONSpelling.quoted(.repetition(JSONSpelling.character, atLeast: 0, atMost: nil))
         case .number: return NumberText.anyNumber
         case .integer: return NumberText.anyInteger
-        case .never: return .nothing
         case .value:
             return .choice([
                 try shared(.object), try shared(.array), try shared(.string), try shared(.number), .text("true"),
