@@ -22,7 +22,7 @@ struct AutomatonBuilder {
     private let limits: GrammarLimits
     private let shape: GrammarShape
     var meter: WorkMeter
-    var sets = ByteSetTable()
+    var sets: ByteSetTable
     /// The procedures in the order in which they were asked for; the first is the start rule.
     private(set) var procedures: [Nondeterministic] = []
     private var bodies: [Body] = []
@@ -30,8 +30,9 @@ struct AutomatonBuilder {
     private var fragments: [[ClosedRange<Unicode.Scalar>]: AutomatonFragment] = [:]
     private var stateCount = 0
 
-    init(_ grammar: Grammar, limits: GrammarLimits) throws(GrammarError) {
+    init(_ grammar: Grammar, unwritable: ByteSet, limits: GrammarLimits) throws(GrammarError) {
         self.grammar = grammar
+        sets = ByteSetTable(unwritable: unwritable)
         self.limits = limits
         meter = WorkMeter(limit: limits.work)
         shape = try GrammarShape(grammar, limits: limits, meter: &meter)

@@ -21,8 +21,13 @@ package final class CompiledGrammar: Sendable {
     package var tableBytes: Int { tables.rows.count * 4 + tables.stateCount * 17 + tables.classes.count }
 
     /// Compiles `grammar`, or says why it is refused. Takes time in proportion to `limits.work` at most.
-    package init(_ grammar: Grammar, limits: GrammarLimits = GrammarLimits()) throws(GrammarError) {
-        var builder = try AutomatonBuilder(grammar, limits: limits)
+    ///
+    /// `unwritable` are bytes that the vocabulary cannot spell (`TokenTrie.missingBytes`): texts with them are left
+    /// out, so that wherever a matcher stands, some token can follow or the text can end.
+    package init(
+        _ grammar: Grammar, unwritable: [UInt8] = [], limits: GrammarLimits = GrammarLimits()
+    ) throws(GrammarError) {
+        var builder = try AutomatonBuilder(grammar, unwritable: ByteSet(unwritable), limits: limits)
         try builder.build()
         var procedures = builder.procedures
         var meter = builder.meter

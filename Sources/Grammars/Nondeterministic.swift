@@ -1,12 +1,16 @@
 // One procedure of a grammar as a nondeterministic automaton: moves on bytes, calls of other procedures, and free
 // moves. It only exists during compilation.
 
-/// The byte sets of a grammar, each kept once.
+/// The byte sets of a grammar, each kept once, without the bytes that cannot be written.
 struct ByteSetTable {
+    private let writable: ByteSet
     private(set) var sets: [ByteSet] = []
     private var indices: [ByteSet: Int32] = [:]
 
+    init(unwritable: ByteSet) { writable = unwritable.inverted }
+
     mutating func index(of set: ByteSet) -> Int32 {
+        let set = set.intersection(writable)
         if let known = indices[set] { return known }
         let index = Int32(sets.count)
         sets.append(set)

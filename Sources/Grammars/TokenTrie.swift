@@ -21,7 +21,7 @@ package final class TokenTrie: Sendable {
     private let text: [UInt8]
     private let textStarts: [Int32]
 
-    /// Bytes that no token spells alone. Where only these may follow, no token can.
+    /// Bytes that no token spells alone. Where only these may follow, perhaps no token can: compile grammars without.
     package let missingBytes: [UInt8]
 
     /// `tokens` are the bytes of each token; nil for control tokens, which are never allowed, as are empty ones. Tokens

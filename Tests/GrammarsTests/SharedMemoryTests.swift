@@ -99,4 +99,13 @@ import Testing
         #expect(trie.missingBytes.isEmpty)
         #expect(Self.trie.missingBytes.count == 256 - 6)
     }
+
+    @Test func `texts that the vocabulary cannot spell are left out`() throws {
+        let words = Expression.choice([.text("ab"), .text("ax"), .text("(b")])
+        let grammar = try CompiledGrammar(Grammar(words), unwritable: Self.trie.missingBytes)
+        #expect(matches(grammar, "ab") && matches(grammar, "(b") && !matches(grammar, "ax"))
+        #expect(throws: GrammarError.self) {
+            try CompiledGrammar(Grammar(.text("x")), unwritable: Self.trie.missingBytes)
+        }
+    }
 }
