@@ -28,7 +28,7 @@ enum SchemaFormat {
         // No part of a name of 63 characters can be too long.
         case "email", "idn-email": (shortEmail, 63)
         case "hostname", "idn-hostname": (shortHostname, 63)
-        case "uri", "iri", "uri-reference", "iri-reference": (plainURI, 512)
+        case "uri", "iri", "uri-reference", "iri-reference": (plainURI, 256)
         default: nil
         }
     }

@@ -32,9 +32,7 @@ extension SchemaTranslation {
                 longest.place, "a string needs \(constraints.minLength) characters and may have \(longest.value)")
         }
         guard let content = try stringContent(constraints) else { return try shared(.string) }
-        let languages = constraints.patterns.count + constraints.formats.count
-        let isBounded = constraints.minLength > 0 || constraints.maxLength != nil
-        if languages > 1 || (languages == 1 && isBounded), try isEmpty(content) {
+        if try isSuspect(constraints), try isEmpty(content) {
             let place = constraints.patterns.first?.place ?? constraints.formats.first?.place ?? constraints.place
             if let longest = constraints.maxLength, longest.value > Self.countedLength {
                 throw GrammarError.unsupported(
@@ -43,6 +41,18 @@ extension SchemaTranslation {
             return try nothing(place, "no string satisfies its length, patterns and formats together")
         }
         return JSONSpelling.quoted(content)
+    }
+
+    /// Whether it takes the automaton to know that some string satisfies all.
+    private func isSuspect(_ constraints: SchemaConstraints) throws(GrammarError) -> Bool {
+        let languages = constraints.patterns.count + constraints.formats.count
+        let isBounded = constraints.minLength > 0 || constraints.maxLength != nil
+        guard languages < 2, let format = constraints.formats.first else {
+            return languages > 1 || (languages == 1 && isBounded)
+        }
+        // A format has strings of every length it has room for.
+        let lengths = SchemaFormat.lengths(of: format.value)
+        return constraints.maxLength.map { $0.value < lengths.least } ?? false || constraints.minLength > 32
     }
 
     /// Where a pattern is counted as well, every count has its own states: more than this is not generated.
