@@ -75,8 +75,8 @@ struct ModelRunner {
         }
     }
 
-    /// Waits for the oldest step that was begun, which is `output`. Leaves the samples that it asked for in `samples`, in
-    /// order, and one for each scored token of a prompt in `scores`.
+    /// Waits for the oldest step that was begun, which is `output`. Leaves the samples that it asked for in `samples`,
+    /// in order, and one for each scored token of a prompt in `scores`.
     mutating func collect(
         _ output: borrowing SchedulerOutput, into samples: inout [TokenSample], scores: inout [TokenSample]
     ) throws(BackendError) {

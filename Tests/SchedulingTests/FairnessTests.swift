@@ -25,11 +25,11 @@ import Testing
         try driver.add(5, prompt: prompt(8, seed: 5), maxNewTokens: 50, tenant: 2)
         let step = try driver.step()
         #expect(step.preempted == [4] && step.count(5) == 8)
-        // Three beside one: the other two of an even split would cost more than they bring.
-        try driver.add(6, prompt: prompt(8, seed: 6), maxNewTokens: 50, tenant: 2)
-        #expect(try driver.step().preempted == [3])
-        try driver.add(7, prompt: prompt(8, seed: 7), maxNewTokens: 50, tenant: 2)
-        #expect(try driver.step().preempted == [])
+        // Three beside one, and two more want in: once it is their turn, one of them gets a row, and that is even.
+        for id in UInt64(6)...7 { try driver.add(id, prompt: prompt(8, seed: Int(id)), maxNewTokens: 50, tenant: 2) }
+        var preempted: [UInt64] = []
+        for _ in 0..<30 { preempted += try driver.step().preempted }
+        #expect(preempted == [3])
     }
 
     @Test func `who has waited long enough goes before who is more important`() throws {

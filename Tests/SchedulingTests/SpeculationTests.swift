@@ -84,7 +84,7 @@ private struct Oracle: DraftProposer {
         var driver = try Driver(speculation: SpeculationLimits(draftTokenCount: 4), proposer: Wrong())
         try driver.add(1, prompt: prompt(8), maxNewTokens: 150)
         let counts = try driver.finish().map { $0.count(1) }
-        #expect(driver.scheduler.statistics.speculation.pauses == 2)
+        #expect(driver.scheduler.statistics.speculation.pauses == 3)
         // Sixteen guesses are wrong, 32 tokens follow without any, and then it tries again.
         #expect(counts.dropFirst(14).prefix(20).allSatisfy { $0 == 1 })
         #expect(counts.dropFirst(60).contains { $0 > 1 })
