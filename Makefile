@@ -66,6 +66,7 @@ test-slow: model ## 20,000 seeds of the simulation, CUDA kernels under AddressSa
 lint: ## check formatting and the house style
 	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Models Tests
 	$(PYTHON) Tests/style/check_style.py
+	$(PYTHON) Kernels/spills.py
 
 bench: build ## measure this machine: prefill, decode and batches of the default model
 	$(APUS) bench $(MODEL) $(ARGS)

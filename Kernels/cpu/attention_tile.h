@@ -178,7 +178,12 @@ INLINE void weigh_tile(
     static NOINLINE void NAME(name)( \
         const uint8_t *const *keys, const uint8_t *const *ahead, int64_t stride, int64_t head_dim, \
         const float *queries, float scale, float *scores) { \
-        score_tile(keys, ahead, stride, head_dim, queries, scale, scores, rows, vectors, is_bf16); \
+        /* Pairs of floats take two registers for each vector: sums of more than two would not fit beside them. */ \
+        const int taken = (is_bf16) || vectors < 2 ? vectors : 2; \
+        UNROLL for (int v = 0; v < vectors; v += taken) { \
+            float *target = scores + 16 * v; \
+            score_tile(keys + v, ahead + v, stride, head_dim, queries, scale, target, rows, taken, is_bf16); \
+        } \
     }
 #define WEIGH_TILE(name, rows, vectors, is_half, is_bf16) \
     static NOINLINE void NAME(name)( \
