@@ -27,7 +27,7 @@ package struct ApusCommand: ParsableCommand {
         version: Version.current,
         subcommands: [
             ServeCommand.self, GenerateCommand.self, InspectCommand.self, BenchCommand.self, PullCommand.self,
-            CheckCommand.self, VerifyCommand.self,
+            CheckCommand.self, VerifyCommand.self, SimulateCommand.self,
         ])
 
     package init() {}
