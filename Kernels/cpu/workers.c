@@ -192,6 +192,8 @@ int worker_pool_threads(const worker_pool *pool) {
 }
 
 static void run(cpu_context *context, worker_task task, void *arguments, bool needs_all) {
+    // An operation that is not recorded comes after those that were.
+    run_recorded(context);
     worker_pool *pool = context->pool;
     if (pool->count == 1) {
         run_alone(context, task, arguments);
@@ -220,6 +222,7 @@ void run_on_available(cpu_context *context, worker_task task, void *arguments) {
 }
 
 void run_alone(cpu_context *context, worker_task task, void *arguments) {
+    run_recorded(context);
     task(arguments, &(team){ context->pool, 1 }, 0);
 }
 
