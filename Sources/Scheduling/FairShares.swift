@@ -41,14 +41,23 @@ struct FairShares {
         tenants[tenant, default: Tenant()].live += 1
     }
 
-    /// A request ended. Once nobody is at work there is nothing to compare, and the counters start anew.
+    /// A request ended. It may keep its row while a step in flight computes for it.
     mutating func leave(_ tenant: UInt64) {
         tenants[tenant]?.live -= 1
-        if tenants.values.allSatisfy({ $0.live == 0 }) { tenants.removeAll(keepingCapacity: true) }
+        forgetIfIdle()
     }
 
     mutating func start(_ tenant: UInt64) { tenants[tenant]?.running += 1 }
-    mutating func stop(_ tenant: UInt64) { tenants[tenant]?.running -= 1 }
+
+    mutating func stop(_ tenant: UInt64) {
+        tenants[tenant]?.running -= 1
+        forgetIfIdle()
+    }
+
+    /// Once nobody is at work there is nothing to compare, and the counters start anew.
+    private mutating func forgetIfIdle() {
+        if tenants.values.allSatisfy({ $0.live == 0 && $0.running == 0 }) { tenants.removeAll(keepingCapacity: true) }
+    }
 
     mutating func charge(_ tenant: UInt64, promptTokens: Int) { tenants[tenant]?.served += promptTokens }
 
@@ -56,9 +65,17 @@ struct FairShares {
         tenants[tenant]?.served += Self.generatedWeight * generatedTokens
     }
 
-    /// Live requests and rows as counted here, for the deep check.
-    func counts(of tenant: UInt64) -> (live: Int, running: Int) {
-        (tenants[tenant]?.live ?? 0, tenants[tenant]?.running ?? 0)
+    /// Compares the counts with what lives and what holds a row. For the deep check.
+    func check(live: [UInt64: Int], running: [UInt64: Int]) throws(InvariantViolation) {
+        for (tenant, state) in tenants
+        where state.live != live[tenant] ?? 0 || state.running != running[tenant] ?? 0 {
+            throw InvariantViolation(
+                "tenant \(tenant) counts \(state.live) requests and \(state.running) rows and has "
+                    + "\(live[tenant] ?? 0) and \(running[tenant] ?? 0)")
+        }
+        if let unknown = (live.keys.first { tenants[$0] == nil }) ?? running.keys.first(where: { tenants[$0] == nil }) {
+            throw InvariantViolation("tenant \(unknown) is at work and has no counter")
+        }
     }
 }
 

@@ -11,6 +11,11 @@ extension Scheduler {
         }
         try pool.checkInvariants(holders: holders)
         for sequence in running { try check(sequence, holders: holders) }
+        if limits.policy == .fair {
+            try shares.check(
+                live: sequences.values.reduce(into: [:]) { $0[$1.tenant, default: 0] += 1 },
+                running: running.reduce(into: [:]) { $0[$1.tenant, default: 0] += 1 })
+        }
         if totals.accepted != totals.finished + sequences.count {
             throw InvariantViolation(
                 "\(totals.accepted) accepted, \(totals.finished) finished and \(sequences.count) in the engine")
