@@ -28,8 +28,11 @@ package struct EngineParts {
 final class EngineBoard: Sendable {
     let statistics = Mutex(EngineStatistics())
     let health = Mutex(EngineHealth.ready)
+    let pulse = EnginePulse()
     /// Continuations of those who wait for the engine thread to end.
     let waiters = Mutex<(ended: Bool, continuations: [CheckedContinuation<Void, Never>])>((false, []))
+
+    var hasEnded: Bool { waiters.withLock { $0.ended } }
 
     func end() {
         let continuations = waiters.withLock { state in
@@ -104,9 +107,13 @@ package final class Engine: Sendable {
     package var now: Duration { clock.now }
 
     /// Takes places in the waiting queue before a request costs anything.
-    /// - Throws: `.overloaded`, `.draining`, or `.deviceFailure` when the engine has failed.
+    /// - Throws: `.overloaded`, `.draining`, `.stalled`, or `.deviceFailure` when the engine has failed.
     package func reserve(requests: Int, promptTokenEstimate: Int) throws(EngineError) -> Reservation {
-        if case .failed(let reason) = health { throw .deviceFailure(reason) }
+        switch health {
+        case .ready, .draining: break
+        case .stalled(let reason): throw .stalled(reason)
+        case .failed(let reason): throw .deviceFailure(reason)
+        }
         return try ledger.reserve(requests: requests, tokens: promptTokenEstimate)
     }
 
@@ -197,9 +204,27 @@ package final class Engine: Sendable {
     /// `timeout`. Returns when the engine thread has ended.
     package func drain(timeout: Duration) async {
         ledger.close()
-        board.health.withLock { if $0 == .ready { $0 = .draining } }
+        board.health.withLock { health in
+            switch health {
+            case .ready, .stalled: health = .draining
+            case .draining, .failed: break
+            }
+        }
         _ = inbox.post(.drain(deadline: clock.now + timeout))
         await waitUntilEnded()
+    }
+
+    /// Has a thread of its own watch the engine until it ends, and tells what it sees on that thread; `health` follows.
+    ///
+    /// Starting up and loading are over by now, so they never count as a stall, nor does an engine without work.
+    package func watch(_ limits: StallLimits, report: @escaping @Sendable (StallEvent) -> Void) {
+        let thread = Thread { [board, inbox, clock, blockCount = information.blockCount] in
+            var watchdog = Watchdog(
+                limits: limits, board: board, inbox: inbox, clock: clock, blockCount: blockCount, report: report)
+            watchdog.run()
+        }
+        thread.name = "apus-watchdog"
+        thread.start()
     }
 
     /// Returns when the engine thread has ended: drained or failed (see `health`).

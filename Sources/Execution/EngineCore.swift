@@ -89,6 +89,7 @@ struct EngineCore: ~Copyable {
     /// Serves until drained or until the device fails.
     mutating func run() {
         var end = EngineError.shutdown
+        board.pulse.set(isIdle: false)
         do {
             while true {
                 receive()
@@ -97,7 +98,9 @@ struct EngineCore: ~Copyable {
                     try advance()
                 } else {
                     // While draining, those who reserved a place may still come.
+                    board.pulse.set(isIdle: true)
                     inbox.wait(timeout: drainDeadline == nil ? .distantFuture : .now() + .milliseconds(5))
+                    board.pulse.set(isIdle: false)
                 }
             }
             if let last = stepInFlight.take() { try complete(last) }
@@ -144,7 +147,10 @@ struct EngineCore: ~Copyable {
         if !expired.isEmpty { publish(expired, tokenCount: 0, now: start) }
         let output = scheduler.schedule(now: start)
         requests.recordScheduled(output, now: start)
-        if !output.isEmpty { runner.begin(output, constraints) }
+        if !output.isEmpty {
+            board.pulse.begin(output, at: start) { requests.tokenCount(of: $0) }
+            runner.begin(output, constraints)
+        }
         return Step(output: output, start: start)
     }
 
@@ -160,6 +166,7 @@ struct EngineCore: ~Copyable {
         var events = endConstrained(step.output)
         scheduler.complete(step.output, samples: samples, now: now, into: &events)
         lastCompletion = now
+        if tokenCount > 0 { board.pulse.complete() }
         prefillRate.add(tokens: tokenCount - samples.count, elapsed: now - start)
         publish(events, tokenCount: tokenCount, now: now)
         // Everything that remains was deferred; sleep a moment instead of spinning.

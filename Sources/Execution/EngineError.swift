@@ -6,6 +6,8 @@ package enum EngineError: Error, Equatable, Sendable, CustomStringConvertible {
     case overloaded(resource: String, waiting: Int, limit: Int, retryAfter: Duration)
     /// The server is shutting down and takes no new requests.
     case draining
+    /// The engine has work and completes no step, so nothing more is accepted for now.
+    case stalled(String)
     /// The server shut down before this request finished.
     case shutdown
     /// The request cannot run here; found before it was queued.
@@ -22,6 +24,7 @@ package enum EngineError: Error, Equatable, Sendable, CustomStringConvertible {
         case .overloaded(let resource, let waiting, let limit, _):
             "The server is overloaded: \(waiting) \(resource) are waiting, and the limit is \(limit). Try again later."
         case .draining: "The server is shutting down and accepts no new requests."
+        case .stalled(let reason): "The server accepts no requests for now: \(reason). Try again later."
         case .shutdown: "The server shut down before this request finished."
         case .rejected(let reason): reason
         case .numericalError: "The model's output for this request was not a number. Try again."

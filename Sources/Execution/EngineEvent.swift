@@ -30,6 +30,8 @@ package enum EngineEvent: Sendable {
 package enum EngineHealth: Sendable, Equatable {
     case ready
     case draining
+    /// It has work and completes no step; it may yet. The sentence says for how long.
+    case stalled(String)
     /// Nothing will be served any more; the sentence says why.
     case failed(String)
 }

@@ -45,6 +45,9 @@ final class Inbox: Sendable {
         return isAccepted
     }
 
+    /// Messages that nobody has read yet.
+    var count: Int { state.withLock { $0.messages.count } }
+
     /// Moves all messages into `buffer` (emptied first) without waiting.
     func drain(into buffer: inout [EngineMessage]) {
         buffer.removeAll(keepingCapacity: true)

@@ -43,6 +43,12 @@ struct RequestTable {
         }
     }
 
+    /// Tokens of the prompt and those reported since.
+    func tokenCount(of id: RequestID) -> Int {
+        guard let entry = entries[id] else { return 0 }
+        return entry.promptTokens + entry.generatedTokens
+    }
+
     /// Records an event and its times; `flush` passes it on. Tokens of one step carry the same time.
     mutating func record(_ event: SchedulerEvent, now: Duration, statistics: inout EngineStatistics) {
         switch event.kind {

@@ -42,6 +42,7 @@ package enum ExitStatus: Int32, Sendable {
             switch error {
             case .invalidConfiguration, .rejected, .overloaded: self = .configuration
             case .deviceFailure, .numericalError: self = .device
+            case .stalled: self = .hang
             case .draining, .shutdown: self = .success
             }
         case is EngineStall:
@@ -75,23 +76,5 @@ package enum StartupError: Error, Equatable, Sendable, CustomStringConvertible {
         case .noChatTemplate(let model):
             "\(model) has no chat template, so --chat cannot frame the prompt. Leave --chat out."
         }
-    }
-}
-
-/// The engine has work but takes no steps.
-package struct EngineStall: Error, Equatable, Sendable, CustomStringConvertible {
-    /// How long no step was completed.
-    package let duration: Duration
-    /// Sequences that were running.
-    package let running: Int
-
-    package init(duration: Duration, running: Int) {
-        self.duration = duration
-        self.running = running
-    }
-
-    package var description: String {
-        "The engine completed no step for \(duration.components.seconds) s with \(running) sequences running. "
-            + "The process ends so that a supervisor can start it anew."
     }
 }

@@ -4,6 +4,8 @@
 // filled up to multiples of 8, and a token that was sampled is looked up here when the next step is executed.
 
 import CPUBackend
+import Execution
+import Foundation
 import Synchronization
 import Tensors
 
@@ -13,8 +15,21 @@ package final class Deferral: Sendable {
     package let collectLimit: Int
     /// The most steps that were begun and not collected.
     package let mostInFlight = Atomic<Int>(0)
+    /// While set, `collect` does not return.
+    package let isStuck = Atomic<Bool>(false)
+    /// What each `collect` takes at least.
+    package let pace: Duration
 
-    package init(collectLimit: Int = .max) { self.collectLimit = collectLimit }
+    package init(collectLimit: Int = .max, pace: Duration = .zero) {
+        self.collectLimit = collectLimit
+        self.pace = pace
+    }
+
+    /// Takes the time that a test asked for.
+    func pause() {
+        if pace > .zero { Thread.sleep(forTimeInterval: pace.seconds) }
+        while isStuck.load(ordering: .relaxed) { Thread.sleep(forTimeInterval: 0.001) }
+    }
 }
 
 /// A `CPUBackend` behind a queue. Lives on the engine's thread.
@@ -84,6 +99,7 @@ package final class DeferredBackend: Backend {
     }
 
     package func collect(into results: inout SamplingResults) throws(BackendError) {
+        deferral.pause()
         collectCount += 1
         if collectCount > deferral.collectLimit {
             failure = .deviceFailure(operation: "collect", reason: "a test asked for it")

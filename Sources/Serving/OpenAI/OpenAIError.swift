@@ -58,6 +58,9 @@ struct OpenAIError {
         case .tokenizerBusy:
             (status, type) = (.serviceUnavailable, "ServiceUnavailableError")
             retryAfter = .seconds(1)
+        case .engine(.stalled):
+            (status, type) = (.serviceUnavailable, "ServiceUnavailableError")
+            retryAfter = .seconds(10)
         case .engine(.overloaded(_, _, _, let duration)):
             (status, type) = (.serviceUnavailable, "ServiceUnavailableError")
             retryAfter = duration

@@ -6,10 +6,13 @@ import Hummingbird
 import NIOCore
 
 extension Router {
-    /// GET /health: 200 without a body unless the engine has failed.
+    /// GET /health: 200 without a body unless the engine has failed or stalled.
     func health() throws(ServingError) -> Response {
-        if case .failed = state.engine.health { throw .notReady("the engine has failed") }
-        return Response(status: .ok)
+        switch state.engine.health {
+        case .ready, .draining: return Response(status: .ok)
+        case .stalled(let reason): throw .notReady(reason)
+        case .failed: throw .notReady("the engine has failed")
+        }
     }
 
     /// GET /ready and /health/ready: 200 while new requests are accepted.
@@ -17,6 +20,7 @@ extension Router {
         switch state.engine.health {
         case .ready: return Response(json: ByteBuffer(staticString: "{\"status\":\"ready\"}"))
         case .draining: throw .notReady("the server is shutting down")
+        case .stalled(let reason): throw .notReady(reason)
         case .failed: throw .notReady("the engine has failed")
         }
     }

@@ -34,12 +34,8 @@ package enum ThroughputLine {
     }
 }
 
-/// Writes the throughput line, and notices an engine that has work but takes no steps.
+/// Writes the throughput line.
 package struct EngineObserver: Service {
-    /// How long an engine that has work may take for one step: a second for each token it may hold, which no machine
-    /// that serves is slower than, and never less than five minutes.
-    package static func stallLimit(tokenBudget: Int) -> Duration { .seconds(max(300, tokenBudget)) }
-
     private let engine: Engine
     private let logger: Logger
     private let interval: Duration
@@ -53,14 +49,11 @@ package struct EngineObserver: Service {
     }
 
     /// Runs until shutdown.
-    /// - Throws: `EngineStall`.
     package func run() async throws {
         try await cancelWhenGracefulShutdown {
             let clock = ContinuousClock()
-            let stallLimit = Self.stallLimit(tokenBudget: engine.information.tokenBudget)
             var previous = engine.statistics
             var previousTime = clock.now
-            var lastProgress = clock.now
             while await pause() {
                 let current = engine.statistics
                 let now = clock.now
@@ -68,10 +61,6 @@ package struct EngineObserver: Service {
                     let line = ThroughputLine.make(from: previous, to: current, elapsed: now - previousTime)
                 {
                     logger.info("\(line)")
-                }
-                if current.steps != previous.steps || current.running + current.waiting == 0 { lastProgress = now }
-                if now - lastProgress >= stallLimit {
-                    throw EngineStall(duration: now - lastProgress, running: current.running)
                 }
                 (previous, previousTime) = (current, now)
             }

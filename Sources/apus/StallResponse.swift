@@ -1,0 +1,39 @@
+// What the server does about an engine that stalls: the state goes to the log, and an engine that is given up takes the
+// process with it, because a thread that hangs in a device cannot be ended any other way.
+
+import Execution
+import Foundation
+import Logging
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#endif
+
+/// Hears what the watchdog has to say, on the watchdog's thread.
+struct StallResponse: Sendable {
+    let logger: Logger
+
+    func respond(_ event: StallEvent) {
+        switch event {
+        case .stalled(let report):
+            logger.error("\(report)")
+        case .recovered(let duration):
+            logger.notice("The engine completed a step again, after \(duration.components.seconds) s.")
+        case .hung(let stall):
+            end(because: stall)
+        }
+    }
+
+    /// Ends the process at once. Threads may be anywhere, so nothing is torn down; the last line gets a second to be
+    /// written, because a log that nobody reads may be what the engine waits for.
+    private func end(because stall: EngineStall) -> Never {
+        Thread.detachNewThread {
+            logger.critical("\(stall)")
+            _exit(ExitStatus(stall).rawValue)
+        }
+        Thread.sleep(forTimeInterval: 1)
+        _exit(ExitStatus(stall).rawValue)
+    }
+}
