@@ -63,7 +63,9 @@ package final class Engine: Sendable {
         let board = EngineBoard()
         let clock = EngineClock()
         let ledger = AdmissionLedger(
-            maxRequests: configuration.maxQueuedRequests, maxTokens: configuration.maxQueuedTokens)
+            AdmissionLimits(
+                requests: configuration.maxQueuedRequests, tokens: configuration.maxQueuedTokens,
+                tenantShare: configuration.tenantQueueShare))
         let information = try await withCheckedThrowingContinuation { continuation in
             let thread = Thread {
                 do {
@@ -107,14 +109,22 @@ package final class Engine: Sendable {
     package var now: Duration { clock.now }
 
     /// Takes places in the waiting queue before a request costs anything.
-    /// - Throws: `.overloaded`, `.draining`, `.stalled`, or `.deviceFailure` when the engine has failed.
-    package func reserve(requests: Int, promptTokenEstimate: Int) throws(EngineError) -> Reservation {
+    /// - Parameter tenant: that of the requests to come.
+    /// - Throws: `.overloaded`, `.overShare`, `.draining`, `.stalled`, or `.deviceFailure` when the engine has failed.
+    package func reserve(
+        requests: Int, promptTokenEstimate: Int, tenant: UInt64
+    ) throws(EngineError) -> Reservation {
         switch health {
         case .ready, .draining: break
         case .stalled(let reason): throw .stalled(reason)
         case .failed(let reason): throw .deviceFailure(reason)
         }
-        return try ledger.reserve(requests: requests, tokens: promptTokenEstimate)
+        return try ledger.reserve(requests: requests, tokens: promptTokenEstimate, tenant: tenant, now: clock.now)
+    }
+
+    /// Takes places for a client that nobody tells from others.
+    package func reserve(requests: Int, promptTokenEstimate: Int) throws(EngineError) -> Reservation {
+        try reserve(requests: requests, promptTokenEstimate: promptTokenEstimate, tenant: 0)
     }
 
     /// Hands requests over and returns one stream of events for each, in order.
@@ -157,11 +167,10 @@ package final class Engine: Sendable {
     }
 
     private func post(_ submissions: [Submission], _ reservation: consuming Reservation) {
-        reservation.handOver(
-            requests: submissions.count, tokens: submissions.reduce(0) { $0 + $1.request.prompt.count })
+        reservation.handOver(to: submissions)
         if !inbox.post(.submit(submissions)) {
             for submission in submissions {
-                ledger.release(requests: 1, tokens: submission.request.prompt.count)
+                ledger.release(submission.request)
                 submission.fail(.shutdown)
             }
         }

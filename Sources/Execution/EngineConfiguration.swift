@@ -28,6 +28,8 @@ package struct EngineConfiguration: Sendable {
     package var maxQueuedRequests = 1024
     /// Prompt tokens that may wait for their prefill before new requests are refused.
     package var maxQueuedTokens = 1 << 20
+    /// The part of the queue that one tenant may fill while others are about; 1 lets it have all.
+    package var tenantQueueShare = 0.5
     /// Process secret that keys the prefix cache's hashes, so that no client can construct a collision.
     package var cacheKey: (UInt64, UInt64)
 

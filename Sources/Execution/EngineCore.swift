@@ -113,7 +113,7 @@ struct EngineCore: ~Copyable {
         statistics.finished.error += requests.failAll(end)
         for case .submit(let submissions) in inbox.close() {
             for submission in submissions {
-                ledger.release(requests: 1, tokens: submission.request.prompt.count)
+                ledger.release(submission.request)
                 submission.fail(end)
             }
         }
@@ -148,7 +148,7 @@ struct EngineCore: ~Copyable {
         let output = scheduler.schedule(now: start)
         requests.recordScheduled(output, now: start)
         if !output.isEmpty {
-            board.pulse.begin(output, at: start) { requests.tokenCount(of: $0) }
+            board.pulse.begin(output, scheduler.statistics, at: start) { requests.tokenCount(of: $0) }
             runner.begin(output, constraints)
         }
         return Step(output: output, start: start)
@@ -167,7 +167,8 @@ struct EngineCore: ~Copyable {
         scheduler.complete(step.output, samples: samples, now: now, into: &events)
         lastCompletion = now
         if tokenCount > 0 { board.pulse.complete() }
-        prefillRate.add(tokens: tokenCount - samples.count, elapsed: now - start)
+        prefillRate.add(
+            tokens: tokenCount - samples.count, elapsed: now - start, someoneWaits: scheduler.statistics.waiting > 0)
         publish(events, tokenCount: tokenCount, now: now)
         // Everything that remains was deferred; sleep a moment instead of spinning.
         if tokenCount == 0, stepInFlight == nil { inbox.wait(timeout: .now() + .milliseconds(1)) }
@@ -235,14 +236,19 @@ struct EngineCore: ~Copyable {
     }
 }
 
-/// Prompt tokens per second, smoothed over the last steps that had any.
+/// Prompt tokens per second lately: what the queue shrinks by. Steps without any count where somebody waits for them.
 private struct PrefillRate {
-    private(set) var tokensPerSecond = 0.0
+    private static let decay = 0.98
 
-    mutating func add(tokens: Int, elapsed: Duration) {
-        guard tokens > 0, elapsed > .zero else { return }
-        let rate = Double(tokens) / elapsed.seconds
-        tokensPerSecond = tokensPerSecond == 0 ? rate : 0.9 * tokensPerSecond + 0.1 * rate
+    private var tokens = 0.0
+    private var seconds = 0.0
+
+    var tokensPerSecond: Double { seconds > 0 ? tokens / seconds : 0 }
+
+    mutating func add(tokens: Int, elapsed: Duration, someoneWaits: Bool) {
+        guard tokens > 0 || someoneWaits else { return }
+        self.tokens = self.tokens * Self.decay + Double(tokens)
+        seconds = seconds * Self.decay + elapsed.seconds
     }
 }
 

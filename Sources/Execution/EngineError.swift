@@ -4,6 +4,8 @@
 package enum EngineError: Error, Equatable, Sendable, CustomStringConvertible {
     /// The waiting queue is full. `limit` and `waiting` are in requests or in prompt tokens, as `resource` says.
     case overloaded(resource: String, waiting: Int, limit: Int, retryAfter: Duration)
+    /// One tenant holds its share of the waiting queue, and others are about. Counted as in `overloaded`.
+    case overShare(resource: String, waiting: Int, limit: Int, retryAfter: Duration)
     /// The server is shutting down and takes no new requests.
     case draining
     /// The engine has work and completes no step, so nothing more is accepted for now.
@@ -23,6 +25,8 @@ package enum EngineError: Error, Equatable, Sendable, CustomStringConvertible {
         switch self {
         case .overloaded(let resource, let waiting, let limit, _):
             "The server is overloaded: \(waiting) \(resource) are waiting, and the limit is \(limit). Try again later."
+        case .overShare(let resource, let waiting, let limit, _):
+            "You have \(waiting) \(resource) waiting, and your share of the queue is \(limit) now. Try again later."
         case .draining: "The server is shutting down and accepts no new requests."
         case .stalled(let reason): "The server accepts no requests for now: \(reason). Try again later."
         case .shutdown: "The server shut down before this request finished."

@@ -8,6 +8,7 @@ struct RequestTable {
         let events: EventDestination
         let arrival: Duration
         let promptTokens: Int
+        let tenant: UInt64
         /// Whether its place in the waiting queue is still taken.
         var isQueued = true
         var firstScheduled: Duration?
@@ -30,7 +31,7 @@ struct RequestTable {
     mutating func insert(_ submission: Submission) {
         entries[submission.request.id] = Entry(
             events: submission.events, arrival: submission.request.arrival,
-            promptTokens: submission.request.prompt.count)
+            promptTokens: submission.request.prompt.count, tenant: submission.request.tenant)
     }
 
     /// Notes who runs for the first time; those leave the waiting queue.
@@ -39,7 +40,7 @@ struct RequestTable {
             guard let entry = entries[sequence.id], entry.isQueued else { continue }
             entries[sequence.id]?.isQueued = false
             entries[sequence.id]?.firstScheduled = now
-            ledger.release(requests: 1, tokens: entry.promptTokens)
+            ledger.release(requests: 1, tokens: entry.promptTokens, tenant: entry.tenant)
         }
     }
 
@@ -125,7 +126,7 @@ struct RequestTable {
 
     private mutating func remove(_ id: RequestID) -> Entry? {
         guard let entry = entries.removeValue(forKey: id) else { return nil }
-        if entry.isQueued { ledger.release(requests: 1, tokens: entry.promptTokens) }
+        if entry.isQueued { ledger.release(requests: 1, tokens: entry.promptTokens, tenant: entry.tenant) }
         return entry
     }
 

@@ -55,6 +55,10 @@ package struct StepRecord: Sendable {
     /// When it began, on the engine's clock.
     package internal(set) var start = Duration.zero
     package internal(set) var shares: [Share] = []
+    /// Sequences that hold a row, requests that wait for one, and KV blocks in use.
+    package internal(set) var running = 0
+    package internal(set) var waiting = 0
+    package internal(set) var usedBlocks = 0
 
     package var tokenCount: Int { shares.reduce(0) { $0 + $1.tokens } }
 }
@@ -63,7 +67,8 @@ package struct StepRecord: Sendable {
 package struct StallReport: Sendable, CustomStringConvertible {
     /// How long no step was completed.
     package let duration: Duration
-    package let statistics: EngineStatistics
+    /// Steps completed.
+    package let steps: Int
     package let blockCount: Int
     /// Messages that the engine thread has not read.
     package let unreadMessages: Int
@@ -76,11 +81,10 @@ package struct StallReport: Sendable, CustomStringConvertible {
 
     /// The dump for the log: one line for each thing.
     package var description: String {
-        let usedBlocks = Int((statistics.kvUsage * Double(blockCount)).rounded())
         var lines = [
             "The engine has completed no step for \(duration.tenths) s; it is not ready until it does. "
-                + "\(statistics.running) sequences run, \(statistics.waiting) wait, "
-                + "\(usedBlocks) of \(blockCount) KV blocks are in use, \(statistics.steps) steps were completed, "
+                + "\(step.running) sequences run, \(step.waiting) wait, "
+                + "\(step.usedBlocks) of \(blockCount) KV blocks are in use, \(steps) steps were completed, "
                 + "\(unreadMessages) messages are unread."
         ]
         guard step.number > 0 else { return lines[0] + " No step was ever begun." }
@@ -126,10 +130,16 @@ final class EnginePulse: Sendable {
     private let record = Mutex(StepRecord())
 
     /// Notes a step that computes something and is about to.
-    func begin(_ output: borrowing SchedulerOutput, at start: Duration, knownTokens: (RequestID) -> Int) {
+    func begin(
+        _ output: borrowing SchedulerOutput, _ state: SchedulerStatistics, at start: Duration,
+        knownTokens: (RequestID) -> Int
+    ) {
         record.withLock { record in
             record.number += 1
             record.start = start
+            record.running = state.running
+            record.waiting = state.waiting
+            record.usedBlocks = state.usedBlocks
             record.shares.removeAll(keepingCapacity: true)
             for sequence in output.sequences {
                 record.shares.append(
@@ -205,7 +215,7 @@ struct Watchdog {
         elapsed += passed
         if !isStalled, elapsed >= limits.timeout { stall() }
         guard isStalled, elapsed >= limits.timeout + limits.grace * (steps > 0 ? 1 : 4) else { return true }
-        report(.hung(EngineStall(duration: elapsed, running: board.statistics.withLock { $0.running })))
+        report(.hung(EngineStall(duration: elapsed, running: board.pulse.lastStep.running)))
         return false
     }
 
@@ -213,8 +223,8 @@ struct Watchdog {
         isStalled = true
         let step = board.pulse.lastStep
         let dump = StallReport(
-            duration: elapsed, statistics: board.statistics.withLock { $0 }, blockCount: blockCount,
-            unreadMessages: inbox.count, step: step, stepAge: clock.now - step.start)
+            duration: elapsed, steps: lastSteps, blockCount: blockCount, unreadMessages: inbox.count, step: step,
+            stepAge: clock.now - step.start)
         let sentence = "the engine has completed no step for \(limits.timeout.tenths) s"
         board.health.withLock { if $0 == .ready { $0 = .stalled(sentence) } }
         report(.stalled(dump))

@@ -11,6 +11,8 @@ package protocol TextEngine: Sendable {
     var now: Duration { get }
     /// Takes places in the waiting queue before a request costs anything.
     func reserve(requests: Int, promptTokenEstimate: Int) throws(EngineError) -> Reservation
+    /// The same for requests of one tenant, which may be refused although there are places.
+    func reserve(requests: Int, promptTokenEstimate: Int, tenant: UInt64) throws(EngineError) -> Reservation
     /// Hands requests over whose events go to `receiver` by way of `queue`.
     func submit(
         _ requests: [GenerationRequest], reservation: consuming Reservation, to receiver: any EventReceiver,
@@ -26,4 +28,13 @@ package protocol TextEngine: Sendable {
     var health: EngineHealth { get }
     /// Accepts nothing more and returns when everything accepted has ended, `timeout` at the latest.
     func drain(timeout: Duration) async
+}
+
+extension TextEngine {
+    /// An engine that does not tell tenants apart.
+    package func reserve(
+        requests: Int, promptTokenEstimate: Int, tenant: UInt64
+    ) throws(EngineError) -> Reservation {
+        try reserve(requests: requests, promptTokenEstimate: promptTokenEstimate)
+    }
 }

@@ -40,7 +40,7 @@ package enum ExitStatus: Int32, Sendable {
             }
         case let error as EngineError:
             switch error {
-            case .invalidConfiguration, .rejected, .overloaded: self = .configuration
+            case .invalidConfiguration, .rejected, .overloaded, .overShare: self = .configuration
             case .deviceFailure, .numericalError: self = .device
             case .stalled: self = .hang
             case .draining, .shutdown: self = .success

@@ -48,7 +48,7 @@ private final class StallLog: Sendable {
         #expect(try await eventually { log.count > 0 })
         #expect(engine.health == .stalled("the engine has completed no step for 0.5 s"))
         let report = try #require(log.reports.first)
-        #expect(report.statistics.running == 2 && report.statistics.waiting == 1)
+        #expect(report.step.running == 2 && report.step.waiting == 1)
         #expect(report.step.shares.first?.blocks == 3, "40 tokens and blocks of 16")
         let lines = report.description.split(separator: "\n")
         #expect(lines[0].contains("2 sequences run, 1 wait"), "\(lines[0])")
@@ -108,7 +108,7 @@ private final class StallLog: Sendable {
         let log = StallLog()
         engine.watch(StallLimits(timeout: .milliseconds(700))) { log.append($0) }
         let start = ContinuousClock.now
-        _ = try await engine.generate([(0..<900).map { TokenID(1000 + $0) }], maxNewTokens: 10)
+        _ = try await engine.generate([(0..<1500).map { TokenID(1000 + $0) }], maxNewTokens: 10)
         #expect(start.duration(to: .now) > .milliseconds(1300), "too quick to tell")
         try await Task.sleep(for: .milliseconds(1500))
         #expect(log.count == 0)

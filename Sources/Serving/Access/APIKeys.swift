@@ -45,16 +45,21 @@ package struct APIKeys: Sendable, Equatable {
     }
 
     /// Whether `key` is one of them. The time depends on the number of keys and the length of `key` alone.
-    package func contains(_ key: String) -> Bool {
+    package func contains(_ key: String) -> Bool { number(of: key) > 0 }
+
+    /// Which of the keys `key` is, from 1; 0 is none. The time depends on their number and the length of `key` alone.
+    private func number(of key: String) -> UInt64 {
         let presented = Self.digest(key)
-        var matches: UInt8 = 0
-        for digest in digests {
+        var number: UInt64 = 0
+        for (index, digest) in digests.enumerated() {
             var difference: UInt8 = 0
             for index in 0..<32 { difference |= digest[index] ^ presented[index] }
-            // 1 where nothing differs, without a branch.
-            matches |= UInt8(truncatingIfNeeded: (UInt16(difference) &- 1) >> 8) & 1
+            // All ones where nothing differs, without a branch.
+            let matches = 0 &- UInt64((UInt16(difference) &- 1) >> 15)
+            // Of a key that is listed twice, the last.
+            number = matches & UInt64(index + 1) | ~matches & number
         }
-        return matches == 1
+        return number
     }
 
     private static func digest(_ key: String) -> [UInt8] {
@@ -66,14 +71,19 @@ package struct APIKeys: Sendable, Equatable {
 
 extension APIKeys {
     /// Whether a request with these headers may be served: `Authorization: Bearer KEY`, or `x-api-key: KEY`.
-    func admit(_ headers: HTTPFields) -> Bool {
-        guard !isEmpty else { return true }
+    func admit(_ headers: HTTPFields) -> Bool { tenant(of: headers) != nil }
+
+    /// The number of the key that a request presents, by which the engine tells clients apart; nil where it must not be
+    /// served, 0 where everybody is.
+    func tenant(of headers: HTTPFields) -> UInt64? {
+        guard !isEmpty else { return 0 }
         let authorization = headers[.authorization] ?? ""
         let scheme = authorization.prefix { $0 != " " }
         var key = scheme.lowercased() == "bearer" ? authorization.dropFirst(scheme.count).drop { $0 == " " } : ""
         if key.isEmpty { key = (headers[.xAPIKey] ?? "")[...] }
         // A missing key takes the same path as a wrong one.
-        return contains(String(key))
+        let number = number(of: String(key))
+        return number > 0 ? number : nil
     }
 }
 

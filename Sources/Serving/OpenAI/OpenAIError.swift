@@ -64,6 +64,9 @@ struct OpenAIError {
         case .engine(.overloaded(_, _, _, let duration)):
             (status, type) = (.serviceUnavailable, "ServiceUnavailableError")
             retryAfter = duration
+        case .engine(.overShare(_, _, _, let duration)):
+            (status, type) = (.tooManyRequests, "RateLimitError")
+            retryAfter = duration
         case .engine(.draining), .engine(.shutdown):
             (status, type, closesConnection) = (.serviceUnavailable, "ServiceUnavailableError", true)
             retryAfter = .seconds(5)
