@@ -32,6 +32,8 @@ struct EngineCore: ~Copyable {
     private var messages: [EngineMessage] = []
     /// Set once draining began: when to end what still runs.
     private var drainDeadline: Duration?
+    /// A step was lost, and none has succeeded since.
+    private var isRetrying = false
     private var prefillRate = PrefillRate()
 
     /// A step that was begun.
@@ -160,7 +162,14 @@ struct EngineCore: ~Copyable {
         let start = max(step.start, lastCompletion)
         samples.removeAll(keepingCapacity: true)
         scores.removeAll(keepingCapacity: true)
-        if tokenCount > 0 { try runner.collect(step.output, into: &samples, scores: &scores) }
+        if tokenCount > 0 {
+            do throws(BackendError) {
+                try runner.collect(step.output, into: &samples, scores: &scores)
+            } catch {
+                return try retry(step, after: error)
+            }
+            isRetrying = false
+        }
         if !scores.isEmpty { requests.record(scores: scores, of: step.output) }
         let now = clock.now
         var events = endConstrained(step.output)
@@ -172,6 +181,25 @@ struct EngineCore: ~Copyable {
         publish(events, tokenCount: tokenCount, now: now)
         // Everything that remains was deferred; sleep a moment instead of spinning.
         if tokenCount == 0, stepInFlight == nil { inbox.wait(timeout: .now() + .milliseconds(1)) }
+    }
+
+    /// Plans a lost step anew, without the request that it may have been lost for. Only once: a step that is lost again
+    /// is a device that failed.
+    private mutating func retry(_ step: consuming Step, after error: BackendError) throws(BackendError) {
+        guard case .lostStep = error, !isRetrying else { throw error }
+        isRetrying = true
+        var events = scheduler.rollBack(step.output, endsSuspect: true)
+        if let next = stepInFlight.take() {
+            // It went on from what was lost.
+            do throws(BackendError) {
+                if !next.output.isEmpty { try runner.collect(next.output, into: &samples, scores: &scores) }
+            } catch {
+                guard case .lostStep = error else { throw error }
+            }
+            events += scheduler.rollBack(next.output, endsSuspect: false)
+        }
+        lastCompletion = clock.now
+        publish(events, tokenCount: 0, now: lastCompletion)
     }
 
     /// Takes all messages.

@@ -90,8 +90,11 @@ package struct BlockPool: ~Copyable {
 
     /// Remembers that the blocks of a table hold something that is not a number. Whoever is given one later finds it in
     /// `scrubs`.
-    package mutating func taint(_ table: borrowing BlockTable) {
-        for block in table.blocks where !isTainted[block.index] {
+    package mutating func taint(_ table: borrowing BlockTable) { taint(table.blocks[...]) }
+
+    /// The same for some blocks.
+    mutating func taint(_ blocks: ArraySlice<BlockID>) {
+        for block in blocks where !isTainted[block.index] {
             isTainted[block.index] = true
             taintedCount += 1
         }

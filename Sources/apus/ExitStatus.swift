@@ -36,7 +36,7 @@ package enum ExitStatus: Int32, Sendable {
         case let error as BackendError:
             switch error {
             case .unsupported, .outOfMemory: self = .configuration
-            case .deviceFailure: self = .device
+            case .deviceFailure, .lostStep: self = .device
             }
         case let error as EngineError:
             switch error {

@@ -13,15 +13,20 @@ import Tensors
 package final class Deferral: Sendable {
     /// Calls of `collect` that succeed.
     package let collectLimit: Int
+    /// Calls of `collect` that come to nothing, from 1.
+    package let lostCollects: Set<Int>
+    /// Every state of this token is made NaN; −1 for none.
+    package let poisonedToken = Atomic<Int32>(-1)
     /// The most steps that were begun and not collected.
     package let mostInFlight = Atomic<Int>(0)
-    /// While set, `collect` does not return.
+    /// While set, no step ends.
     package let isStuck = Atomic<Bool>(false)
-    /// What each `collect` takes at least.
+    /// What each step takes at least.
     package let pace: Duration
 
-    package init(collectLimit: Int = .max, pace: Duration = .zero) {
+    package init(collectLimit: Int = .max, lostCollects: Set<Int> = [], pace: Duration = .zero) {
         self.collectLimit = collectLimit
+        self.lostCollects = lostCollects
         self.pace = pace
     }
 
@@ -80,6 +85,7 @@ package final class DeferredBackend: Backend {
     }
 
     package func synchronize() throws(BackendError) {
+        deferral.pause()
         execute(queue.count)
         if let failure { throw failure }
         try device.synchronize()
@@ -108,6 +114,9 @@ package final class DeferredBackend: Backend {
         execute(max(0, sampleEnds.removeFirst()))
         if let failure { throw failure }
         let chosen = self.results.removeFirst()
+        if deferral.lostCollects.contains(collectCount) {
+            throw .lostStep(operation: "collect", reason: "a test asked for it")
+        }
         results.tokens.replaceSubrange(chosen.tokens.indices, with: chosen.tokens)
         results.logprobs.replaceSubrange(chosen.logprobs.indices, with: chosen.logprobs)
         results.ranks.replaceSubrange(chosen.ranks.indices, with: chosen.ranks)
@@ -160,7 +169,20 @@ package final class DeferredBackend: Backend {
             let ids = (integers[tokens.address] ?? []).map { $0 < 0 ? chosen[Int(-1 - $0)] : $0 }
             device.upload(ids, count: ids.count, to: tokens)
             device.embed(tokens, table, into: output)
+            poison(output, ids)
         }
+    }
+
+    /// Spoils the rows of the token that a test chose.
+    private func poison(_ output: Tensor, _ ids: [Int32]) {
+        let token = deferral.poisonedToken.load(ordering: .relaxed)
+        guard token >= 0, ids.contains(token) else { return }
+        var values = device.download(output)
+        let width = values.count / output.rowCount
+        for (row, id) in ids.enumerated() where id == token {
+            for column in 0..<width { values[row * width + column] = .nan }
+        }
+        device.upload(values, to: output)
     }
 
     package func rmsNorm(_ x: Tensor, weight: Tensor, epsilon: Float, into output: Tensor) {
