@@ -1,10 +1,11 @@
 // A step that could not be executed, on a device that is sound: what it would have computed is planned again.
 //
-// Nobody knows what the step wrote, so its sequences give their blocks back, to be cleared, and wait for their turn like
-// preempted ones. What they generated they keep, and what was published before the step they find again.
+// Nobody knows what the step wrote, so its sequences give their blocks back, to be cleared, and wait for their turn as
+// preempted ones do. What they generated they keep, and what was published before the step they find again.
 
 extension Scheduler {
-    /// Takes a step back; stands in for `complete`. The step planned behind it, if any, must be taken back next.
+    /// Takes a step back; stands in for `complete`. The step planned behind it, if any, must be taken back next:
+    /// the counts of its sequences are only right again after that.
     ///
     /// - Parameter endsSuspect: end the sequence that is served last of those in the step, because the step may have
     ///   failed for its sake; those served before it have mostly been in steps that succeeded.
