@@ -50,7 +50,7 @@ package struct EngineObserver: Service {
 
     /// Runs until shutdown.
     package func run() async throws {
-        try await cancelWhenGracefulShutdown {
+        await cancelWhenGracefulShutdown {
             let clock = ContinuousClock()
             var previous = engine.statistics
             var previousTime = clock.now
