@@ -159,7 +159,8 @@ struct ServerAssembly: Sendable {
                 ?? "\(configuration.host):\(configuration.port)")
         let observer = EngineObserver(
             engine: running.engine, logger: logger, logsThroughput: !settings.boolean(.disableLogStats))
-        running.engine.watch(StallLimits(timeout: .seconds(60)), report: StallResponse(logger: logger).respond)
+        running.engine.watch(
+            StallLimits(timeout: settings.duration(.engineStallTimeout)), report: StallResponse(logger: logger).respond)
         // Services end in reverse order: the observer, then HTTP, which drains the engine first. When the engine fails,
         // HTTP still tells its clients; the process then ends with the engine's error.
         var group = ServiceGroupConfiguration(

@@ -28,6 +28,7 @@ extension EngineConfiguration {
         blockCountOverride = settings.integer(.numGPUBlocksOverride)
         maxQueuedRequests = settings.number(.maxNumQueuedReqs)
         maxQueuedTokens = settings.number(.maxNumQueuedTokens)
+        tenantQueueShare = Double(settings.number(.tenantQueueShare)) / 1000
     }
 }
 

@@ -59,6 +59,8 @@ package struct SchedulingOptions: ParsableArguments {
     @Option(.maxNumBatchedTokens) var maxNumBatchedTokens: String?
     @Option(.maxNumQueuedReqs) var maxNumQueuedReqs: String?
     @Option(.maxNumQueuedTokens) var maxNumQueuedTokens: String?
+    @Option(.tenantQueueShare) var tenantQueueShare: String?
+    @Option(.engineStallTimeout) var engineStallTimeout: String?
     @Option(.schedulingPolicy) var schedulingPolicy: String?
     @Option(.longPrefillTokenThreshold) var longPrefillTokenThreshold: String?
 

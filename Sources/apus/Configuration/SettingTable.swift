@@ -72,6 +72,12 @@ extension Setting {
     package static let maxNumQueuedTokens = Setting(
         "max-num-queued-tokens", .scheduling, .integer(1...(1 << 40)), default: .integer(1 << 20),
         "Most prompt tokens that wait")
+    package static let tenantQueueShare = Setting(
+        "tenant-queue-share", .scheduling, .fraction, default: .integer(500),
+        "Most of the queue for one key of many")
+    package static let engineStallTimeout = Setting(
+        "engine-stall-timeout", .scheduling, .duration(1000...3_600_000), default: .integer(60_000),
+        "Stalled after so long without a step", aliases: ["watchdog-timeout"])
     package static let schedulingPolicy = Setting(
         "scheduling-policy", .scheduling, .choice(["fcfs", "priority"]), default: .text("fcfs"),
         "Who is scheduled first", aliases: ["schedule-policy"])
@@ -107,16 +113,16 @@ extension Setting {
         "Most open connections; more wait to be accepted")
     package static let requestHeaderTimeout = Setting(
         "request-header-timeout", .http, .duration(100...3_600_000), default: .integer(10_000),
-        "Time a request's head may take to arrive")
+        "Time a request's head may take")
     package static let requestBodyTimeout = Setting(
         "request-body-timeout", .http, .duration(100...3_600_000), default: .integer(30_000),
-        "Time a request's body may take to arrive")
+        "Time a request's body may take")
     package static let writeTimeout = Setting(
         "write-timeout", .http, .duration(100...3_600_000), default: .integer(30_000),
         "Give up a client that reads nothing for so long")
     package static let sseKeepAliveInterval = Setting(
         "sse-keep-alive-interval", .http, .duration(0...3_600_000), default: .integer(15_000),
-        "Comment on a stream silent for so long; 0 is never")
+        "Comment on a silent stream; 0 is never")
     package static let allowedOrigins = Setting(
         "allowed-origins", .http, .texts, "Origins of web pages that may use the server (CORS)",
         aliases: ["cors-allow-origins", "cors-origins"])
@@ -151,7 +157,8 @@ extension Setting {
         config, model, servedModelName, home, maxModelLen,
         device, kernels, dtype, cpuISA, threads,
         blockSize, enablePrefixCaching, kvCacheMemoryBytes, gpuMemoryUtilization, numGPUBlocksOverride,
-        maxNumSeqs, maxNumBatchedTokens, maxNumQueuedReqs, maxNumQueuedTokens, schedulingPolicy,
+        maxNumSeqs, maxNumBatchedTokens, maxNumQueuedReqs, maxNumQueuedTokens, tenantQueueShare,
+        engineStallTimeout, schedulingPolicy,
         longPrefillTokenThreshold,
         host, port, uds, udsMode, apiKey, apiKeyFile, guardMetrics, allowUnauthenticated,
         maxConnections, maxRequestBodyBytes, requestHeaderTimeout, requestBodyTimeout, writeTimeout,
