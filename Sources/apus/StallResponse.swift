@@ -11,23 +11,25 @@ import Logging
     import Musl
 #endif
 
-/// Hears what the watchdog has to say, on the watchdog's thread.
+/// Hears what the watchdog has to say, on the watchdog's thread. Lines are written from others: a log that nobody reads
+/// may be what the engine waits for, and must not stop the watchdog too.
 struct StallResponse: Sendable {
     let logger: Logger
 
     func respond(_ event: StallEvent) {
         switch event {
         case .stalled(let report):
-            logger.error("\(report)")
+            Thread.detachNewThread { logger.error("\(report)") }
         case .recovered(let duration):
-            logger.notice("The engine completed a step again, after \(duration.components.seconds) s.")
+            Thread.detachNewThread {
+                logger.notice("The engine completed a step again, after \(duration.components.seconds) s.")
+            }
         case .hung(let stall):
             end(because: stall)
         }
     }
 
-    /// Ends the process at once. Threads may be anywhere, so nothing is torn down; the last line gets a second to be
-    /// written, because a log that nobody reads may be what the engine waits for.
+    /// Ends the process. Threads may be anywhere, so nothing is torn down; the last line gets a second to be written.
     private func end(because stall: EngineStall) -> Never {
         Thread.detachNewThread {
             logger.critical("\(stall)")
