@@ -1,7 +1,7 @@
 // A JSON text as a tree: what the strict parser makes of bytes, and what requests and schemas are read from.
 
 /// One JSON value.
-package enum JSONValue: Sendable, Equatable {
+package enum JSONValue: Sendable, Hashable {
     case null
     case bool(Bool)
     /// A number without fraction or exponent that fits.
@@ -13,7 +13,7 @@ package enum JSONValue: Sendable, Equatable {
     case object([Member])
 
     /// One member of an object, in the order of the text. Names are unique within an object.
-    package struct Member: Sendable, Equatable {
+    package struct Member: Sendable, Hashable {
         package let name: String
         package let value: JSONValue
 

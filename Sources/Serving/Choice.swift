@@ -40,6 +40,10 @@ struct Delta: Sendable {
     /// Whether nothing of this choice came before.
     let isFirst: Bool
     var text = ""
+    /// What the model thought before it answered.
+    var reasoning = ""
+    /// Starts, pieces and ends of calls.
+    var calls: [ToolCallEvent] = []
     var entries: [TokenEntry] = []
     /// Generated tokens; empty unless they were asked for.
     var tokens: [TokenID] = []
@@ -57,6 +61,8 @@ struct Delta: Sendable {
     /// Adds what came after this.
     mutating func append(_ next: Delta) {
         text += next.text
+        reasoning += next.reasoning
+        calls += next.calls
         entries += next.entries
         tokens += next.tokens
         promptTokens = promptTokens ?? next.promptTokens
@@ -73,6 +79,8 @@ struct ChoiceSettings: Sendable {
     var endTokens: [TokenID]
     /// Text in front; nil decodes the prompt, where it is echoed at all.
     var echo: String?
+    /// How the text is taken apart.
+    var parts = AnswerParts()
 
     /// Whether the prompt is the whole answer.
     var isPromptOnly: Bool { sampling.maxTokens == 0 }
@@ -98,6 +106,7 @@ struct Choice: Sendable {
     private let maxNewTokens: Int
     private var detokenizer: StreamingDetokenizer
     private var stops: StopStrings
+    private var splitter: AnswerSplitter
     private var textOffset = 0
     private var isFirst = true
     /// Log-probabilities of the prompt, from its second token on.
@@ -116,6 +125,7 @@ struct Choice: Sendable {
         self.tokenizer = tokenizer
         detokenizer = StreamingDetokenizer(tokenizer, skipSpecialTokens: settings.answer.skipsSpecialTokens)
         stops = StopStrings(settings.sampling.stop, keepsMatch: settings.answer.includesStop)
+        splitter = AnswerSplitter(settings.parts)
     }
 
     /// Takes an event; returns what can be given out now, if anything.
@@ -145,9 +155,11 @@ struct Choice: Sendable {
         if settings.sampling.logprobs != nil { delta.entries.append(entry(sample, adding: piece)) }
         if settings.answer.returnsTokenIDs { delta.tokens.append(sample.token) }
         // Before the least length nothing ends the choice, so stop strings are not looked for.
-        delta.text += generatedTokens > settings.sampling.logits.minTokens ? stops.append(piece) : piece
+        splitter.append(
+            generatedTokens > settings.sampling.logits.minTokens ? stops.append(piece) : piece, to: &delta)
         if let found = stops.found {
             isFinished = true
+            splitter.finish(to: &delta)
             delta.finish = Finish(reason: "stop", cause: .string(found))
             return delta
         }
@@ -165,8 +177,9 @@ struct Choice: Sendable {
             delta.finish = Finish(reason: "length")
             return delta
         }
-        delta.text += stops.append(detokenizer.finish())
-        delta.text += stops.finish()
+        splitter.append(stops.append(detokenizer.finish()), to: &delta)
+        splitter.append(stops.finish(), to: &delta)
+        splitter.finish(to: &delta)
         delta.finish = finish(reason)
         return delta
     }
@@ -176,6 +189,7 @@ struct Choice: Sendable {
         if case .stop(let token) = reason, !settings.endTokens.contains(token) {
             return Finish(reason: "stop", cause: .token(token))
         }
+        if splitter.hasCalls, !settings.parts.isNamed, reason.isOwn { return Finish(reason: "tool_calls") }
         return Finish(reason: reason.name)
     }
 
@@ -243,6 +257,14 @@ struct Choice: Sendable {
 }
 
 extension FinishReason {
+    /// Whether the model ended by itself.
+    fileprivate var isOwn: Bool {
+        switch self {
+        case .stop, .complete: true
+        case .length, .repetition, .abort, .deadline, .error: false
+        }
+    }
+
     /// The word the API has for it.
     fileprivate var name: StaticString {
         switch self {

@@ -13,6 +13,7 @@ struct SessionRequest: Sendable {
     let streaming: StreamFields
     let answer: AnswerFields
     let prompt: PromptFields
+    let output: OutputFields
     /// Text in front of the answer, where it is not the prompt that is echoed.
     var echo: String?
     /// When the request arrived, on the engine's clock.
@@ -43,14 +44,15 @@ final class CompletionSession: Sendable {
         let endTokens = server.model.stopTokens
         let (prompts, rules) = try await server.threads.run { () throws(ServingError) in
             let prompts = try encoder.tokens(for: source, request.prompt, maxTokens: sampling.maxTokens)
-            for tokens in prompts { try encoder.checkLength(tokens, field: source.fieldName) }
+            for tokens in prompts.lists { try encoder.checkLength(tokens, field: source.fieldName) }
             let badWords = try encoder.tokens(ofBadWords: sampling.logits.badWords)
             return (prompts, sampling.logits.rules(badWords: badWords, endTokens: endTokens + sampling.stopTokens))
         }
+        let (parts, constraint) = try await server.plan(request.output, reasoning: prompts.reasoning)
         guard !peer.presence.isGone else { throw .clientGone }
 
         var requests: [GenerationRequest] = []
-        for tokens in prompts {
+        for tokens in prompts.lists {
             let seed = sampling.seed ?? UInt64.random(in: 0 ... .max)
             for index in 0..<sampling.n {
                 let room = server.model.maxModelLength - tokens.count
@@ -63,18 +65,19 @@ final class CompletionSession: Sendable {
                         priority: request.prompt.priority, arrival: request.arrival,
                         cacheSalt: request.prompt.cacheSalt,
                         deadline: request.prompt.timeout.map { request.arrival + $0 },
-                        repetition: sampling.repetition, promptLogprobCount: request.promptLogprobCount))
+                        repetition: sampling.repetition, promptLogprobCount: request.promptLogprobCount,
+                        constraint: constraint))
             }
         }
         let settings = ChoiceSettings(
             answer: request.answer, sampling: sampling, endTokens: sampling.ignoreEOS ? [] : endTokens,
-            echo: request.source.echo(request.echo))
+            echo: request.source.echo(request.echo), parts: parts)
         let choices = requests.enumerated().map { index, request in
             Choice(index: index, request: request, settings: settings, tokenizer: server.model.tokenizer)
         }
         let answer = LiveAnswer(
-            choices, promptTokens: prompts.reduce(0) { $0 + $1.count }, format: format, streaming: request.streaming,
-            server: server, peer: peer)
+            choices, promptTokens: prompts.lists.reduce(0) { $0 + $1.count }, format: format,
+            streaming: request.streaming, server: server, peer: peer)
         do throws(EngineError) {
             try engine.submit(
                 requests, reservation: reservation, to: answer, by: server.deliveries.queue(for: peer.eventLoop))

@@ -28,6 +28,13 @@ enum PromptSource: Sendable {
     }
 }
 
+/// The prompts of a request as tokens.
+struct EncodedPrompts: Sendable {
+    var lists: [[TokenID]] = []
+    /// What the prompts leave of the model's reasoning to come.
+    var reasoning = ReasoningPrefix.none
+}
+
 /// Turns prompts into tokens.
 struct PromptEncoder: Sendable {
     let model: ServedModel
@@ -36,7 +43,7 @@ struct PromptEncoder: Sendable {
     /// - Parameter maxTokens: what the request wants to generate, and so what must stay free of what is kept.
     func tokens(
         for source: PromptSource, _ fields: PromptFields, maxTokens: Int?
-    ) throws(ServingError) -> [[TokenID]] {
+    ) throws(ServingError) -> EncodedPrompts {
         let kept = try fields.truncation.map { (truncation) throws(ServingError) in
             try keptTokens(truncation, maxTokens: maxTokens)
         }
@@ -52,10 +59,11 @@ struct PromptEncoder: Sendable {
                 case .tokens(let tokens): lists.append(cut(tokens, kept, fields))
                 }
             }
-            return lists
+            return EncodedPrompts(lists: lists)
         case .conversation(let messages, let template):
             let runs = try render(messages, template)
-            return [try tokens(of: runs, addSpecialTokens: fields.addsSpecialTokens ?? false, kept, fields)]
+            let tokens = try tokens(of: runs, addSpecialTokens: fields.addsSpecialTokens ?? false, kept, fields)
+            return EncodedPrompts(lists: [tokens], reasoning: model.reasoning(after: runs.last?.text ?? ""))
         }
     }
 
@@ -127,7 +135,8 @@ struct PromptEncoder: Sendable {
     /// The text of a conversation; where the model is to go on with the last message, up to the end of its text.
     func render(_ messages: [TemplateValue], _ fields: TemplateFields) throws(ServingError) -> [TextRun] {
         let runs = try render(
-            messages, addGenerationPrompt: fields.addsGenerationPrompt, arguments: fields.arguments)
+            messages, addGenerationPrompt: fields.addsGenerationPrompt, arguments: fields.arguments,
+            tools: fields.tools)
         guard fields.continuesFinalMessage else { return runs }
         guard case .object(let members) = messages.last,
             case .string(let content) = members.first(where: { $0.name == "content" })?.value,
@@ -138,16 +147,20 @@ struct PromptEncoder: Sendable {
 
     /// The text of a conversation.
     func render(
-        _ messages: [TemplateValue], addGenerationPrompt: Bool, arguments: [TemplateValue.Member] = []
+        _ messages: [TemplateValue], addGenerationPrompt: Bool, arguments: [TemplateValue.Member] = [],
+        tools: [Tool] = []
     ) throws(ServingError) -> [TextRun] {
         guard let template = model.chatTemplate else { throw .noChatTemplate }
+        let knowsTools = model.templateKnowsTools
         do {
             let tokenizer = model.tokenizer
             return try template.render(
                 ChatTemplateInput(
-                    messages: messages, addGenerationPrompt: addGenerationPrompt,
+                    messages: knowsTools ? messages : ToolPrompt.rewritten(messages, tools: tools),
+                    addGenerationPrompt: addGenerationPrompt,
                     bosToken: tokenizer.bos.flatMap { tokenizer.text(of: $0) } ?? "",
                     eosToken: tokenizer.eos.flatMap { tokenizer.text(of: $0) } ?? "",
+                    tools: knowsTools && !tools.isEmpty ? .array(tools.map { TemplateValue($0.source) }) : nil,
                     arguments: arguments, now: TemplateClock(secondsSince1970: Int64(WallClock.seconds))))
         } catch {
             throw .template(error)

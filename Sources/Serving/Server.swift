@@ -38,9 +38,11 @@ package struct Server: Service {
         let threads = TokenizerThreads(
             threadCount: configuration.tokenizerThreadCount, maxCalls: configuration.maxTokenizerCalls)
         let loops = MultiThreadedEventLoopGroup(numberOfThreads: max(1, configuration.eventLoopCount))
+        // A grammar may take long to make, and must not hold up those who only tokenize.
+        let constraintThread = TokenizerThreads(threadCount: 1, maxCalls: 0)
         let state = ServingState(
             configuration: configuration, model: model, engine: engine, threads: threads,
-            deliveries: EventDeliveries(loops))
+            deliveries: EventDeliveries(loops), constraintThread: constraintThread)
         let outcome: Result<Void, any Error>
         do {
             try await serve(application(state, loops))
@@ -50,6 +52,7 @@ package struct Server: Service {
         }
         removeSocket()
         try await threads.shutdown()
+        try await constraintThread.shutdown()
         try await loops.shutdownGracefully()
         try outcome.get()
     }

@@ -4,6 +4,7 @@
 // no addresses, no internal names. OpenAIError.swift maps the cases to HTTP.
 
 import Execution
+import Grammars
 import JSON
 import Tokenization
 
@@ -45,6 +46,10 @@ package enum ServingError: Error, Equatable, CustomStringConvertible {
     case template(TemplateError)
     /// Text could not become tokens, or tokens text.
     case tokenization(TokenizationError)
+    /// The form that the answer should have cannot be guaranteed.
+    case constraint(field: String, GrammarError)
+    /// Too many new forms wait to be made into grammars.
+    case constraintsBusy(limit: Int)
     /// Too many calls wait for the tokenizer.
     case tokenizerBusy(limit: Int)
     /// The engine refused or ended the request.
@@ -98,6 +103,10 @@ package enum ServingError: Error, Equatable, CustomStringConvertible {
             "The conversation could not be rendered: \(error)."
         case .tokenization(let error):
             error.description
+        case .constraint(let field, let error):
+            "\(field) cannot be guaranteed. \(error)."
+        case .constraintsBusy(let limit):
+            "The server is overloaded: \(limit) new grammars wait to be compiled. Try again later."
         case .tokenizerBusy(let limit):
             "The server is overloaded: \(limit) calls wait for the tokenizer. Try again later."
         case .engine(.deviceFailure):

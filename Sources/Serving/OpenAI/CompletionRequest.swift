@@ -25,6 +25,7 @@ struct CompletionRequest: Sendable {
     let streaming: StreamFields
     let answer: AnswerFields
     var promptFields: PromptFields
+    let output: OutputFields
 
     /// Prompts of one request at most, whatever the configuration says.
     static let maxPrompts = 1024
@@ -43,6 +44,7 @@ struct CompletionRequest: Sendable {
             fields, maxTokens: maxTokens, logprobs: try fields.integer(.logprobs), model: served,
             configuration: configuration)
         promptFields = try PromptFields(fields, model: served)
+        output = OutputFields(shape: try ShapeFields(fields))
     }
 
     /// The prompts, in any of the four shapes.

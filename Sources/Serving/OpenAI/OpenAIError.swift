@@ -55,7 +55,9 @@ struct OpenAIError {
             (status, type, parameter) = (.badRequest, "BadRequestError", "messages")
         case .tokenization:
             (status, type) = (.badRequest, "BadRequestError")
-        case .tokenizerBusy:
+        case .constraint(let field, _):
+            (status, type, parameter) = (.badRequest, "BadRequestError", field)
+        case .tokenizerBusy, .constraintsBusy:
             (status, type) = (.serviceUnavailable, "ServiceUnavailableError")
             retryAfter = .seconds(1)
         case .engine(.stalled):

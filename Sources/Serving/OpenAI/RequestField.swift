@@ -20,6 +20,8 @@ package struct RequestField: Sendable {
         /// An object from token ids to numbers.
         case biases(count: ClosedRange<Int>)
         case object(members: ClosedRange<Int>)
+        /// A form of its own, which its reader checks: what it must be, and the members of its JSON Schema.
+        case other(String, schema: String)
     }
 
     /// Which endpoints have it.
@@ -74,6 +76,7 @@ package struct RequestField: Sendable {
         case .tokens(let count): "a list of \(Self.bounds(count)) token ids of the vocabulary"
         case .biases(let count): "an object of \(Self.bounds(count)) members from token ids to numbers"
         case .object(let members): "an object of \(Self.bounds(members)) members"
+        case .other(let requirement, _): requirement
         }
     }
 

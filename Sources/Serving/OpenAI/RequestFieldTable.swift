@@ -135,6 +135,35 @@ extension RequestField {
         "chat_template_kwargs", .object(members: 0...64), .chat, default: "none",
         "Further names for the chat template.")
 
+    // What the answer must look like: structured-output.md.
+    static let responseFormat = RequestField(
+        "response_format",
+        .other("an object with type text, json_object or json_schema", schema: #""type":["object","null"]"#),
+        default: "text", "The form of the answer; a json_schema has a name and a schema.")
+    static let structuredOutputs = RequestField(
+        "structured_outputs",
+        .other(
+            "an object with exactly one of json, regex, choice, grammar, json_object",
+            schema: #""type":["object","null"]"#),
+        default: "none",
+        "The form of the answer: a JSON Schema, a regular expression, texts to choose from, or a grammar. "
+            + "disable_any_whitespace leaves out spaces between the parts of JSON.")
+    static let tools = RequestField(
+        "tools", .other("a list of 1 to \(ToolFields.maxTools) functions", schema: #""type":["array","null"]"#), .chat,
+        default: "none", "Functions that the model may call.")
+    static let toolChoice = RequestField(
+        "tool_choice",
+        .other(
+            "none, auto, required or an object that names a function", schema: #""type":["string","object","null"]"#),
+        .chat, default: "auto where there are tools", "Whether the model calls functions, and which.")
+    static let parallelToolCalls = RequestField(
+        "parallel_tool_calls", .bool, .chat, default: "true", "Whether one answer may hold several calls.")
+    static let includesReasoning = RequestField(
+        "include_reasoning", .bool, .chat, default: "true", "Whether the answer shows the model's reasoning.")
+    static let reasoningBudget = RequestField(
+        "thinking_token_budget", .integer(0...Int(Int32.max)), .chat, default: "none",
+        "Tokens of reasoning after which the model is made to answer.")
+
     /// All of them.
     package static let all = [
         maxTokens, maxCompletionTokens, minTokens, n, temperature, topP, topK, minP, seed, presencePenalty,
@@ -143,6 +172,7 @@ extension RequestField {
         chatLogprobs, topLogprobs, promptLogprobs, echo, skipsSpecialTokens, spacesBetweenSpecialTokens,
         returnsTokenIDs, showsTokenIDs, stream, includesUsage, continuousUsage, truncate, truncationSide,
         addsSpecialTokens, cacheSalt, priority, addsGenerationPrompt, continuesFinalMessage, templateArguments,
+        responseFormat, structuredOutputs, tools, toolChoice, parallelToolCalls, includesReasoning, reasoningBudget,
     ]
 
     /// docs/requests.md.
@@ -152,8 +182,8 @@ extension RequestField {
 
             Written from `RequestFieldTable.swift`; a test compares. `/v1/completions` and `/v1/chat/completions` read
             these fields besides `model`, `prompt` (a string, a list of at most \(CompletionRequest.maxPrompts)
-            strings, token ids, or lists of them) and `messages` (\(ChatRequest.maxMessages) at most, of
-            \(ChatRequest.maxParts) text parts each).
+            strings, token ids, or lists of them) and `messages` (\(ChatMessages.maxCount) at most, of
+            \(ChatMessages.maxParts) text parts each).
 
             `null` means the default. A value of the wrong type or outside its range is refused with status 400, and
             `param` names the field. Unknown fields are ignored; those of other servers that would change the answer

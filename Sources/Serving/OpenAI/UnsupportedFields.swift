@@ -26,16 +26,6 @@ enum UnsupportedFields {
                     ? "Leave it out." : "Leave it out or send \(rule.neutral.map(\.literal).joined(separator: " or "))."
             )
         }
-        if let format = try fields.object("response_format") {
-            guard let type = try format.string("type") else {
-                throw .missingField(field: "response_format.type", requirement: "\"text\"")
-            }
-            guard type == "text" else {
-                throw .unsupportedField(
-                    field: "response_format.type", value: JSONValue.quoted(type),
-                    advice: "Leave it out or send \"text\".")
-            }
-        }
     }
 
     private static let common: [Rule] = [
@@ -46,8 +36,8 @@ enum UnsupportedFields {
         Rule("no_repeat_ngram_size", .integer(0)), Rule("stop_regex", .array([])), Rule("no_stop_trim", .bool(false)),
         Rule("use_beam_search", .bool(false)), Rule("length_penalty", .integer(1)),
         Rule("early_stopping", .bool(false)),
-        // Constrained output.
-        Rule("structured_outputs"), Rule("guided_json"), Rule("guided_regex"), Rule("guided_choice"),
+        // Other names of structured_outputs.
+        Rule("guided_json"), Rule("guided_regex"), Rule("guided_choice"),
         Rule("guided_grammar"), Rule("guided_json_object", .bool(false)), Rule("guided_decoding_backend"),
         Rule("guided_whitespace_pattern"), Rule("json_schema"), Rule("regex"), Rule("ebnf"), Rule("grammar"),
         Rule("structural_tag"),
@@ -55,8 +45,7 @@ enum UnsupportedFields {
         Rule("truncate"), Rule("prompt_embeds"), Rule("kv_transfer_params"), Rule("vllm_xargs", .object([])),
         Rule("lora_path"),
         // What the answer holds.
-        Rule("logprob_token_ids"), Rule("stream_interval", .integer(1)), Rule("thinking_token_budget"),
-        Rule("reasoning_effort", .string("none")), Rule("n_probs", .integer(0)),
+        Rule("logprob_token_ids"), Rule("stream_interval", .integer(1)), Rule("n_probs", .integer(0)),
         Rule("return_hidden_states", .bool(false)), Rule("detokenize", .bool(true)),
         // Other servers' names for what has another name here, and their hooks.
         Rule("max_new_tokens"), Rule("n_predict"), Rule("min_new_tokens", .integer(0)), Rule("stop_sequences"),
@@ -67,11 +56,11 @@ enum UnsupportedFields {
 
     private static let completions: [Rule] = [
         Rule("suffix", .string("")), Rule("top_logprobs"), Rule("tools"), Rule("messages"),
+        Rule("thinking_token_budget"), Rule("reasoning_effort", .string("none")),
     ]
 
     private static let chat: [Rule] = [
-        Rule("tools"), Rule("tool_choice", .string("none")), Rule("functions"), Rule("function_call", .string("none")),
-        Rule("chat_template"),
+        Rule("functions"), Rule("function_call", .string("none")), Rule("chat_template"),
         Rule("documents", .array([])), Rule("prompt"), Rule("suffix", .string("")), Rule("audio"),
         Rule("web_search_options"),
     ]

@@ -17,7 +17,7 @@ extension Router {
             call,
             SessionRequest(
                 source: .prompts(request.prompts), sampling: request.sampling, streaming: request.streaming,
-                answer: request.answer, prompt: request.promptFields, arrival: call.arrival),
+                answer: request.answer, prompt: request.promptFields, output: request.output, arrival: call.arrival),
             CompletionFormat(head: head, details: details))
     }
 
@@ -36,7 +36,7 @@ extension Router {
             SessionRequest(
                 source: .conversation(request.messages, request.template), sampling: request.sampling,
                 streaming: request.streaming, answer: request.answer, prompt: request.promptFields,
-                echo: request.echo, arrival: call.arrival),
+                output: request.output, echo: request.echo, arrival: call.arrival),
             ChatFormat(head: head, details: details))
     }
 

@@ -14,6 +14,7 @@ struct ServingState: Sendable {
     let engine: any TextEngine
     let threads: TokenizerThreads
     let deliveries: EventDeliveries
+    let constraints: ConstraintLibrary
     let bodies: BodyReader
     let counters = RequestCounters()
     let openConnections = ConnectionGauge()
@@ -23,13 +24,15 @@ struct ServingState: Sendable {
 
     init(
         configuration: ServingConfiguration, model: ServedModel, engine: any TextEngine, threads: TokenizerThreads,
-        deliveries: EventDeliveries
+        deliveries: EventDeliveries,
+        constraintThread: TokenizerThreads
     ) {
         self.configuration = configuration
         self.model = model
         self.engine = engine
         self.threads = threads
         self.deliveries = deliveries
+        constraints = ConstraintLibrary(model: model, thread: constraintThread)
         document = OpenAPIDocument(configuration)
         bodies = BodyReader(
             limit: configuration.maxBodyBytes, totalLimit: configuration.maxBodyBytesTotal, threads: threads)

@@ -15,7 +15,7 @@ extension Router {
         let encoder = state.encoder
         let tokens: [Int32]
         if fields["messages"] != nil {
-            let messages = try ChatRequest.messages(fields)
+            let messages = try ChatMessages.read(fields)
             tokens = try await state.threads.runUnqueued { () throws(ServingError) in
                 let runs = try encoder.render(messages, addGenerationPrompt: addGenerationPrompt)
                 return try encoder.encodeAll(runs, addSpecialTokens: addSpecialTokens ?? false)

@@ -35,11 +35,14 @@ package struct ChatTemplateInput: Sendable {
 
 /// A compiled chat template.
 package struct ChatTemplate: Sendable {
+    /// The template as written; what it mentions tells which forms the model was trained on.
+    package let source: String
     private let program: Jinja.Program
     private let limits: TemplateLimits
 
     /// Compiles `source`; a construct that this engine does not have is an error here, not when rendering.
     package init(source: String, limits: TemplateLimits = TemplateLimits()) throws(TemplateError) {
+        self.source = source
         program = try Jinja.Parser.parse(source, limits: limits)
         self.limits = limits
     }
