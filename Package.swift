@@ -104,10 +104,13 @@ let package = Package(
                 "CUDABackend", "CUDADriver", "CUDAEmulator", "CUDAKernels", "Conformance", "Execution", "Models",
                 "Scheduling", "Tensors", "TestSupport",
             ], swiftSettings: swift),
+        .target(name: "AllocationCounter", path: "Tests/AllocationCounter", cSettings: c),
         .testTarget(
             name: "ExecutionTests",
-            dependencies: ["TestSupport", "Execution", "Models", "Checkpoints", "CPUBackend", "Scheduling", "Tensors"],
-            swiftSettings: swift),
+            dependencies: [
+                "AllocationCounter", "TestSupport", "Execution", "Models", "Checkpoints", "CPUBackend", "Scheduling",
+                "Tensors",
+            ], swiftSettings: swift),
         .testTarget(
             name: "ServingTests",
             dependencies: [

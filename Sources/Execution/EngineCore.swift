@@ -30,6 +30,8 @@ struct EngineCore: ~Copyable {
     private var samples: [TokenSample] = []
     private var scores: [TokenSample] = []
     private var messages: [EngineMessage] = []
+    /// Empty; storage for the next step's.
+    private var spareEvents: [SchedulerEvent] = []
     /// Set once draining began: when to end what still runs.
     private var drainDeadline: Duration?
     /// A step was lost, and none has succeeded since.
@@ -172,13 +174,18 @@ struct EngineCore: ~Copyable {
         }
         if !scores.isEmpty { requests.record(scores: scores, of: step.output) }
         let now = clock.now
-        var events = endConstrained(step.output)
+        // In the storage of the step before, which nobody holds any more.
+        var events: [SchedulerEvent] = []
+        swap(&events, &spareEvents)
+        endConstrained(step.output, into: &events)
         scheduler.complete(step.output, samples: samples, now: now, into: &events)
         lastCompletion = now
         if tokenCount > 0 { board.pulse.complete() }
         prefillRate.add(
             tokens: tokenCount - samples.count, elapsed: now - start, someoneWaits: scheduler.statistics.waiting > 0)
         publish(events, tokenCount: tokenCount, now: now)
+        events.removeAll(keepingCapacity: true)
+        swap(&events, &spareEvents)
         // Everything that remains was deferred; sleep a moment instead of spinning.
         if tokenCount == 0, stepInFlight == nil { inbox.wait(timeout: .now() + .milliseconds(1)) }
     }
@@ -235,9 +242,8 @@ struct EngineCore: ~Copyable {
     }
 
     /// Ends the sequences of a step for which nothing could be chosen because their constraints left nothing.
-    private mutating func endConstrained(_ output: borrowing SchedulerOutput) -> [SchedulerEvent] {
-        guard !constraints.isEmpty else { return [] }
-        var events: [SchedulerEvent] = []
+    private mutating func endConstrained(_ output: borrowing SchedulerOutput, into events: inout [SchedulerEvent]) {
+        guard !constraints.isEmpty else { return }
         var index = 0
         for sequence in output.sequences where sequence.samples {
             defer { index += sequence.sampleCount }
@@ -246,7 +252,6 @@ struct EngineCore: ~Copyable {
             // What it was computed from is sound: only nothing was chosen.
             samples[index] = TokenSample(token: samples[index].token)
         }
-        return events
     }
 
     /// Refreshes the statistics, then hands events to their consumers.

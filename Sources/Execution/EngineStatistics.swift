@@ -6,15 +6,19 @@ import Scheduling
 package struct Histogram: Sendable, Equatable {
     /// Upper bounds, ascending; one more bucket takes what exceeds the last.
     package let bounds: [Double]
-    /// [bounds + 1] observations per bucket, not cumulative.
-    package private(set) var counts: [Int]
     package private(set) var sum = 0.0
     package private(set) var count = 0
+    /// [bounds + 1] In place and not in an array: after each step the engine copies all histograms for its readers.
+    private var buckets = SIMD32<Int>()
 
+    /// - Parameter bounds: at most 31.
     package init(bounds: [Double]) {
+        precondition(bounds.count < SIMD32<Int>.scalarCount, "\(bounds.count) bounds of a histogram")
         self.bounds = bounds
-        counts = Array(repeating: 0, count: bounds.count + 1)
     }
+
+    /// [bounds + 1] observations per bucket, not cumulative.
+    package var counts: [Int] { (0...bounds.count).map { buckets[$0] } }
 
     package mutating func observe(_ value: Double) {
         var low = 0
@@ -23,7 +27,7 @@ package struct Histogram: Sendable, Equatable {
             let middle = (low + high) / 2
             if value <= bounds[middle] { high = middle } else { low = middle + 1 }
         }
-        counts[low] += 1
+        buckets[low] += 1
         sum += value
         count += 1
     }
