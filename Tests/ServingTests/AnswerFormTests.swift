@@ -2,6 +2,7 @@
 // token, so that every marker is cut everywhere.
 
 import Foundation
+import Scheduling
 import Serving
 import Testing
 import Tokenization
