@@ -12,13 +12,14 @@ APUS         := .build/release/apus
 # The tests keep their copy of the model beside the checkout's other products.
 TEST_HOME    := $(CURDIR)/.build-models
 TEST_MODEL   := $(TEST_HOME)/models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf
+PEERS_MODEL  ?= $(TEST_MODEL)
 SANITIZED    := .build-sanitized
 CLIENTS      := .venv-clients
 CLIENT_STAMP := $(CLIENTS)/.installed
 TEST_ENV     := APUS_TEST_MODEL="$(TEST_MODEL)" APUS_BINARY="$(CURDIR)/$(APUS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help build serve test test-swift test-clients test-slow lint bench simulate clean model \
+.PHONY: help build serve test test-swift test-clients test-slow lint bench bench-peers simulate clean model \
 	kernels kernels-check gpu-check
 
 help: ## list the targets
@@ -70,6 +71,10 @@ lint: ## check formatting and the house style
 
 bench: build ## measure this machine: prefill, decode and batches of the default model
 	$(APUS) bench $(MODEL) $(ARGS)
+
+# LLAMA_SERVER, VLLM with VLLM_MODEL, OPENVINO with OPENVINO_MODEL name the peers; see docs/benchmarks/peers.py.
+bench-peers: model ## run Apus beside llama.cpp, vLLM and OpenVINO, those that are here, into .build/peers (ARGS=…)
+	$(PYTHON) docs/benchmarks/peers.py --apus $(APUS) --model "$(PEERS_MODEL)" $(ARGS)
 
 simulate: ## run the scheduler simulation (SEEDS=…, or SEED=n for one)
 	APUS_SIMULATION_SEEDS=$(SEEDS) $(if $(SEED),APUS_SIMULATION_SEED=$(SEED)) \

@@ -77,9 +77,10 @@ let package = Package(
             name: "apus",
             dependencies: [
                 "Serving", "Execution", "Models", "Checkpoints", "CPUBackend", "CUDABackend", "Conformance",
-                "Scheduling", "Tokenization", "Tensors", product("ArgumentParser", "swift-argument-parser"),
-                product("Logging", "swift-log"), product("ServiceLifecycle", lifecycle),
-                product("UnixSignals", lifecycle), product("Yams", "Yams"),
+                "JSON", "Scheduling", "Tokenization", "Tensors", product("ArgumentParser", "swift-argument-parser"),
+                product("Logging", "swift-log"), product("NIOCore", "swift-nio"), product("NIOPosix", "swift-nio"),
+                product("NIOHTTP1", "swift-nio"), product("NIOSSL", "swift-nio-ssl"),
+                product("ServiceLifecycle", lifecycle), product("UnixSignals", lifecycle), product("Yams", "Yams"),
             ], swiftSettings: swift),
 
         // Tests
@@ -121,8 +122,9 @@ let package = Package(
         .testTarget(
             name: "CommandTests",
             dependencies: [
-                "apus", "Execution", "Serving", "Scheduling", "Checkpoints", "CPUBackend", "Models", "Tensors",
+                "apus", "Execution", "JSON", "Serving", "Scheduling", "Checkpoints", "CPUBackend", "Models", "Tensors",
                 product("ArgumentParser", "swift-argument-parser"), product("Logging", "swift-log"),
+                product("NIOCore", "swift-nio"), product("NIOPosix", "swift-nio"),
             ], exclude: ["Goldens"], swiftSettings: swift),
     ],
     cxxLanguageStandard: .cxx17

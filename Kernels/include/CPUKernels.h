@@ -207,6 +207,21 @@ bool cpu_sample(
 /// Philox4x32-10: four random words from a counter and a key.
 void cpu_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t output[4]);
 
+// Limits of the machine, for `apus bench roofline`; the caller takes the time.
+
+/// Kinds of products.
+enum {
+    CPU_PRODUCT_INT8 = 0,
+    CPU_PRODUCT_BF16 = 1,
+    CPU_PRODUCT_F32 = 2,
+};
+
+/// Reads `bytes` bytes (a few kilobytes at least) `rounds` times, every thread its own part.
+void cpu_read_memory(cpu_context *context, const void *data, uint64_t bytes, int64_t rounds);
+/// Multiplies and adds in registers on every thread; how many operations (two for a product and its sum), or 0 where
+/// the context's instruction set has no such product.
+int64_t cpu_multiply(cpu_context *context, int product, int64_t rounds);
+
 // For tests of the worker pool.
 
 /// Runs an empty task on all threads: each adds 1 to its slot of `visits` [threads].

@@ -31,7 +31,7 @@ package enum ExitStatus: Int32, Sendable {
         case PullError.cancelled:
             self = .interrupted
         case is ConfigurationError, is CheckpointError, is ModelError, is TokenizationError, is TemplateError,
-            is SchedulingError, is StartupError, is PullError, is CatalogError:
+            is SchedulingError, is StartupError, is PullError, is CatalogError, is LoadError:
             self = .configuration
         case let error as BackendError:
             switch error {

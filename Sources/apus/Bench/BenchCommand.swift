@@ -7,7 +7,11 @@ struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench", abstract: "Measure this machine.",
         discussion: "`apus bench MODEL` measures the engine, `apus bench kernels` every operation of the device.",
-        subcommands: [EngineBenchCommand.self, KernelBenchCommand.self], defaultSubcommand: EngineBenchCommand.self)
+        subcommands: [
+            EngineBenchCommand.self, ServeBenchCommand.self, LatencyBenchCommand.self, ThroughputBenchCommand.self,
+            StartupBenchCommand.self, RooflineBenchCommand.self, KernelBenchCommand.self,
+        ],
+        defaultSubcommand: EngineBenchCommand.self)
 }
 
 /// What a measurement says while it runs and what it leaves.

@@ -72,10 +72,17 @@ package struct KernelBench {
         _ backend: any Backend, stopwatch: Stopwatch, shapes: KernelShapes, filter: String?, seconds: Double,
         coldBytes: Int? = nil
     ) {
-        cases = shapes.cases.filter { one in filter.map { "\(one.name) \(one.shape)".contains($0) } ?? true }
+        self.init(
+            backend, stopwatch: stopwatch,
+            cases: shapes.cases.filter { one in filter.map { "\(one.name) \(one.shape)".contains($0) } ?? true },
+            seconds: seconds, coldBytes: coldBytes ?? shapes.coldBytes)
+    }
+
+    init(_ backend: any Backend, stopwatch: Stopwatch, cases: [KernelCase], seconds: Double, coldBytes: Int) {
+        self.cases = cases
         self.stopwatch = stopwatch
         self.seconds = seconds
-        operands = KernelOperands(backend, coldBytes: coldBytes ?? shapes.coldBytes)
+        operands = KernelOperands(backend, coldBytes: coldBytes)
     }
 
     /// Hands each measurement to `take` as it is made. What the device cannot do or hold is told and left out.
@@ -100,7 +107,7 @@ package struct KernelBench {
         }
     }
 
-    private func measure(_ one: KernelCase) throws -> KernelMeasurement {
+    func measure(_ one: KernelCase) throws -> KernelMeasurement {
         let prepared = try one.prepare(operands)
         let time = try stopwatch.secondsOfOne(
             prepared.calls, canBeCaptured: prepared.canBeCaptured, seconds: seconds)
@@ -119,6 +126,14 @@ package struct KernelMeasurement: Sendable {
     package let microseconds: Double
     package let bytes: Int
     package let operations: Int
+
+    package init(name: String, shape: String, microseconds: Double, bytes: Int, operations: Int) {
+        self.name = name
+        self.shape = shape
+        self.microseconds = microseconds
+        self.bytes = bytes
+        self.operations = operations
+    }
 
     /// The form that Tests/gpu reads.
     package var json: JSONText {
