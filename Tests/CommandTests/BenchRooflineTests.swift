@@ -49,7 +49,7 @@ private func measurement(microseconds: Double, bytes: Int, operations: Int) -> K
     #expect(
         report.text.contains("| linear q4_1 down | 30 | 1.500 | 20.0 | 40 | 0.750 (reading) | 50 % |"))
     #expect(report.text.contains("| **whole step on the engine** | | **3.000** | | | 0.750 | **25 %** |"))
-    #expect(report.text.contains("Not in any operation: 50 % of the step. Bandwidth at 1 GiB: 40.0 GB/s."))
+    #expect(report.text.contains("Not in any operation: 50 % of the step. Bandwidth at 1024 MiB: 40.0 GB/s."))
     let decoded = try JSONSerialization.jsonObject(with: Data(report.json.line.utf8))
     let members = try #require(decoded as? [String: Any])
     let steps = try #require(members["steps"] as? [[String: Any]])

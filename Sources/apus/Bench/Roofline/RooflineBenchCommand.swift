@@ -71,7 +71,7 @@ struct RooflineBenchCommand: AsyncParsableCommand {
                 seconds: try await stepSeconds(steps[index], settings: settings, environment: environment))
         }
         BenchOutput.report("", isProgress: true)
-        machine = "\(machine), commit or version \(Version.current)"
+        machine += ", apus \(Version.current)"
         let report = RooflineReport(machine: machine, model: shape.name, limits: limits, steps: found)
         try results.write(report.json, text: report.text)
     }

@@ -18,7 +18,7 @@ package struct RooflineReport: Sendable {
 
     package var text: String {
         var lines = ["\(machine); \(model)", "", "| read over and over | GB/s |", "|---|---:|"]
-        lines += limits.bandwidths.map { "| \(ByteCount.describe($0.byteCount)) | \(number($0.rate * 1e-9)) |" }
+        lines += limits.bandwidths.map { "| \(mebibytes($0.byteCount)) | \(number($0.rate * 1e-9)) |" }
         lines += ["", "| product | G operations/s |", "|---|---:|"]
         for product in CPUBackend.Product.allCases {
             let rate = limits.products[product].map { number($0 * 1e-9, 0) } ?? "–"
@@ -29,6 +29,7 @@ package struct RooflineReport: Sendable {
     }
 
     private func number(_ value: Double, _ places: Int = 1) -> String { Decimals.format(value, places: places) }
+    private func mebibytes(_ bytes: Int) -> String { "\(number(Double(bytes) / 0x1p20, bytes < 1 << 20 ? 2 : 0)) MiB" }
     private func percent(_ part: Double, of whole: Double) -> String {
         whole > 0 ? "\(number(part / whole * 100, 0)) %" : "–"
     }
@@ -55,10 +56,15 @@ package struct RooflineReport: Sendable {
         lines.append(
             "| **whole step on the engine** | | **\(number(step.seconds * 1e3, 3))** | | | "
                 + "\(number(step.limit * 1e3, 3)) | **\(percent(step.limit, of: step.seconds))** |")
+        // Operations one by one may take longer than in a step, which joins some of them and finds more in the caches.
+        let rest =
+            step.seconds >= step.sum
+            ? "Not in any operation: \(percent(step.seconds - step.sum, of: step.seconds)) of the step."
+            : "The step takes less than its operations one by one."
         lines += [
             "",
-            "Not in any operation: \(percent(step.seconds - step.sum, of: step.seconds)) of the step. Bandwidth at "
-                + "\(ByteCount.describe(step.workingSet)): "
+            "\(rest) Bandwidth at "
+                + "\(mebibytes(step.workingSet)): "
                 + "\(number(limits.bandwidth(byteCount: step.workingSet) * 1e-9)) GB/s.",
         ]
         return lines

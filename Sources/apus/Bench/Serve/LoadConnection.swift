@@ -178,6 +178,6 @@ final class LoadConnection: ChannelInboundHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        fail("\(error)")
+        fail(LoadGenerator.reason(error))
     }
 }

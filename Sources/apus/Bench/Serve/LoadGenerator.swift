@@ -2,6 +2,7 @@
 // happens on one event loop, so nothing is locked and the cost of an event is that of reading it.
 
 import Execution
+import Foundation
 import NIOCore
 import NIOHTTP1
 import NIOPosix
@@ -206,7 +207,10 @@ final class LoadGenerator {
 
     static func reason(_ error: any Error) -> String {
         if let error = error as? NIOConnectionError, let first = error.connectionErrors.first {
-            return "\(first.error)"
+            return reason(first.error)
+        }
+        if let error = error as? IOError, let code = POSIXErrorCode(rawValue: error.errnoCode) {
+            return POSIXError(code).localizedDescription
         }
         return "\(error)"
     }

@@ -102,7 +102,8 @@ package struct LoadMeasurement: Sendable {
 
     package init(_ outcome: LoadOutcome, objective: LoadObjective? = nil) {
         self.outcome = outcome
-        completed = outcome.records.filter { $0.error == nil }
+        let completed = outcome.records.filter { $0.error == nil }
+        self.completed = completed
         var counts: [String: Int] = [:]
         for sentence in outcome.records.compactMap(\.error) { counts[sentence, default: 0] += 1 }
         errors = counts.map { (sentence: $0.key, count: $0.value) }

@@ -121,8 +121,10 @@ package struct LoadReport: Sendable {
         }
         let share = clientSeconds / max(measurement.outcome.duration, 1e-9) * 100
         lines.append(row("client's processor time, s", [number(clientSeconds, 2)]) + ", \(number(share)) % of a core")
-        lines += ["", row("milliseconds", ["mean", "median"] + percentiles.map { "p\(Self.word($0))" })]
-        for metric in metrics {
+        if !measurement.completed.isEmpty {
+            lines += ["", row("milliseconds", ["mean", "median"] + percentiles.map { "p\(Self.word($0))" })]
+        }
+        for metric in metrics where !measurement.completed.isEmpty {
             let times = measurement.distribution(metric)
             let values = [times.mean, times.median] + percentiles.map { times.percentile($0) }
             lines.append(row(metric.label, values.map { number($0 * 1000, 2) }))
