@@ -402,6 +402,8 @@ def main():
         return write(json.loads(options.source.read_text()), options.out)
     if not options.model or not pathlib.Path(options.model).is_file():
         sys.exit(f"peers: --model must be a GGUF file; it is {options.model!r}")
+    # Servers that are stopped by a signal would stay, so that being told to end has to end them too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("peers: told to end"))
     peers, absent = found_peers(options)
     for sentence in absent:
         say(sentence)
