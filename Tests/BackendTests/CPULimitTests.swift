@@ -1,6 +1,7 @@
 // The machine's limits: measured on every instruction set, and in the order that instruction sets promise.
 
 import CPUBackend
+import Tensors
 import Testing
 
 @Test(arguments: CPUInstructionSet.available)
