@@ -1,6 +1,7 @@
 // `apus bench serve` without a network: percentiles, arrivals, events however their bytes are cut, prompts, and the
 // members of the result; and once as a whole, against the real binary with the real model.
 
+import ArgumentParser
 import Foundation
 import JSON
 import NIOCore
