@@ -139,9 +139,11 @@ final class LoadConnection: ChannelInboundHandler {
     /// Gives the request up.
     func fail(_ reason: String) {
         isOpen = false
+        // Closing tells this handler so at once, when the request must already be off its hands.
+        let exchange = exchange
+        self.exchange = nil
         context?.close(promise: nil)
         guard let exchange else { return }
-        self.exchange = nil
         if exchange.record.error == nil { exchange.record.error = reason }
         exchange.finish()
         generator.ended(exchange, on: self)
