@@ -14,12 +14,14 @@ TEST_HOME    := $(CURDIR)/.build-models
 TEST_MODEL   := $(TEST_HOME)/models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf
 PEERS_MODEL  ?= $(TEST_MODEL)
 SANITIZED    := .build-sanitized
+FUZZED       := .build-fuzz
+RUNS         ?= 1000000
 CLIENTS      := .venv-clients
 CLIENT_STAMP := $(CLIENTS)/.installed
 TEST_ENV     := APUS_TEST_MODEL="$(TEST_MODEL)" APUS_BINARY="$(CURDIR)/$(APUS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help build serve test test-swift test-clients test-slow lint bench bench-peers simulate clean model \
+.PHONY: help build serve test test-swift test-clients test-slow lint bench bench-peers simulate fuzz clean model \
 	kernels kernels-check gpu-check
 
 help: ## list the targets
@@ -62,7 +64,11 @@ test-slow: model ## 20,000 seeds of the simulation, CUDA kernels under AddressSa
 	$(SWIFT) test -c release --package-path $(SANITIZED) --sanitize=address --no-parallel
 	$(PYTHON) -m venv $(CLIENTS)-slow
 	$(CLIENTS)-slow/bin/pip install --quiet --requirement Tests/clients/requirements-slow.txt
-	$(TEST_ENV) APUS_TEST_SLOW=1 $(CLIENTS)-slow/bin/python -m pytest -q Tests/clients/slow
+	# Its pins are whole, and not those of the other clients.
+	$(PYTHON) -m venv $(CLIENTS)-aiperf
+	$(CLIENTS)-aiperf/bin/pip install --quiet --no-deps --requirement Tests/clients/requirements-aiperf.txt
+	$(TEST_ENV) APUS_TEST_SLOW=1 APUS_AIPERF="$(CURDIR)/$(CLIENTS)-aiperf/bin/aiperf" \
+	    $(CLIENTS)-slow/bin/python -m pytest -q Tests/clients/slow
 
 lint: ## check formatting and the house style
 	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Models Tests
@@ -80,6 +86,15 @@ simulate: ## run the scheduler simulation (SEEDS=…, or SEED=n for one)
 	APUS_SIMULATION_SEEDS=$(SEEDS) $(if $(SEED),APUS_SIMULATION_SEED=$(SEED)) \
 	    $(SWIFT) test $(FLAGS) --filter SimulationTests
 
+# A package of its own, compiled for coverage; the corpora are replayed by `make test`.
+fuzz: ## give every parser RUNS=1000000 hostile inputs (TARGETS="request template tokenizer gguf")
+	@mkdir -p $(FUZZED)/Tests
+	@cp Tests/Fuzz/Package.swift $(FUZZED)
+	@ln -sfn "$(CURDIR)/Sources" $(FUZZED)/Sources
+	@ln -sfn "$(CURDIR)/Tests/Fuzz" $(FUZZED)/Tests/Fuzz
+	$(SWIFT) build -c release --package-path $(FUZZED)
+	$(PYTHON) Tests/Fuzz/run.py $(FUZZED)/.build/release/fuzz $(FUZZED) $(RUNS) $(TARGETS)
+
 kernels: ## compile the CUDA kernels to .build/kernels (nvcc: NVCC=…, the PATH, or fetched into .cuda)
 	@$(PYTHON) Kernels/build.py
 
@@ -95,4 +110,4 @@ gpu-check: kernels-check ## pack what a GPU machine needs into .gpu, and check a
 	    else echo "gpu-check: no GPU here; on a machine with one: bash Tests/gpu/gpu_check.sh"; fi
 
 clean: ## remove everything built
-	rm -rf .build .build-static $(SANITIZED) .cuda .gpu $(CLIENTS) $(TEST_HOME)
+	rm -rf .build .build-static $(SANITIZED) $(FUZZED) .cuda .gpu $(CLIENTS) $(CLIENTS)-slow $(CLIENTS)-aiperf $(TEST_HOME)

@@ -70,7 +70,7 @@ let package = Package(
                 product("Logging", "swift-log"), product("NIOCore", "swift-nio"), product("NIOPosix", "swift-nio"),
                 product("NIOHTTP1", "swift-nio"), product("NIOHTTPTypes", "swift-nio-extras"),
                 product("NIOHTTPTypesHTTP1", "swift-nio-extras"), product("NIOSSL", "swift-nio-ssl"),
-                product("ServiceLifecycle", lifecycle),
+                product("NIOTLS", "swift-nio"), product("ServiceLifecycle", lifecycle),
             ], swiftSettings: swift),
         // Layer 5
         .executableTarget(
@@ -88,6 +88,11 @@ let package = Package(
             name: "TestSupport",
             dependencies: ["Execution", "Models", "Checkpoints", "CPUBackend", "Scheduling", "Tensors"],
             path: "Tests/TestSupport", swiftSettings: swift),
+        // The fuzzer's targets, which `make fuzz` compiles in a package of its own.
+        .target(
+            name: "FuzzTargets", dependencies: ["Checkpoints", "Scheduling", "Serving", "Tokenization"],
+            path: "Tests/Fuzz/Targets", swiftSettings: swift),
+        .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets"], swiftSettings: swift),
         .testTarget(name: "SchedulingTests", dependencies: ["Scheduling"], swiftSettings: swift),
         .testTarget(name: "SimulationTests", dependencies: ["Scheduling"], swiftSettings: swift),
         .testTarget(name: "GrammarsTests", dependencies: ["Grammars", "JSON"], swiftSettings: swift),

@@ -3,7 +3,6 @@
 
 import HTTPTypes
 import Hummingbird
-import JSON
 import Synchronization
 
 /// Reads the bodies of all requests of one server.
@@ -37,8 +36,8 @@ final class BodyReader: Sendable {
             guard bytes.count + part.readableBytes <= limit else { throw ServingError.bodyTooLarge(limit: limit) }
             bytes.append(contentsOf: part.readableBytesView)
         }
-        guard bytes.count > Self.smallBytes else { return try Self.parse(bytes) }
-        return try await threads.run { [bytes] () throws(ServingError) in try Self.parse(bytes) }
+        guard bytes.count > Self.smallBytes else { return try JSONFields(body: bytes) }
+        return try await threads.run { [bytes] () throws(ServingError) in try JSONFields(body: bytes) }
     }
 
     private func reserve(_ charge: Int) throws(ServingError) {
@@ -53,16 +52,5 @@ final class BodyReader: Sendable {
     private func checkContentType(_ value: String?) throws(ServingError) {
         let mediaType = value?.prefix { $0 != ";" }.lowercased().filter { $0 != " " && $0 != "\t" }
         guard mediaType == "application/json" else { throw .unsupportedMediaType(value) }
-    }
-
-    private static func parse(_ bytes: [UInt8]) throws(ServingError) -> JSONFields {
-        let value: JSONValue
-        do throws(JSONError) {
-            value = try JSONParser.parse(bytes)
-        } catch {
-            throw .malformedJSON(reason: error.reason, offset: error.offset)
-        }
-        guard case .object(let members) = value else { throw .notAnObject(kind: value.kind) }
-        return JSONFields(members: members)
     }
 }

@@ -22,7 +22,10 @@ struct CharacterClasses: Sendable {
     /// [pages × 256] raw values of `CharacterClass`; page 0 is all `other`.
     private var pages: [UInt8]
 
-    init() {
+    /// One table for the process; it takes a millisecond to fill.
+    static let shared = CharacterClasses()
+
+    private init() {
         pageOfBlock = [UInt16](repeating: 0, count: 0x110000 >> 8)
         pages = [UInt8](repeating: CharacterClass.other.rawValue, count: 256)
         fill(CharacterClassRanges.letters, with: .letter)

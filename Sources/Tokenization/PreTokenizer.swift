@@ -16,7 +16,7 @@ package struct PreTokenizer: Sendable {
     package static let names = ["default", "gpt-2", "smollm"]
 
     private let pattern: Pattern
-    private let classes = CharacterClasses()
+    private let classes = CharacterClasses.shared
 
     /// The pre-tokenizer that a checkpoint calls `name`.
     package init(named name: String) throws(TokenizationError) {

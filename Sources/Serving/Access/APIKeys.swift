@@ -1,12 +1,15 @@
 // Who may use the server. Keys are kept as digests, and a presented one is compared with all of them in the same time
 // whatever it is. Random keys need no slow hash.
 
-import HTTPTypes
-
 /// The keys that open the server; none means that everybody may use it.
 package struct APIKeys: Sendable, Equatable {
     /// A SHA-256 digest of each.
     private var digests: [[UInt8]] = []
+    /// How many of those given as they are have fewer than `safeLength` characters.
+    package private(set) var shortCount = 0
+
+    /// A key as long as this is not found by trying: 16 random characters are more than 80 bits.
+    package static let safeLength = 16
 
     package init() {}
 
@@ -16,7 +19,10 @@ package struct APIKeys: Sendable, Equatable {
     package var isEmpty: Bool { digests.isEmpty }
 
     /// Adds a key that clients send as it is.
-    package mutating func insert(_ key: String) { digests.append(Self.digest(key)) }
+    package mutating func insert(_ key: String) {
+        if key.utf8.count < Self.safeLength { shortCount += 1 }
+        digests.append(Self.digest(key))
+    }
 
     /// Adds a key by its digest of 64 hexadecimal digits.
     /// - Returns: false, and adds nothing, if it is not one.
@@ -48,7 +54,7 @@ package struct APIKeys: Sendable, Equatable {
     package func contains(_ key: String) -> Bool { number(of: key) > 0 }
 
     /// Which of the keys `key` is, from 1; 0 is none. The time depends on their number and the length of `key` alone.
-    private func number(of key: String) -> UInt64 {
+    func number(of key: String) -> UInt64 {
         let presented = Self.digest(key)
         var number: UInt64 = 0
         for (index, digest) in digests.enumerated() {
@@ -67,30 +73,4 @@ package struct APIKeys: Sendable, Equatable {
         hash.update(Array(key.utf8).span)
         return hash.bytes()
     }
-}
-
-extension APIKeys {
-    /// Whether a request with these headers may be served: `Authorization: Bearer KEY`, or `x-api-key: KEY`.
-    func admit(_ headers: HTTPFields) -> Bool { tenant(of: headers) != nil }
-
-    /// The number of the key that a request presents, by which the engine tells clients apart; nil where it must not be
-    /// served, 0 where everybody is.
-    func tenant(of headers: HTTPFields) -> UInt64? {
-        guard !isEmpty else { return 0 }
-        let authorization = headers[.authorization] ?? ""
-        let scheme = authorization.prefix { $0 != " " }
-        var key = scheme.lowercased() == "bearer" ? authorization.dropFirst(scheme.count).drop { $0 == " " } : ""
-        if key.isEmpty { key = (headers[.xAPIKey] ?? "")[...] }
-        // A missing key takes the same path as a wrong one.
-        let number = number(of: String(key))
-        return number > 0 ? number : nil
-    }
-}
-
-extension HTTPField.Name {
-    /// Where Anthropic's clients put their key.
-    static let xAPIKey: HTTPField.Name = {
-        guard let name = HTTPField.Name("x-api-key") else { preconditionFailure("the literal is a valid name") }
-        return name
-    }()
 }

@@ -15,6 +15,18 @@ struct JSONFields {
         self.members = members
     }
 
+    /// The members of the object that is a request's body.
+    init(body: [UInt8]) throws(ServingError) {
+        let value: JSONValue
+        do throws(JSONError) {
+            value = try JSONParser.parse(body)
+        } catch {
+            throw .malformedJSON(reason: error.reason, offset: error.offset)
+        }
+        guard case .object(let members) = value else { throw .notAnObject(kind: value.kind) }
+        self.init(members: members)
+    }
+
     /// The value of a member; nil when it is absent or null.
     subscript(name: String) -> JSONValue? {
         guard let member = members.first(where: { $0.name == name }), member.value != .null else { return nil }

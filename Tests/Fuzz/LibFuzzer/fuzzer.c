@@ -1,0 +1,3 @@
+// Nothing: the header is the module, and a target needs a source.
+
+#include "fuzzer.h"

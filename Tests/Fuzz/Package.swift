@@ -1,0 +1,50 @@
+// swift-tools-version: 6.2
+//
+// The fuzzer, a package of its own: what it links must be compiled for coverage, and it needs none of the packages
+// that the server does. `make fuzz` links the sources to where this expects them.
+
+import PackageDescription
+
+let swift: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .strictMemorySafety(),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+let covered = swift + [.unsafeFlags(["-sanitize=fuzzer"])]
+
+let package = Package(
+    name: "fuzz",
+    platforms: [.macOS(.v15)],
+    targets: [
+        .target(name: "JSON", swiftSettings: covered),
+        .target(name: "Tensors", swiftSettings: swift),
+        .target(name: "Scheduling", swiftSettings: swift),
+        .target(name: "Tokenization", swiftSettings: covered),
+        .target(name: "Checkpoints", dependencies: ["Tensors"], swiftSettings: covered),
+        .target(
+            name: "Execution", dependencies: ["Scheduling"],
+            sources: [
+                "EngineConfiguration.swift", "EngineError.swift", "EngineStatistics.swift", "MemoryPlan.swift",
+            ], swiftSettings: swift),
+        // What a request passes before it meets a connection or an engine.
+        .target(
+            name: "Serving", dependencies: ["Execution", "JSON", "Scheduling", "Tokenization"],
+            sources: [
+                "Access/APIKeys.swift", "Access/AllowedHosts.swift", "Access/CrossOrigin.swift", "Access/SHA256.swift",
+                "JSON/JSONFields.swift",
+                "OpenAI/AnswerFields.swift", "OpenAI/ChatRequest.swift", "OpenAI/CompletionRequest.swift",
+                "OpenAI/RequestCheck.swift", "OpenAI/RequestField.swift", "OpenAI/RequestFieldTable.swift",
+                "OpenAI/SamplingFields.swift", "OpenAI/UnsupportedFields.swift", "PromptEncoder.swift",
+                "ServingConfiguration.swift", "ServingError.swift", "WallClock.swift",
+            ], swiftSettings: covered),
+        .target(
+            name: "FuzzTargets", dependencies: ["Checkpoints", "Scheduling", "Serving", "Tokenization"],
+            path: "Tests/Fuzz/Targets", swiftSettings: covered),
+        .target(name: "LibFuzzer", path: "Tests/Fuzz/LibFuzzer"),
+        .executableTarget(
+            name: "fuzz", dependencies: ["FuzzTargets", "LibFuzzer"], path: "Tests/Fuzz/Driver", swiftSettings: swift,
+            // gold fails on the second `main` that libFuzzer brings; lld takes the first.
+            linkerSettings: [.unsafeFlags(["-sanitize=fuzzer", "-use-ld=lld"], .when(platforms: [.linux]))]),
+    ]
+)

@@ -1,0 +1,50 @@
+// Bytes as the body of both generating endpoints, from the JSON parser to the prompt's tokens.
+
+import Scheduling
+import Serving
+import Tokenization
+
+enum RequestTarget {
+    private static let maxModelLength = 512
+
+    private static let model: ServedModel = {
+        let source = """
+            {% for m in messages %}<|im_start|>{{ m.role }}
+            {{ m.content }}<|im_end|>
+            {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+            {% endif %}{{ extra }}
+            """
+        do {
+            return ServedModel(
+                tokenizer: ByteVocabulary.tokenizer,
+                chatTemplate: try ChatTemplate(source: source, limits: TemplateLimits(steps: 5000)),
+                stopTokens: [ByteVocabulary.endTurn], maxModelLength: maxModelLength,
+                vocabularyCount: ByteVocabulary.tokenizer.vocabularyCount, maxQueuedRequests: 64, blockSize: 16,
+                blockCount: 64, enablePrefixCaching: true, usesPriorities: true)
+        } catch {
+            preconditionFailure("the template is valid: \(error)")
+        }
+    }()
+
+    private static let configuration = ServingConfiguration(servedModelNames: ["fuzz"], version: "0")
+
+    static func run(_ bytes: [UInt8]) throws(BrokenPromise) {
+        for isChat in [false, true] {
+            let prompts: [[TokenID]]
+            do throws(ServingError) {
+                prompts =
+                    isChat
+                    ? try RequestCheck.chat(bytes, model: model, configuration: configuration)
+                    : try RequestCheck.completion(bytes, model: model, configuration: configuration)
+            } catch {
+                try BrokenPromise.check(refusal: error.description)
+                continue
+            }
+            for tokens in prompts {
+                try BrokenPromise.check(
+                    !tokens.isEmpty && tokens.count < maxModelLength, "a prompt has \(tokens.count) tokens")
+                try BrokenPromise.check(tokens.allSatisfy(model.tokenizer.contains), "a token is not in the vocabulary")
+            }
+        }
+    }
+}
