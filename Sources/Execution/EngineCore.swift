@@ -26,7 +26,7 @@ struct EngineCore: ~Copyable {
     /// When a step was last completed.
     private var lastCompletion = Duration.zero
     /// The engine thread's own copy; others read the board's.
-    private var statistics = EngineStatistics()
+    private var statistics: EngineStatistics
     private var samples: [TokenSample] = []
     private var scores: [TokenSample] = []
     private var messages: [EngineMessage] = []
@@ -78,6 +78,8 @@ struct EngineCore: ~Copyable {
             maxQueuedRequests: configuration.maxQueuedRequests, enablePrefixCaching: configuration.enablePrefixCaching,
             policy: configuration.policy, memory: plan, startupPhases: phases)
         requests = RequestTable(ledger: ledger)
+        statistics = EngineStatistics(buckets: configuration.latencyBuckets)
+        board.statistics.withLock { [statistics] in $0 = statistics }
         self.inbox = inbox
         self.board = board
         self.ledger = ledger

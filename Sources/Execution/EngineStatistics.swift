@@ -81,41 +81,64 @@ package struct EngineStatistics: Sendable {
     /// Requests refused because the queue was full.
     package var rejections = 0
 
-    // Seconds, except where the name says tokens.
-    package var timeToFirstToken = Histogram(bounds: Bounds.firstToken)
-    package var interTokenLatency = Histogram(bounds: Bounds.perToken)
-    package var timePerOutputToken = Histogram(bounds: Bounds.perToken)
-    package var endToEnd = Histogram(bounds: Bounds.request)
-    package var queueTime = Histogram(bounds: Bounds.request)
-    package var prefillTime = Histogram(bounds: Bounds.request)
-    package var decodeTime = Histogram(bounds: Bounds.request)
-    package var inferenceTime = Histogram(bounds: Bounds.request)
+    // Seconds, except where the name says tokens or counts.
+    package var timeToFirstToken: Histogram
+    package var interTokenLatency: Histogram
+    package var timePerOutputToken: Histogram
+    package var endToEnd: Histogram
+    package var queueTime: Histogram
+    package var prefillTime: Histogram
+    package var decodeTime: Histogram
+    package var inferenceTime: Histogram
     package var promptLength = Histogram(bounds: Bounds.tokens)
     package var generationLength = Histogram(bounds: Bounds.tokens)
+    /// Prompt tokens of a request that were computed, not found in the prefix cache.
+    package var computedPromptLength = Histogram(bounds: Bounds.tokens)
+    /// How often a request lost its blocks.
+    package var preemptionCount = Histogram(bounds: Bounds.preemptions)
     package var iterationTokens = Histogram(bounds: Bounds.iteration)
     /// What a constrained sequence's next tokens took to find out, off the engine thread.
     package var maskTime = Histogram(bounds: Bounds.mask)
     /// How long a step had to wait for that; 0 where it was known in time.
     package var maskWait = Histogram(bounds: Bounds.mask)
 
-    package init() {}
+    package init(buckets: LatencyBuckets = LatencyBuckets()) {
+        timeToFirstToken = Histogram(bounds: buckets.firstToken)
+        interTokenLatency = Histogram(bounds: buckets.perToken)
+        timePerOutputToken = Histogram(bounds: buckets.perToken)
+        endToEnd = Histogram(bounds: buckets.request)
+        queueTime = Histogram(bounds: buckets.request)
+        prefillTime = Histogram(bounds: buckets.request)
+        decodeTime = Histogram(bounds: buckets.request)
+        inferenceTime = Histogram(bounds: buckets.request)
+    }
 
     /// The bucket bounds dashboards expect.
     private enum Bounds {
-        static let firstToken = [
-            0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640,
-            2560,
-        ]
-        static let perToken = [
-            0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80,
-        ]
         static let mask = [0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.1, 1]
-        static let request = [
-            0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680,
-        ]
         static let tokens = [
             1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000.0,
         ]
         static let iteration = [1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384.0]
+        static let preemptions = [1, 2, 3, 4, 5, 10, 20.0]
     }
+}
+
+/// Upper bounds of the histograms of times, in seconds, ascending. The standard ones are those that dashboards expect.
+package struct LatencyBuckets: Sendable, Equatable {
+    /// Of the time to the first token.
+    package var firstToken = [
+        0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640,
+        2560,
+    ]
+    /// Of the time from one token to the next, and of its mean over a request.
+    package var perToken = [
+        0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80,
+    ]
+    /// Of a whole request and of its phases.
+    package var request = [
+        0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680,
+    ]
+
+    package init() {}
 }

@@ -68,7 +68,7 @@ struct RequestTable {
         case .finished(let reason, let usage):
             guard let entry = remove(event.id) else { return }
             if entry.isStopped { statistics.finished.stop += 1 } else { statistics.finished.count(reason) }
-            if let last = entry.lastToken { Self.observe(entry, last: last, statistics: &statistics) }
+            if let last = entry.lastToken { Self.observe(entry, usage, last: last, statistics: &statistics) }
             switch reason {
             case .error(.nonFiniteLogits): outbox.append((entry.events, .failed(.numericalError)))
             case .error(.nothingAllowed):
@@ -130,10 +130,14 @@ struct RequestTable {
         return entry
     }
 
-    private static func observe(_ entry: Entry, last: Duration, statistics: inout EngineStatistics) {
+    private static func observe(
+        _ entry: Entry, _ usage: RequestUsage, last: Duration, statistics: inout EngineStatistics
+    ) {
         statistics.endToEnd.observe(last - entry.arrival)
         statistics.promptLength.observe(Double(entry.promptTokens))
         statistics.generationLength.observe(Double(entry.generatedTokens))
+        statistics.computedPromptLength.observe(Double(max(0, usage.promptTokens - usage.cachedTokens)))
+        statistics.preemptionCount.observe(Double(usage.preemptions))
         guard let scheduled = entry.firstScheduled, let first = entry.firstToken else { return }
         statistics.queueTime.observe(scheduled - entry.arrival)
         statistics.prefillTime.observe(first - scheduled)

@@ -76,8 +76,8 @@ final class CompletionSession: Sendable {
             Choice(index: index, request: request, settings: settings, tokenizer: server.model.tokenizer)
         }
         let answer = LiveAnswer(
-            choices, promptTokens: prompts.lists.reduce(0) { $0 + $1.count }, format: format,
-            streaming: request.streaming, server: server, peer: peer)
+            choices, promptTokens: prompts.lists.reduce(0) { $0 + $1.count }, choicesPerPrompt: sampling.n,
+            format: format, streaming: request.streaming, server: server, peer: peer)
         do throws(EngineError) {
             try engine.submit(
                 requests, reservation: reservation, to: answer, by: server.deliveries.queue(for: peer.eventLoop))

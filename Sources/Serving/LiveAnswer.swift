@@ -36,6 +36,8 @@ final class LiveAnswer: EventReceiver, @unchecked Sendable {
     private let streaming: StreamFields
     private let reportsCachedTokens: Bool
     private let promptTokens: Int
+    private let choicesPerPrompt: Int
+    private let counters: RequestCounters
     private let completion: EventLoopPromise<FinishedAnswer>
 
     private var choices: [Choice]
@@ -53,8 +55,8 @@ final class LiveAnswer: EventReceiver, @unchecked Sendable {
     private var hasEnded = false
 
     init(
-        _ choices: [Choice], promptTokens: Int, format: any AnswerFormat, streaming: StreamFields,
-        server: ServingState, peer: Peer
+        _ choices: [Choice], promptTokens: Int, choicesPerPrompt: Int, format: any AnswerFormat,
+        streaming: StreamFields, server: ServingState, peer: Peer
     ) {
         eventLoop = peer.eventLoop
         engine = server.engine
@@ -63,6 +65,8 @@ final class LiveAnswer: EventReceiver, @unchecked Sendable {
         self.streaming = streaming
         reportsCachedTokens = server.configuration.reportsCachedTokens
         self.promptTokens = promptTokens
+        self.choicesPerPrompt = choicesPerPrompt
+        counters = server.counters
         completion = peer.eventLoop.makePromise(of: FinishedAnswer.self)
         remaining = choices.count
         output =
@@ -205,6 +209,7 @@ final class LiveAnswer: EventReceiver, @unchecked Sendable {
         firstWaiting = 0
         presence.clear()
         for choice in choices where !choice.isFinished { engine.abort(choice.requestID) }
+        counters.observe(generated: choices.map(\.generatedTokens), choicesPerPrompt: choicesPerPrompt)
         var whole: [Delta] = []
         switch output {
         case .whole(let choices): whole = choices

@@ -94,6 +94,11 @@ struct Metrics {
             ("request_inference_time_seconds", "First scheduled to last token.", statistics.inferenceTime),
             ("request_prompt_tokens", "Prompt tokens of a request.", statistics.promptLength),
             ("request_generation_tokens", "Tokens generated for a request.", statistics.generationLength),
+            (
+                "request_prefill_kv_computed_tokens", "Prompt tokens of a request that were not in the prefix cache.",
+                statistics.computedPromptLength
+            ),
+            ("request_num_preemptions", "Times a request lost its blocks.", statistics.preemptionCount),
             ("iteration_tokens_total", "Tokens computed in a step.", statistics.iterationTokens),
         ]
         for (name, help, histogram) in histograms { write(histogram, name: name, help: help) }

@@ -21,13 +21,16 @@ final class RequestCounters: Sendable {
         var requestBytes = (count: 0, sum: 0)
     }
 
+    private static let tokenBounds = [
+        1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000.0,
+    ]
+
     private struct State {
         var requests: [Key: Int] = [:]
         var measures: [String: Measures] = [:]
         var choices = Histogram(bounds: [1, 2, 5, 10, 20])
-        var maxTokens = Histogram(bounds: [
-            1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000,
-        ])
+        var maxTokens = Histogram(bounds: RequestCounters.tokenBounds)
+        var mostGenerated = Histogram(bounds: RequestCounters.tokenBounds)
     }
 
     private let state = Mutex(State())
@@ -64,11 +67,25 @@ final class RequestCounters: Sendable {
         }
     }
 
+    /// Counts the tokens of choices that ended, those of a prompt one after another.
+    func observe(generated: [Int], choicesPerPrompt: Int) {
+        guard generated.contains(where: { $0 > 0 }) else { return }
+        state.withLock { state in
+            for start in stride(from: 0, to: generated.count, by: max(1, choicesPerPrompt)) {
+                let most = generated[start..<min(generated.count, start + choicesPerPrompt)].max() ?? 0
+                state.mostGenerated.observe(Double(most))
+            }
+        }
+    }
+
     /// Writes what was counted.
     func write(to metrics: inout Metrics) {
         let state = state.withLock { $0 }
         metrics.write(state.choices, name: "request_params_n", help: "Choices asked for.")
         metrics.write(state.maxTokens, name: "request_params_max_tokens", help: "max_tokens asked for.")
+        metrics.write(
+            state.mostGenerated, name: "request_max_num_generation_tokens", help: "Tokens of a prompt's longest choice."
+        )
         metrics.family("http_requests_total", "counter", "Requests by handler, method and status.")
         let lines = state.requests.map { key, count in
             ("handler=\"\(key.route)\",method=\"\(key.method)\",status=\"\(key.statusClass)xx\"", count)

@@ -80,6 +80,9 @@ import Testing
             #expect(try await server.metric("http_requests_total", #"handler="none""#) == 20)
             #expect(try await server.metric("vllm:request_params_n_sum") == 2)
             #expect(try await server.metric("vllm:request_params_max_tokens_sum") == 3)
+            // Two choices of three tokens each are one prompt.
+            #expect(try await server.metric("vllm:request_max_num_generation_tokens_sum") == 3)
+            #expect(try await server.metric("vllm:request_max_num_generation_tokens_count") == 1)
             // Two handlers are new: the model's card, and all that is nothing.
             #expect(try await series("http_requests_total") == before + 2)
             #expect(try await series("http_request_duration_seconds_count") == durations + 2)

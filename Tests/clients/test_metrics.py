@@ -1,11 +1,14 @@
 """The exposition through Prometheus' own parser, while the engine works."""
 
+import json
 import statistics
 import threading
 import time
 
 import openai
 from prometheus_client.parser import text_string_to_metric_families
+
+from conftest import running_server
 
 GAUGES = "num_requests_running num_requests_waiting num_requests_waiting_by_reason kv_cache_usage_perc"
 COUNTERS = """
@@ -17,7 +20,8 @@ HISTOGRAMS = """
     time_to_first_token_seconds inter_token_latency_seconds request_time_per_output_token_seconds
     e2e_request_latency_seconds request_queue_time_seconds request_prefill_time_seconds request_decode_time_seconds
     request_inference_time_seconds request_prompt_tokens request_generation_tokens iteration_tokens_total
-    request_params_n request_params_max_tokens
+    request_params_n request_params_max_tokens request_prefill_kv_computed_tokens request_num_preemptions
+    request_max_num_generation_tokens
 """
 PROCESS = """
     process_cpu_seconds process_resident_memory_bytes process_virtual_memory_bytes process_start_time_seconds
@@ -57,6 +61,21 @@ def test_histograms_add_up(server):
                 assert list(counts) == sorted(counts) and counts[-1] == sample.value, family.name
 
 
+def test_buckets_are_those_that_are_asked_for(tmp_path):
+    asked = {
+        "time_to_first_token_seconds": "0.0005,0.002",
+        "inter_token_latency_seconds": "1e-4",
+        "e2e_request_latency_seconds": "0.05,7",
+    }
+    flags = [*zip(["--ttft-buckets", "--itl-buckets", "--e2e-buckets"], asked.values(), strict=True)]
+    with running_server(tmp_path / "log.txt", *(part for flag in flags for part in flag)) as server:
+        found = families(server)
+        for name, bounds in asked.items():
+            samples = found[f"vllm:{name}"].samples
+            told = [float(sample.labels["le"]) for sample in samples if sample.name.endswith("_bucket")]
+            assert told == [*map(float, bounds.split(",")), float("inf")], name
+
+
 def test_the_counters_agree_with_the_answers(server):
     before = server.metric("generation_tokens_total"), server.metric("prompt_tokens_total")
     with openai.OpenAI(base_url=server.base_url, api_key="none", max_retries=0) as client:
@@ -65,6 +84,19 @@ def test_the_counters_agree_with_the_answers(server):
         ).usage
     after = server.metric("generation_tokens_total"), server.metric("prompt_tokens_total")
     assert (after[0] - before[0], after[1] - before[1]) == (usage.completion_tokens, usage.prompt_tokens)
+
+
+def test_the_load_is_what_runs_and_waits(server):
+    def load():
+        return json.loads(server.get("/load"))
+
+    assert load() == {"server_load": 0}
+    with openai.OpenAI(base_url=server.base_url, api_key="none", max_retries=0) as client:
+        model = client.models.list().data[0].id
+        options = {"model": model, "prompt": "x", "max_tokens": 2000, "n": 3, "temperature": 1}
+        with client.completions.create(**options, stream=True, extra_body={"ignore_eos": True}) as stream:
+            next(iter(stream))
+            assert load() == {"server_load": 3}
 
 
 def test_a_scrape_is_quick_while_the_engine_works(server):

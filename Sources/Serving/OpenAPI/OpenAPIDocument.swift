@@ -73,8 +73,8 @@ struct OpenAPIDocument: Sendable {
 extension Route {
     /// The routes of the document, in its order.
     static let documented: [Route] = [
-        .completions, .chat, .models, .model(""), .tokenize, .detokenize, .health, .ready, .live, .ping, .version,
-        .metrics, .openAPI,
+        .completions, .chat, .models, .model(""), .tokenize, .detokenize, .health, .ready, .live, .ping, .load,
+        .version, .metrics, .openAPI,
     ]
 
     /// What it is for.
@@ -89,6 +89,7 @@ extension Route {
         case .health: "Whether the engine is alive."
         case .ready: "Whether requests are accepted."
         case .live, .ping: "Whether the process answers."
+        case .load: "How many sequences run or wait."
         case .version: "The server's version."
         case .metrics: "Figures for Prometheus."
         case .openAPI: "This document."

@@ -6,7 +6,7 @@ import HTTPTypes
 enum Route: Equatable, Sendable {
     case completions, chat, models, model(String)
     case tokenize, detokenize
-    case health, ready, live, ping, version, metrics, openAPI
+    case health, ready, live, ping, load, version, metrics, openAPI
 
     /// The route of a path without its query.
     init?(path: Substring) {
@@ -20,6 +20,7 @@ enum Route: Equatable, Sendable {
         case "/ready", "/health/ready": self = .ready
         case "/live", "/health/live": self = .live
         case "/ping": self = .ping
+        case "/load": self = .load
         case "/version": self = .version
         case "/metrics": self = .metrics
         case "/openapi.json": self = .openAPI
@@ -62,6 +63,7 @@ enum Route: Equatable, Sendable {
         case .ready: "/ready"
         case .live: "/live"
         case .ping: "/ping"
+        case .load: "/load"
         case .version: "/version"
         case .metrics: "/metrics"
         case .openAPI: "/openapi.json"
@@ -72,7 +74,7 @@ enum Route: Equatable, Sendable {
     var isCounted: Bool {
         switch self {
         case .completions, .chat, .models, .model, .tokenize, .detokenize: true
-        case .health, .ready, .live, .ping, .version, .metrics, .openAPI: false
+        case .health, .ready, .live, .ping, .load, .version, .metrics, .openAPI: false
         }
     }
 

@@ -25,6 +25,16 @@ extension Router {
         }
     }
 
+    /// GET /load: the sequences that run or wait, for routers that send requests where there are fewest.
+    func load() -> Response {
+        let statistics = state.engine.statistics
+        var body = ByteBuffer()
+        body.writeStaticString("{\"server_load\":")
+        body.writeJSON(statistics.running + statistics.waiting)
+        body.writeStaticString("}")
+        return Response(json: body)
+    }
+
     /// GET /version.
     func version() -> Response {
         var body = ByteBuffer()
