@@ -15,17 +15,22 @@ package struct Server: Service {
     private let model: ServedModel
     private let engine: any TextEngine
     private let logger: Logger
+    private let certificates: TLSCertificates?
     private let onListening: @Sendable (_ port: Int) async -> Void
 
-    /// - Parameter onListening: called once with the port when connections are accepted.
+    /// - Parameters:
+    ///   - certificates: what TLS is offered with; nil serves HTTP in the clear.
+    ///   - onListening: called once with the port when connections are accepted.
     package init(
         configuration: ServingConfiguration, model: ServedModel, engine: any TextEngine, logger: Logger,
+        certificates: TLSCertificates? = nil,
         onListening: @escaping @Sendable (_ port: Int) async -> Void = { _ in }
     ) {
         self.configuration = configuration
         self.model = model
         self.engine = engine
         self.logger = logger
+        self.certificates = certificates
         self.onListening = onListening
     }
 
@@ -83,20 +88,29 @@ package struct Server: Service {
         let openConnections = state.openConnections
         return Application(
             responder: Router(state: state, logger: logger),
-            server: .init { responder in
-                HTTPConnection(responder: responder, limits: limits, openConnections: openConnections)
+            server: .init { [certificates] responder in
+                HTTPConnection(
+                    responder: responder, limits: limits, openConnections: openConnections, certificates: certificates)
             },
             configuration: ApplicationConfiguration(
                 address: address, backlog: 1024,
                 availableConnectionsDelegate: MaximumAvailableConnections(
                     configuration.maxConnections, logger: quietLogger)),
             onServerRunning: { [onListening] channel in
+                acceptOneByOne(channel)
                 // Until this line the umask decides; connecting needs the permission to write.
                 restrictSocket()
                 await onListening(channel.localAddress?.port ?? 0)
             },
             eventLoopGroupProvider: .shared(loops),
             logger: quietLogger)
+    }
+
+    /// A burst that is accepted in one go would pass the limit on connections by three.
+    private func acceptOneByOne(_ channel: any Channel) {
+        channel.setOption(ChannelOptions.maxMessagesPerRead, value: 1).whenFailure { [logger] error in
+            logger.error("A few connections more than allowed may be open.", metadata: ["detail": "\(error)"])
+        }
     }
 
     private func restrictSocket() {

@@ -18,6 +18,8 @@ package struct ServingConfiguration: Sendable {
     package var keys = APIKeys()
     /// Whether /metrics needs a key too; routers and Prometheus usually have none.
     package var guardsMetrics = false
+    /// The names that the server may be addressed by.
+    package var allowedHosts = AllowedHosts()
     /// Web pages of other origins that may use the server.
     package var crossOrigin = CrossOrigin()
     /// Names by which clients may ask for the model; the first is the one reported. At least one.

@@ -17,17 +17,21 @@ struct CheckCommand: ParsableCommand {
         do {
             let settings = try ResolvedSettings.resolve(
                 flags: options.source, environment: environment, required: [.requiredModel])
-            _ = try APIKeys(settings)
+            let keys = try APIKeys(settings)
+            let certificates = try TLSCertificates.configured(settings)
+            let concerns = AccessConcerns.all(settings, keys: keys, certificates: certificates)
             let plan = try fit(settings, environment: environment)
             if json {
                 let members: [(String, JSONText)] = [
                     ("valid", .boolean(true)), ("model", plan?.json ?? .null),
+                    ("concerns", .array(concerns.map { .string($0) })),
                     ("settings", ConfigurationListing(settings).json),
                 ]
                 print(JSONText.object(members).line)
             } else {
                 print(ConfigurationListing(settings).table)
                 print("\n" + (plan?.cacheLine ?? "The model is not here yet; `apus pull` fetches it."))
+                for concern in concerns { print("\n" + concern) }
             }
         } catch {
             guard json, ExitStatus(error) == .configuration else { throw error }

@@ -5,6 +5,7 @@ import Checkpoints
 import Execution
 import Models
 import Scheduling
+import Serving
 import Tensors
 import Tokenization
 
@@ -61,6 +62,8 @@ package enum StartupError: Error, Equatable, Sendable, CustomStringConvertible {
     case cannotListen(address: String, reason: String)
     /// The file of API keys is not one.
     case unusableKeyFile(path: String, reason: String)
+    /// TLS cannot be offered with the files that are named.
+    case unusableCertificate(TLSFileError)
     /// `--chat` was asked of a model that has no chat template.
     case noChatTemplate(model: String)
 
@@ -73,6 +76,8 @@ package enum StartupError: Error, Equatable, Sendable, CustomStringConvertible {
             "Cannot listen on \(address): \(reason). Choose another --port, or 0 for a free one."
         case .unusableKeyFile(let path, let reason):
             "The key file \(path) cannot be used: \(reason). Give one key on a line, or sha256: and its digest."
+        case .unusableCertificate(let error):
+            "The server cannot offer TLS: \(error). Check --ssl-certfile, --ssl-keyfile and --ssl-ca-certs."
         case .noChatTemplate(let model):
             "\(model) has no chat template, so --chat cannot frame the prompt. Leave --chat out."
         }

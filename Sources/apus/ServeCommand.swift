@@ -42,12 +42,16 @@ package struct ServeCommand: AsyncParsableCommand {
         let located = try ModelLocator.locate(
             settings.text(.model) ?? "", home: settings.text(.home), environment: environment)
         let keys = try APIKeys(settings)
+        let certificates = try TLSCertificates.configured(settings)
+        for concern in AccessConcerns.all(settings, keys: keys, certificates: certificates) {
+            logger.warning("\(concern)")
+        }
         logger.info("Loading \(located.path)")
         let running = try await RunningModel.start(path: located.path, settings: settings)
         for note in running.device.notes(environment: environment) { logger.notice("\(note)") }
         try await ServerAssembly(
-            settings: settings, modelName: located.name, running: running, keys: keys, logger: logger,
-            sink: sink
+            settings: settings, modelName: located.name, running: running, keys: keys, certificates: certificates,
+            logger: logger, sink: sink
         ).run()
     }
 }

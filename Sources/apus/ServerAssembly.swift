@@ -135,6 +135,8 @@ struct ServerAssembly: Sendable {
     let modelName: String
     let running: RunningModel
     let keys: APIKeys
+    /// nil serves HTTP in the clear.
+    let certificates: TLSCertificates?
     let logger: Logger
     let sink: LogSink
 
@@ -149,6 +151,7 @@ struct ServerAssembly: Sendable {
         let hasListened = Latch()
         let server = Server(
             configuration: configuration, model: served, engine: running.engine, logger: logger,
+            certificates: certificates,
             onListening: { [configuration] port in
                 hasListened.raise()
                 announce(configuration, port: port)
@@ -172,6 +175,11 @@ struct ServerAssembly: Sendable {
                 .init(service: observer),
             ],
             logger: quietLogger)
+        if let certificates {
+            let renewal = CertificateService(
+                certificates: certificates, looksForItself: settings.boolean(.enableSSLRefresh), logger: logger)
+            group.services.append(.init(service: renewal))
+        }
         group.maximumGracefulShutdownDuration = configuration.drainTimeout + .seconds(10)
         group.maximumCancellationDuration = .seconds(10)
         try await ShutdownSignals.run(ServiceGroup(configuration: group), logger: logger)
@@ -216,7 +224,8 @@ extension StartupReport {
             tokenBudget: information.tokenBudget, maxQueuedRequests: information.maxQueuedRequests,
             maxQueuedTokens: running.configuration.maxQueuedTokens, policy: running.configuration.policy,
             enablePrefixCaching: information.enablePrefixCaching,
-            address: configuration.socketPath.map { "unix:\($0)" } ?? "http://\(host):\(port)",
+            address: configuration.socketPath.map { "unix:\($0)" }
+                ?? "\(assembly.certificates == nil ? "http" : "https")://\(host):\(port)",
             isReachableByOthers: configuration.socketPath == nil && !ConfigurationCheck.isLoopback(configuration.host),
             keyCount: configuration.keys.count, phases: running.phases,
             given: settings.given)

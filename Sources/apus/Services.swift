@@ -54,6 +54,49 @@ struct HTTPService: Service {
     }
 }
 
+/// Takes new certificates while the server runs: when SIGHUP asks for it, and by itself where it is to.
+struct CertificateService: Service {
+    let certificates: TLSCertificates
+    /// Whether the files are looked at without being asked.
+    let looksForItself: Bool
+    let logger: Logger
+
+    func run() async throws {
+        let signals = await UnixSignalsSequence(trapping: .sighup)
+        await cancelWhenGracefulShutdown {
+            await withTaskGroup(of: Void.self) { tasks in
+                tasks.addTask { for await _ in signals { refresh(isAsked: true) } }
+                tasks.addTask {
+                    while await Self.pause(), looksForItself { refresh(isAsked: false) }
+                }
+            }
+        }
+    }
+
+    /// Waits until the files are to be looked at again.
+    /// - Returns: false once the task is cancelled.
+    private static func pause() async -> Bool {
+        do {
+            try await Task.sleep(for: .seconds(5))
+            return true
+        } catch {
+            return false
+        }
+    }
+
+    private func refresh(isAsked: Bool) {
+        do throws(TLSFileError) {
+            if try certificates.refresh() {
+                logger.notice("New connections use the new certificate, which ends \(certificates.end).")
+            } else if isAsked {
+                logger.notice("SIGHUP: the certificate files are unchanged.")
+            }
+        } catch {
+            logger.error("The certificate in use stays, because \(error).")
+        }
+    }
+}
+
 /// A fact that becomes true once.
 final class Latch: Sendable {
     private let value = Atomic(false)

@@ -24,7 +24,8 @@ import Testing
     @Test(
         arguments: [
             "/v1/completions", "/v1/chat/completions", "/v1/models", "/v1/models/tiny", "/tokenize", "/detokenize",
-            "/version", "/openapi.json", "/nothing", "//v1/models", "/v1/../v1/models", "/v1/models/", "/V1/models",
+            "/version", "/load", "/openapi.json", "/nothing", "//v1/models", "/v1/../v1/models", "/v1/models/",
+            "/V1/models",
             "/%76%31/models", "/health/", "/health/../v1/models", "/health%2F..%2Fv1/models", "/metrics/", "/ping?x",
             "*",
             "http://t/v1/models", "http://health/v1/models", "/health#/v1/models",
@@ -162,5 +163,71 @@ import Testing
             let answer = try await ask(server, origin: "https://b.example", preflight: false)
             #expect(answer.headers["access-control-allow-origin"] == "*")
         }
+    }
+
+    // MARK: Hosts
+
+    /// The status of a request with these headers.
+    private static func status(
+        _ hosts: AllowedHosts, _ host: String, _ headers: String = "", path: String = "/v1/models"
+    ) async throws -> Int {
+        var status = 0
+        try await withServer(FakeEngine("ok"), configure: { $0.allowedHosts = hosts }) { server in
+            let client = try await server.connect()
+            try await client.send("GET \(path) HTTP/1.1\r\nHost: \(host)\r\n\(headers)\r\n")
+            status = try await client.answer().status
+        }
+        return status
+    }
+
+    @Test(arguments: [
+        ("api.example.org", 200), ("API.Example.org:8443", 200), ("api.example.org.", 200), ("a.b.example.net", 200),
+        ("[::1]:8000", 200), ("example.net", 403), ("notexample.net", 403), ("api.example.org.evil.net", 403),
+        ("localhost", 403), ("127.0.0.1:8000", 403),
+    ])
+    func `only the names that are allowed may be used, whoever asks`(host: String, expected: Int) async throws {
+        var hosts = AllowedHosts()
+        hosts.names = ["api.example.org", "*.example.net", "::1"]
+        #expect(try await Self.status(hosts, host) == expected)
+        // A probe of an orchestrator uses whatever address it has.
+        #expect(try await Self.status(hosts, host, path: "/health") == 200)
+        hosts.names.append("*")
+        #expect(try await Self.status(hosts, host) == 200)
+    }
+
+    @Test(arguments: [
+        ("localhost:8000", 200), ("LOCALHOST", 200), ("ui.localhost:3000", 200), ("127.0.0.1", 200),
+        ("127.9.9.9:1", 200), ("[::1]", 200), ("evil.example:8000", 403), ("localhost.evil.example", 403),
+        ("127.0.0.1.evil.example", 403), ("10.0.0.7", 403), ("127.0.0", 403),
+    ])
+    func `a page cannot reach a local server by a name of its own`(host: String, expected: Int) async throws {
+        var hosts = AllowedHosts()
+        hosts.guardsLocalServer = true
+        #expect(try await Self.status(hosts, host, "Origin: http://\(host)\r\n") == expected)
+        // What is no page says no origin, and may come through a proxy that keeps the name.
+        #expect(try await Self.status(hosts, host) == 200)
+        hosts.guardsLocalServer = false
+        #expect(try await Self.status(hosts, host, "Origin: http://\(host)\r\n") == 200)
+    }
+
+    @Test func `a refused name is told what to do, and says nothing else`() async throws {
+        try await withServer(FakeEngine("ok"), configure: { $0.allowedHosts.names = ["a"] }) { server in
+            let answer = try await server.post("/v1/completions", #"{"prompt":"x"}"#)
+            #expect(answer.status == 403)
+            #expect(
+                answer.body
+                    == #"{"error":{"message":"This server is not to be addressed as \"test\". Its operator can "#
+                    + #"allow the name with --allowed-hosts.","type":"PermissionDeniedError","param":null,"code":403}}"#
+            )
+            #expect(answer.headers["connection"] == "close")
+        }
+    }
+
+    @Test func `keys that can be found by trying are counted`() {
+        var keys = APIKeys()
+        keys.insert("fifteen-letters")
+        keys.insert("sixteen-letters!")
+        #expect(keys.insert(file: "short\n0123456789abcdef0\n") == nil)
+        #expect(keys.count == 4 && keys.shortCount == 2)
     }
 }

@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import socket
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -31,6 +32,8 @@ class Server:
     url: str
     log_path: pathlib.Path | None = None
     process: subprocess.Popen | None = None
+    # What a client of HTTPS trusts, and perhaps shows.
+    tls: ssl.SSLContext | None = None
 
     @property
     def base_url(self):
@@ -38,11 +41,11 @@ class Server:
 
     @property
     def host_and_port(self):
-        host, port = self.url.removeprefix("http://").split(":")
+        host, port = self.url.split("://")[1].split(":")
         return host, int(port)
 
     def get(self, path):
-        with urllib.request.urlopen(self.url + path, timeout=10) as response:
+        with urllib.request.urlopen(self.url + path, timeout=10, context=self.tls) as response:
             return response.read().decode()
 
     def metric(self, name):
@@ -80,13 +83,13 @@ def wait_until_ready(server, process, socket_path=None):
 
 
 @contextlib.contextmanager
-def running_server(log_path, *settings, environment=None, socket_path=None):
+def running_server(log_path, *settings, environment=None, socket_path=None, tls=None):
     """The binary on the model with `settings`, ready; drained at the end."""
     binary, model = os.environ.get("APUS_BINARY"), os.environ.get("APUS_TEST_MODEL")
     if not binary or not model:
         pytest.fail("set APUS_BINARY and APUS_TEST_MODEL (as `make test-clients` does), or APUS_URL")
     port = free_port()
-    server = Server(f"http://127.0.0.1:{port}", log_path)
+    server = Server(f"{'https' if tls else 'http'}://127.0.0.1:{port}", log_path, tls=tls)
     arguments = ["serve", model, "--port", str(port), "--served-model-name", MODEL_NAME, *settings]
     # The server takes every APUS_ variable for a setting of its own, and refuses those it does not know.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("APUS_")}

@@ -82,6 +82,58 @@ def test_an_open_address_needs_a_decision():
     assert "--allow-unauthenticated" in refused.stderr and "--api-key-file" in refused.stderr
 
 
+def test_what_is_unwise_is_said(tmp_path):
+    keys = tmp_path / "keys"
+    keys.write_text("short-canary\n")
+    keys.chmod(0o644)
+    with running_server(tmp_path / "log.txt", "--api-key-file", str(keys), "--api-key", KEYS[0]) as server:
+        log = server.log()
+    assert f"{keys} (api-key-file) has the permissions 644" in log
+    assert "1 of 2 API keys have fewer than 16 characters" in log
+    assert "--api-key shows the keys" in log
+    assert "canary" not in log
+    keys.write_text(KEYS[1] + "\n")
+    keys.chmod(0o600)
+    with running_server(tmp_path / "log.txt", "--api-key-file", str(keys)) as server:
+        assert "warning" not in server.log().lower()
+
+
+def test_a_page_of_another_name_is_refused(server, tmp_path):
+    def status(running, **headers):
+        request = urllib.request.Request(running.url + "/v1/models", headers=headers)
+        try:
+            return urllib.request.urlopen(request).status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    rebound = {"Host": "evil.example:8000", "Origin": "http://evil.example:8000"}
+    assert status(server) == 200 and status(server, **rebound) == 403
+    assert status(server, Host="evil.example:8000") == 200
+    settings = ["--allowed-hosts", "api.example", "--allowed-origins", "https://page.example"]
+    with running_server(tmp_path / "log.txt", *settings) as named:
+        assert status(named) == 403 and status(named, Host="api.example") == 200
+        assert status(named, Host="api.example", Origin="https://page.example") == 200
+        assert status(named, Host="evil.example", Origin="https://page.example") == 403
+
+
+def test_connections_beyond_the_most_wait_their_turn(tmp_path):
+    request = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with running_server(tmp_path / "log.txt", "--max-connections", "2") as server:
+        first, second, third = (socket.create_connection(server.host_and_port, timeout=10) for _ in range(3))
+        for connection in [first, second]:
+            connection.sendall(request)
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+        third.sendall(request)
+        third.settimeout(1)
+        with pytest.raises(TimeoutError):
+            third.recv(1000)
+        first.close()
+        third.settimeout(10)
+        assert third.recv(1000).startswith(b"HTTP/1.1 200")
+        second.close()
+        third.close()
+
+
 class SocketConnection(http.client.HTTPConnection):
     def __init__(self, path):
         super().__init__("localhost")

@@ -25,7 +25,8 @@ ALLOWED = {
     "Execution": {"Scheduling", "Models", "Tensors"} | SYSTEM,
     "Serving": {
         "Execution", "Grammars", "JSON", "Scheduling", "Tokenization", "Hummingbird", "HTTPTypes", "Logging", "NIOCore",
-        "NIOPosix", "NIOHTTP1", "NIOHTTPTypes", "NIOHTTPTypesHTTP1", "NIOSSL", "HummingbirdCore", "ServiceLifecycle",
+        "NIOPosix", "NIOHTTP1", "NIOHTTPTypes", "NIOHTTPTypesHTTP1", "NIOSSL", "NIOTLS", "HummingbirdCore",
+        "ServiceLifecycle",
     } | SYSTEM,
 }
 

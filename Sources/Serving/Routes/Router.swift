@@ -75,9 +75,7 @@ struct Router: HTTPResponder {
         }
         do {
             // Before anything else, the path included: who has no key learns nothing.
-            if route?.isOpen(state.configuration) != true, !state.configuration.keys.admit(request.headers) {
-                throw TransportError.unauthorized
-            }
+            if route?.isOpen(state.configuration) != true { try admit(request) }
             guard let route else { throw ServingError.unknownPath(String(path)) }
             guard route.accepts(request.method) else {
                 throw ServingError.methodNotAllowed(
@@ -94,7 +92,7 @@ struct Router: HTTPResponder {
             if error.isAboutHead, request.hasLargeBody { response.headers[.connection] = "close" }
         } catch let error as TransportError {
             response = OpenAIError(error).response()
-            response.headers[.wwwAuthenticate] = "Bearer"
+            if error == .unauthorized { response.headers[.wwwAuthenticate] = "Bearer" }
         }
         state.configuration.crossOrigin.mark(&response, for: request)
         if request.method == .head {
@@ -115,6 +113,17 @@ struct Router: HTTPResponder {
         return response
     }
 
+    /// Refuses whoever may not use the server.
+    private func admit(_ request: Request) throws(TransportError) {
+        let host = request.head.authority
+        let origin = request.headers[.origin]
+        let isAllowedOrigin = origin.map { state.configuration.crossOrigin.allows($0) } ?? false
+        guard state.configuration.allowedHosts.admit(host, isFromPage: origin != nil && !isAllowedOrigin) else {
+            throw .unknownHost(host ?? "")
+        }
+        guard state.configuration.keys.admit(request.headers) else { throw .unauthorized }
+    }
+
     private func answer(_ route: Route, _ call: Call) async throws -> Response {
         switch route {
         case .completions: try await complete(call)
@@ -126,6 +135,7 @@ struct Router: HTTPResponder {
         case .health: try health()
         case .ready: try ready()
         case .ping, .live: Response(status: .ok)
+        case .load: load()
         case .version: version()
         case .metrics: metrics()
         case .openAPI: Response(json: state.document.json)

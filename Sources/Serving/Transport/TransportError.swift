@@ -3,6 +3,7 @@
 
 import Execution
 import HTTPTypes
+import JSON
 import NIOHTTP1
 
 /// Why a request is refused by the connection or at the door.
@@ -17,6 +18,8 @@ enum TransportError: Error, Equatable, CustomStringConvertible {
     case bodyTimeout(limit: Duration)
     /// No key was given, or none that is known; one text, so that nobody learns which.
     case unauthorized
+    /// The server is not to be addressed by this name.
+    case unknownHost(String)
 
     /// What a parser's error means.
     init(_ error: HTTPParserError) {
@@ -53,6 +56,9 @@ enum TransportError: Error, Equatable, CustomStringConvertible {
             "The request's body did not arrive within \(Self.text(limit))."
         case .unauthorized:
             "A valid API key is needed. Send it as 'Authorization: Bearer KEY'."
+        case .unknownHost(let host):
+            "This server is not to be addressed as \(JSONValue.quoted(host)). Its operator can allow the name with "
+                + "--allowed-hosts."
         }
     }
 }
@@ -67,6 +73,7 @@ extension OpenAIError {
         case .headTooLarge: (status, type) = (.requestHeaderFieldsTooLarge, "RequestHeaderFieldsTooLargeError")
         case .headTimeout, .bodyTimeout: (status, type) = (.requestTimeout, "RequestTimeoutError")
         case .unauthorized: (status, type) = (.unauthorized, "authentication_error")
+        case .unknownHost: (status, type) = (.forbidden, "PermissionDeniedError")
         }
     }
 }

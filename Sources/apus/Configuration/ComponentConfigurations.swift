@@ -29,6 +29,9 @@ extension EngineConfiguration {
         maxQueuedRequests = settings.number(.maxNumQueuedReqs)
         maxQueuedTokens = settings.number(.maxNumQueuedTokens)
         tenantQueueShare = Double(settings.number(.tenantQueueShare)) / 1000
+        latencyBuckets.firstToken = settings.bounds(.ttftBuckets) ?? latencyBuckets.firstToken
+        latencyBuckets.perToken = settings.bounds(.itlBuckets) ?? latencyBuckets.perToken
+        latencyBuckets.request = settings.bounds(.e2eBuckets) ?? latencyBuckets.request
     }
 }
 
@@ -45,6 +48,8 @@ extension ServingConfiguration {
         socketPath = settings.text(.uds)
         socketMode = settings.text(.udsMode) == "0660" ? 0o660 : 0o600
         guardsMetrics = settings.boolean(.guardMetrics)
+        allowedHosts.names = settings.texts(.allowedHosts)
+        allowedHosts.guardsLocalServer = settings.isForAnyoneHere
         crossOrigin.origins = settings.texts(.allowedOrigins)
         crossOrigin.methods = settings.texts(.allowedMethods)
         crossOrigin.headers = settings.texts(.allowedHeaders)
@@ -61,6 +66,14 @@ extension ServingConfiguration {
         self.defaults.topP = defaults.topP.map { $0 > 0 ? $0 : 1 } ?? self.defaults.topP
         self.defaults.topK = defaults.topK.map { max(0, $0) } ?? self.defaults.topK
         self.defaults.minP = defaults.minP ?? self.defaults.minP
+    }
+}
+
+extension ResolvedSettings {
+    /// Whether everybody on this machine, and nobody else, may use the server.
+    fileprivate var isForAnyoneHere: Bool {
+        ConfigurationCheck.isLoopback(text(.host) ?? "127.0.0.1") && text(.uds) == nil && texts(.apiKey).isEmpty
+            && text(.apiKeyFile) == nil && text(.sslCACerts) == nil
     }
 }
 

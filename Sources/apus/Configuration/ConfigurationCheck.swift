@@ -10,7 +10,7 @@ package struct ConfigurationCheck: Sendable {
 
     package static let all = [
         budgetHoldsEverySequence, thresholdWithinBudget, oneCacheSize, knownDevice, exactOnCPU, reachableHost,
-        namedOrigins,
+        namedOrigins, certificateForTLS,
     ]
 
     /// A running sequence needs at least one token of the budget in each step.
@@ -56,15 +56,27 @@ package struct ConfigurationCheck: Sendable {
     }
 
     private static let reachableHost = ConfigurationCheck(
-        settings: [.host, .uds, .apiKey, .apiKeyFile, .allowUnauthenticated]
+        settings: [.host, .uds, .apiKey, .apiKeyFile, .sslCACerts, .allowUnauthenticated]
     ) { settings in
         guard let host = settings.text(.host), !isLoopback(host), settings.text(.uds) == nil,
             settings.texts(.apiKey).isEmpty, settings.text(.apiKeyFile) == nil,
-            !settings.boolean(.allowUnauthenticated)
+            settings.text(.sslCACerts) == nil, !settings.boolean(.allowUnauthenticated)
         else { return nil }
         return "host is \(host), which other machines may reach, and there are no API keys. "
             + "Give --api-key-file or APUS_API_KEY, listen on 127.0.0.1 behind a proxy that authenticates, "
             + "or give --allow-unauthenticated."
+    }
+
+    private static let certificateForTLS = ConfigurationCheck(
+        settings: [.sslCertfile, .sslKeyfile, .sslCACerts, .enableSSLRefresh]
+    ) { settings in
+        guard settings.text(.sslCertfile) == nil else { return nil }
+        let given =
+            [Setting.sslKeyfile, .sslCACerts].filter { settings.text($0) != nil }.map(\.name)
+            + (settings.boolean(.enableSSLRefresh) ? [Setting.enableSSLRefresh.name] : [])
+        guard !given.isEmpty else { return nil }
+        return "\(given.joined(separator: ", ")) without ssl-certfile: the server would speak plain HTTP. "
+            + "Give the certificate too, or leave out what is about TLS."
     }
 
     private static let namedOrigins = ConfigurationCheck(

@@ -113,6 +113,12 @@ extension ResolvedSettings {
         if case .texts(let values) = self[setting].value { values } else { [] }
     }
 
+    /// The times of a setting that takes them, or nil when not given.
+    package func bounds(_ setting: Setting) -> [Double]? {
+        let values = texts(setting).compactMap { Double($0) }
+        return values.isEmpty ? nil : values
+    }
+
     package func boolean(_ setting: Setting) -> Bool {
         self[setting].value == .boolean(true)
     }

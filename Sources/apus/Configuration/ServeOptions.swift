@@ -10,13 +10,16 @@ package struct ServeOptions: ParsableArguments {
     @OptionGroup(title: "Scheduling") var schedulingOptions: SchedulingOptions
     @OptionGroup(title: "HTTP") var httpOptions: HTTPOptions
     @OptionGroup(title: "Logging") var loggingOptions: LoggingOptions
+    @OptionGroup(title: "Metrics") var metricsOptions: MetricsOptions
 
     package init() {}
 
     /// What was given on the command line.
     package var source: SettingSource {
         SettingSource(
-            flags: [modelOptions, computeOptions, cacheOptions, schedulingOptions, httpOptions, loggingOptions],
-            model: model)
+            flags: [
+                modelOptions, computeOptions, cacheOptions, schedulingOptions, httpOptions, loggingOptions,
+                metricsOptions,
+            ], model: model)
     }
 }

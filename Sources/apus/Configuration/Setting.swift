@@ -13,6 +13,7 @@ package struct Setting: Sendable {
         case scheduling = "Scheduling"
         case http = "HTTP"
         case logging = "Logging"
+        case metrics = "Metrics"
     }
 
     /// What values a setting takes.
@@ -37,7 +38,12 @@ package struct Setting: Sendable {
         case path
         /// One or more texts: the flag repeated, a YAML list, or separated by commas.
         case texts
+        /// One or more times in seconds, ascending, as a list of texts.
+        case bounds
     }
+
+    /// Most values of a setting that takes times.
+    static let maximumBounds = 64
 
     /// The flag without its dashes, which is also the key in the file.
     package let name: String
@@ -91,6 +97,7 @@ package struct Setting: Sendable {
             case .text: "a text that is not empty"
             case .path: "a path that is not empty"
             case .texts: "one or more texts, none of them empty"
+            case .bounds: "at most \(Self.maximumBounds) times in seconds above 0, each larger than the one before"
             }
         return allowsAuto ? "auto or \(values)" : values
     }
@@ -111,6 +118,9 @@ package struct Setting: Sendable {
         case (.texts(let values), _): values.isEmpty ? "-" : values.joined(separator: ", ")
         }
     }
+
+    /// Whether it takes several values.
+    package var isList: Bool { kind == .texts || kind == .bounds }
 
     private static func describe(_ range: ClosedRange<Int>, _ element: (Int) -> String) -> String {
         range.upperBound == Int.max

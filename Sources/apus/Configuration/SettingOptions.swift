@@ -76,6 +76,11 @@ package struct HTTPOptions: ParsableArguments {
     @Option(.apiKeyFile) var apiKeyFile: String?
     @Flag(.guardMetrics) var guardMetrics: Bool?
     @Flag(.allowUnauthenticated) var allowUnauthenticated: Bool?
+    @Option(.allowedHosts) var allowedHosts: [String] = []
+    @Option(.sslCertfile) var sslCertfile: String?
+    @Option(.sslKeyfile) var sslKeyfile: String?
+    @Option(.sslCACerts) var sslCACerts: String?
+    @Flag(.enableSSLRefresh) var enableSSLRefresh: Bool?
     @Option(.maxConnections) var maxConnections: String?
     @Option(.maxRequestBodyBytes) var maxRequestBodyBytes: String?
     @Option(.requestHeaderTimeout) var requestHeaderTimeout: String?
@@ -96,6 +101,14 @@ package struct LoggingOptions: ParsableArguments {
     @Option(.logLevel) var logLevel: String?
     @Option(.logFormat) var logFormat: String?
     @Flag(.disableLogStats) var disableLogStats: Bool?
+
+    package init() {}
+}
+
+package struct MetricsOptions: ParsableArguments {
+    @Option(.ttftBuckets) var ttftBuckets: [String] = []
+    @Option(.itlBuckets) var itlBuckets: [String] = []
+    @Option(.e2eBuckets) var e2eBuckets: [String] = []
 
     package init() {}
 }
@@ -150,6 +163,7 @@ extension Setting {
         case .text: "text"
         case .path: "path"
         case .texts: "name"
+        case .bounds: "seconds"
         }
     }
 }

@@ -4,11 +4,12 @@
 extension Setting {
     /// The value that `texts` name, or the text that is at fault. Every setting but a list takes the last text.
     package func parse(_ texts: [String]) -> Result<SettingValue, ConfigurationProblem.InvalidText> {
-        if kind == .texts {
+        if isList {
             let items = texts.flatMap { text in
                 text.split(separator: ",", omittingEmptySubsequences: false).map { Self.trim($0) }
             }
-            let isValid = !items.isEmpty && items.allSatisfy { !$0.isEmpty }
+            let isValid =
+                !items.isEmpty && items.allSatisfy { !$0.isEmpty } && (kind != .bounds || Self.areBounds(items))
             return isValid ? .success(.texts(items)) : .failure(.init(text: texts.joined(separator: ",")))
         }
         guard let text = texts.last else { return .failure(.init(text: "")) }
@@ -35,9 +36,15 @@ extension Setting {
             return words.first { $0 == text.lowercased() }.map { .text($0) }
         case .text, .path:
             return text.isEmpty ? nil : .text(text)
-        case .texts:
+        case .texts, .bounds:
             return nil
         }
+    }
+
+    private static func areBounds(_ items: [String]) -> Bool {
+        let values = items.compactMap { Double($0) }
+        return values.count == items.count && values.count <= maximumBounds
+            && zip([0] + values, values).allSatisfy { $0 < $1 && $1.isFinite }
     }
 
     private func within(_ range: ClosedRange<Int>, _ value: Int) -> SettingValue? {

@@ -58,6 +58,7 @@ extension Setting {
             case .text: "text"
             case .path: "path"
             case .texts: "list of texts"
+            case .bounds: "list of seconds"
             }
         return allowsAuto ? "auto, \(values)" : values
     }

@@ -150,7 +150,7 @@ extension SettingSource {
         switch value {
         case .scalar(let scalar):
             return isNull(value) ? .failure(MisshapenValue(form: "no value")) : .success([scalar.string])
-        case .sequence(let items) where setting.kind == .texts:
+        case .sequence(let items) where setting.isList:
             let texts = items.compactMap { $0.scalar?.string }
             return texts.count == items.count
                 ? .success(texts) : .failure(MisshapenValue(form: "a list of lists or mappings"))

@@ -26,7 +26,7 @@ extension Setting {
         "device", .compute, .text, default: .text("auto"),
         "auto, cpu, cuda, cuda:N, or a GPU's UUID")
     package static let kernels = Setting(
-        "kernels", .compute, .path, "Folder of compiled CUDA kernels (default: beside the binary)")
+        "kernels", .compute, .path, "Folder of CUDA kernels (default: beside the binary)")
     package static let dtype = Setting(
         "dtype", .compute, .choice(["auto", "float32"]), default: .text("auto"),
         "float32 is the exact reference")
@@ -96,15 +96,30 @@ extension Setting {
     package static let udsMode = Setting(
         "uds-mode", .http, .choice(["0600", "0660"]), default: .text("0600"), "Permissions of the unix socket")
     package static let apiKey = Setting(
-        "api-key", .http, .texts, "Keys of which clients must have one; a key has no comma",
+        "api-key", .http, .texts, "Keys of which clients need one; without commas",
         aliases: ["api-keys"], isSecret: true)
     package static let apiKeyFile = Setting(
-        "api-key-file", .http, .path, "File of keys, one a line, or sha256: and a key's digest")
+        "api-key-file", .http, .path, "File of keys, one a line, or sha256: and digest")
     package static let guardMetrics = Setting(
         "guard-metrics", .http, .boolean, default: .boolean(false), "Ask for a key at /metrics too")
     package static let allowUnauthenticated = Setting(
         "allow-unauthenticated", .http, .boolean, default: .boolean(false),
         "Listen beyond this machine keyless")
+    package static let allowedHosts = Setting(
+        "allowed-hosts", .http, .texts, "Host names to answer to, such as *.example.org",
+        aliases: ["trusted-hosts"])
+    package static let sslCertfile = Setting(
+        "ssl-certfile", .http, .path, "PEM certificates, the server's first: HTTPS",
+        aliases: ["ssl-cert-file", "tls-cert", "tls-cert-path", "ssl-cert"])
+    package static let sslKeyfile = Setting(
+        "ssl-keyfile", .http, .path, "PEM private key (default: in ssl-certfile)",
+        aliases: ["ssl-key-file", "tls-key", "tls-key-path", "ssl-key"])
+    package static let sslCACerts = Setting(
+        "ssl-ca-certs", .http, .path, "PEM authorities of the only clients to admit",
+        aliases: ["ssl-cert-reqs", "tls-ca"])
+    package static let enableSSLRefresh = Setting(
+        "enable-ssl-refresh", .http, .boolean, default: .boolean(false),
+        "Take changed files without SIGHUP")
     package static let maxRequestBodyBytes = Setting(
         "max-request-body-bytes", .http, .bytes(1024...(1 << 30)), default: .integer(2 << 20),
         "Largest request body", aliases: ["max-body-bytes", "max-body-size", "h11-max-incomplete-event-size"])
@@ -152,6 +167,18 @@ extension Setting {
     package static let disableLogStats = Setting(
         "disable-log-stats", .logging, .boolean, default: .boolean(false), "No throughput line every 10 s")
 
+    // MARK: Metrics
+
+    package static let ttftBuckets = Setting(
+        "ttft-buckets", .metrics, .bounds, "Bucket bounds of the time to the first token",
+        aliases: ["custom-histogram-buckets", "bucket-time-to-first-token"])
+    package static let itlBuckets = Setting(
+        "itl-buckets", .metrics, .bounds, "Bucket bounds of the times between tokens",
+        aliases: ["bucket-inter-token-latency"])
+    package static let e2eBuckets = Setting(
+        "e2e-buckets", .metrics, .bounds, "Bucket bounds of a request's time and phases",
+        aliases: ["bucket-e2e-request-latency"])
+
     /// Every setting, in the order of the help text.
     package static let all: [Setting] = [
         config, model, servedModelName, home, maxModelLen,
@@ -160,11 +187,13 @@ extension Setting {
         maxNumSeqs, maxNumBatchedTokens, maxNumQueuedReqs, maxNumQueuedTokens, tenantQueueShare,
         engineStallTimeout, schedulingPolicy,
         longPrefillTokenThreshold,
-        host, port, uds, udsMode, apiKey, apiKeyFile, guardMetrics, allowUnauthenticated,
+        host, port, uds, udsMode, apiKey, apiKeyFile, guardMetrics, allowUnauthenticated, allowedHosts,
+        sslCertfile, sslKeyfile, sslCACerts, enableSSLRefresh,
         maxConnections, maxRequestBodyBytes, requestHeaderTimeout, requestBodyTimeout, writeTimeout,
         sseKeepAliveInterval, timeoutKeepAlive, shutdownTimeout,
         allowedOrigins, allowedMethods, allowedHeaders, allowCredentials,
         logLevel, logFormat, disableLogStats,
+        ttftBuckets, itlBuckets, e2eBuckets,
     ]
 
     package static func named(_ name: String) -> Setting? {
