@@ -14,6 +14,8 @@ struct SessionRequest: Sendable {
     let answer: AnswerFields
     let prompt: PromptFields
     let output: OutputFields
+    /// The number of the client's key; 0 where there are none.
+    let tenant: UInt64
     /// Text in front of the answer, where it is not the prompt that is echoed.
     var echo: String?
     /// When the request arrived, on the engine's clock.
@@ -38,7 +40,7 @@ final class CompletionSession: Sendable {
         }
         // The place comes before the work: a burst beyond the queue must not cost a burst of tokenizing.
         let reservation = try Self.reserve(
-            engine, requests: count, promptTokens: request.source.tokenEstimate * sampling.n)
+            engine, requests: count, promptTokens: request.source.tokenEstimate * sampling.n, tenant: request.tenant)
         let encoder = server.encoder
         let source = request.source
         let endTokens = server.model.stopTokens
@@ -66,7 +68,7 @@ final class CompletionSession: Sendable {
                         cacheSalt: request.prompt.cacheSalt,
                         deadline: request.prompt.timeout.map { request.arrival + $0 },
                         repetition: sampling.repetition, promptLogprobCount: request.promptLogprobCount,
-                        constraint: constraint))
+                        constraint: constraint, tenant: request.tenant))
             }
         }
         let settings = ChoiceSettings(
@@ -94,10 +96,10 @@ final class CompletionSession: Sendable {
     deinit { answer.abandon() }
 
     private static func reserve(
-        _ engine: any TextEngine, requests: Int, promptTokens: Int
+        _ engine: any TextEngine, requests: Int, promptTokens: Int, tenant: UInt64
     ) throws(ServingError) -> Reservation {
         do {
-            return try engine.reserve(requests: requests, promptTokenEstimate: promptTokens)
+            return try engine.reserve(requests: requests, promptTokenEstimate: promptTokens, tenant: tenant)
         } catch {
             throw .engine(error)
         }

@@ -68,6 +68,10 @@ struct Metrics {
         counter("mm_cache_queries", "Images looked up.", 0)
         counter("mm_cache_hits", "Images found.", 0)
         counter("num_preemptions", "Sequences that lost their blocks to others.", statistics.preemptions)
+        let guesses = statistics.speculation
+        counter("spec_decode_num_drafts", "Guesses of the next tokens that were verified.", guesses.drafts)
+        counter("spec_decode_num_draft_tokens", "Tokens in those guesses.", guesses.draftTokens)
+        counter("spec_decode_num_accepted_tokens", "Tokens guessed right.", guesses.acceptedTokens)
         let finished = statistics.finished
         counter(
             "request_success", "Requests that ended, by reason.", label: "finished_reason",
@@ -102,6 +106,10 @@ struct Metrics {
             ("iteration_tokens_total", "Tokens computed in a step.", statistics.iterationTokens),
         ]
         for (name, help, histogram) in histograms { write(histogram, name: name, help: help) }
+        family("apus:mask_seconds", "histogram", "Time to find out which tokens a grammar allows next.")
+        samples(statistics.maskTime, "apus:mask_seconds", engineLabels)
+        family("apus:mask_wait_seconds", "histogram", "Time that a step waited for that.")
+        samples(statistics.maskWait, "apus:mask_wait_seconds", engineLabels)
     }
 
     // MARK: Series

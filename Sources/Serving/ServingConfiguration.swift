@@ -57,6 +57,8 @@ package struct ServingConfiguration: Sendable {
     package var drainTimeout = Duration.seconds(60)
     /// Whether usage tells how many prompt tokens came from the prefix cache.
     package var reportsCachedTokens = false
+    /// How the model writes calls of functions; nil asks its chat template.
+    package var toolCallForm: ToolCallForm?
     /// Sampling where a request does not say.
     package var defaults = SamplingDefaults()
 

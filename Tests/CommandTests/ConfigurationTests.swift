@@ -79,7 +79,7 @@ private let badSettings: [BadSetting] = [
     flag("block-size", "256", "8, 16, 32, 64 or 128"),
     flag("dtype", "float16", "auto or float32"),
     flag("cpu-isa", "neon", "auto, avx512-bf16, avx512, avx2 or portable"),
-    flag("scheduling-policy", "lifo", "fcfs or priority"),
+    flag("scheduling-policy", "lifo", "fcfs, priority or fair"),
     flag("log-level", "loud", "trace, debug, info, notice, warning, error or critical"),
     flag("log-format", "xml", "text or json"),
     // Not of the kind.

@@ -29,7 +29,7 @@ package enum RequestCheck {
         _ name: String
     ) throws(ServingError) -> [[TokenID]] {
         let encoder = PromptEncoder(model: model)
-        let prompts = try encoder.tokens(for: source, fields, maxTokens: sampling.maxTokens)
+        let prompts = try encoder.tokens(for: source, fields, maxTokens: sampling.maxTokens).lists
         for tokens in prompts { try encoder.checkLength(tokens, field: name) }
         let badWords = try encoder.tokens(ofBadWords: sampling.logits.badWords)
         _ = sampling.logits.rules(badWords: badWords, endTokens: model.stopTokens + sampling.stopTokens)

@@ -17,7 +17,8 @@ extension Router {
             call,
             SessionRequest(
                 source: .prompts(request.prompts), sampling: request.sampling, streaming: request.streaming,
-                answer: request.answer, prompt: request.promptFields, output: request.output, arrival: call.arrival),
+                answer: request.answer, prompt: request.promptFields, output: request.output, tenant: tenant(of: call),
+                arrival: call.arrival),
             CompletionFormat(head: head, details: details))
     }
 
@@ -36,9 +37,12 @@ extension Router {
             SessionRequest(
                 source: .conversation(request.messages, request.template), sampling: request.sampling,
                 streaming: request.streaming, answer: request.answer, prompt: request.promptFields,
-                output: request.output, echo: request.echo, arrival: call.arrival),
+                output: request.output, tenant: tenant(of: call), echo: request.echo, arrival: call.arrival),
             ChatFormat(head: head, details: details))
     }
+
+    /// By which the engine tells clients apart.
+    private func tenant(of call: Call) -> UInt64 { state.configuration.keys.tenant(of: call.request.headers) ?? 0 }
 
     /// Takes the time-outs that gateways send with a request.
     private func addTimeouts(of call: Call, to fields: inout PromptFields) throws(ServingError) {

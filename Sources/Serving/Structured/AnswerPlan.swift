@@ -88,7 +88,7 @@ extension ServingState {
     func plan(
         _ output: OutputFields, reasoning: ReasoningPrefix
     ) async throws(ServingError) -> (parts: AnswerParts, constraint: GrammarConstraint?) {
-        let form = model.toolCallForm
+        let form = configuration.toolCallForm ?? model.toolCallForm
         var constraint = GrammarConstraint()
         if let source = output.source(form, reasoning: reasoning) {
             constraint.grammar = try await constraints.constraint(for: source)

@@ -24,6 +24,7 @@ extension EngineConfiguration {
         enablePrefixCaching = settings.boolean(.enablePrefixCaching)
         policy = settings.choice(.schedulingPolicy)
         longPrefillTokenThreshold = settings.number(.longPrefillTokenThreshold)
+        speculation = SpeculationLimits(draftTokenCount: settings.number(.numSpeculativeTokens))
         kvCacheMemoryBytes = settings.integer(.kvCacheMemoryBytes)
         blockCountOverride = settings.integer(.numGPUBlocksOverride)
         maxQueuedRequests = settings.number(.maxNumQueuedReqs)
@@ -47,6 +48,7 @@ extension ServingConfiguration {
         port = settings.number(.port)
         socketPath = settings.text(.uds)
         socketMode = settings.text(.udsMode) == "0660" ? 0o660 : 0o600
+        toolCallForm = settings.text(.toolCallParser).flatMap { ToolCallForm(rawValue: $0) }
         guardsMetrics = settings.boolean(.guardMetrics)
         allowedHosts.names = settings.texts(.allowedHosts)
         allowedHosts.guardsLocalServer = settings.isForAnyoneHere

@@ -28,6 +28,7 @@ extension Flag where Value == Bool? {
 package struct ModelOptions: ParsableArguments {
     @Option(.config) var config: String?
     @Option(.servedModelName) var servedModelName: [String] = []
+    @Option(.toolCallParser) var toolCallParser: String?
     @Option(.home) var home: String?
     @Option(.maxModelLen) var maxModelLen: String?
 
@@ -63,6 +64,7 @@ package struct SchedulingOptions: ParsableArguments {
     @Option(.engineStallTimeout) var engineStallTimeout: String?
     @Option(.schedulingPolicy) var schedulingPolicy: String?
     @Option(.longPrefillTokenThreshold) var longPrefillTokenThreshold: String?
+    @Option(.numSpeculativeTokens) var numSpeculativeTokens: String?
 
     package init() {}
 }

@@ -12,6 +12,9 @@ extension Setting {
         "model", .model, .text, "Catalog name, or path of a GGUF file", aliases: ["model-path", "m"])
     package static let servedModelName = Setting(
         "served-model-name", .model, .texts, "Names clients call the model by", aliases: ["alias", "model-name"])
+    package static let toolCallParser = Setting(
+        "tool-call-parser", .model, .choice(["auto", "hermes", "llama3_json", "mistral", "pythonic"]),
+        default: .text("auto"), "How calls are written; auto asks the chat template")
     package static let home = Setting(
         "home", .model, .path, "Where pulled models are kept (default: user's cache)",
         aliases: ["cache-dir", "download-dir"])
@@ -79,11 +82,14 @@ extension Setting {
         "engine-stall-timeout", .scheduling, .duration(1000...3_600_000), default: .integer(60_000),
         "Stalled after so long without a step", aliases: ["watchdog-timeout"])
     package static let schedulingPolicy = Setting(
-        "scheduling-policy", .scheduling, .choice(["fcfs", "priority"]), default: .text("fcfs"),
-        "Who is scheduled first", aliases: ["schedule-policy"])
+        "scheduling-policy", .scheduling, .choice(["fcfs", "priority", "fair"]), default: .text("fcfs"),
+        "Who goes first; fair is by API key", aliases: ["schedule-policy"])
     package static let longPrefillTokenThreshold = Setting(
         "long-prefill-token-threshold", .scheduling, .integer(0...(1 << 20)), default: .integer(0),
         "Most tokens of a prompt per step")
+    package static let numSpeculativeTokens = Setting(
+        "num-speculative-tokens", .scheduling, .integer(0...16), default: .integer(0),
+        "Tokens guessed from the text so far; 0 is off")
 
     // MARK: HTTP
 
@@ -181,12 +187,12 @@ extension Setting {
 
     /// Every setting, in the order of the help text.
     package static let all: [Setting] = [
-        config, model, servedModelName, home, maxModelLen,
+        config, model, servedModelName, toolCallParser, home, maxModelLen,
         device, kernels, dtype, cpuISA, threads,
         blockSize, enablePrefixCaching, kvCacheMemoryBytes, gpuMemoryUtilization, numGPUBlocksOverride,
         maxNumSeqs, maxNumBatchedTokens, maxNumQueuedReqs, maxNumQueuedTokens, tenantQueueShare,
         engineStallTimeout, schedulingPolicy,
-        longPrefillTokenThreshold,
+        longPrefillTokenThreshold, numSpeculativeTokens,
         host, port, uds, udsMode, apiKey, apiKeyFile, guardMetrics, allowUnauthenticated, allowedHosts,
         sslCertfile, sslKeyfile, sslCACerts, enableSSLRefresh,
         maxConnections, maxRequestBodyBytes, requestHeaderTimeout, requestBodyTimeout, writeTimeout,
