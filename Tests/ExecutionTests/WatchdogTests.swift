@@ -101,7 +101,7 @@ private final class StallLog: Sendable {
     }
 
     @Test func `neither a long prompt that makes steps nor an idle engine is a stall`() async throws {
-        let engine = try await RealModel.engine(BackendOptions(deferral: Deferral(pace: .milliseconds(20)))) {
+        let engine = try await RealModel.engine(BackendOptions(deferral: Deferral(pace: .milliseconds(40)))) {
             $0.tokenBudget = 16
             $0.maxSequences = 4
         }

@@ -56,8 +56,8 @@ import Tokenization
         // What is not there is refused by name.
         (#""suffix":"s""#, "suffix"), (#""use_beam_search":true"#, "use_beam_search"),
         (#""guided_json":{}"#, "guided_json"),
-        (#""guided_regex":"a""#, "guided_regex"), (#""structured_outputs":{"json":{}}"#, "structured_outputs"),
-        (#""response_format":{"type":"json_object"}"#, "response_format.type"),
+        (#""guided_regex":"a""#, "guided_regex"), (#""structured_outputs":{"json":{},"regex":"a"}"#, "structured_outputs"),
+        (#""response_format":{"type":"xml"}"#, "response_format.type"),
         (#""response_format":{}"#, "response_format.type"), (#""response_format":"text""#, "response_format"),
         (#""prompt_embeds":"x""#, "prompt_embeds"), (#""top_logprobs":1"#, "top_logprobs"),
         (#""mirostat":2"#, "mirostat"),
@@ -153,7 +153,8 @@ import Tokenization
             "messages.0.content.0.type"
         ),
         (#"{"messages":[{"role":"user","content":[{"type":"text"}]}]}"#, "messages.0.content.0.text"),
-        (#"{"messages":[{"role":"assistant","tool_calls":[{}]}]}"#, "messages.0.tool_calls"),
+        (#"{"messages":[{"role":"assistant","tool_calls":[{}]}]}"#, "messages.0.tool_calls.0.function"),
+        (#"{"messages":[{"role":"user","content":"x","tool_calls":[{}]}]}"#, "messages.0.tool_calls"),
         (#"{"messages":[{"role":"user","content":"x","name":5}]}"#, "messages.0.name"),
     ]
 

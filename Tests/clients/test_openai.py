@@ -142,8 +142,8 @@ def test_a_client_that_closes_a_stream_early_is_served_again(client, model):
         ({"temperature": 3}, "temperature"),
         ({"n": 20000}, "n"),
         ({"max_tokens": 0}, "max_tokens"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
-        ({"response_format": {"type": "json_object"}}, "response_format.type"),
+        ({"functions": [{"name": "f"}]}, "functions"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
     ],
 )
 def test_refusals_name_the_field(client, model, settings, parameter):
