@@ -5,6 +5,7 @@
 
 import Execution
 import NIOCore
+import Scheduling
 
 /// An exposition being written.
 struct Metrics {

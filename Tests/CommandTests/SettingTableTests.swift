@@ -19,7 +19,7 @@ private func otherText(_ setting: Setting) -> String {
     case .bytes(let range): String(range.lowerBound + 1)
     case .duration: "7s"
     case .choice(let words): words.last ?? ""
-    case .fraction: "0.5"
+    case .fraction: "0.25"
     case .text, .path: setting.name == Setting.device.name ? "cpu" : "localhost"
     case .texts: "one,two"
     case .bounds: "0.0005,0.01,1"

@@ -56,7 +56,8 @@ import Tokenization
         // What is not there is refused by name.
         (#""suffix":"s""#, "suffix"), (#""use_beam_search":true"#, "use_beam_search"),
         (#""guided_json":{}"#, "guided_json"),
-        (#""guided_regex":"a""#, "guided_regex"), (#""structured_outputs":{"json":{},"regex":"a"}"#, "structured_outputs"),
+        (#""guided_regex":"a""#, "guided_regex"),
+        (#""structured_outputs":{"json":{},"regex":"a"}"#, "structured_outputs"),
         (#""response_format":{"type":"xml"}"#, "response_format.type"),
         (#""response_format":{}"#, "response_format.type"), (#""response_format":"text""#, "response_format"),
         (#""prompt_embeds":"x""#, "prompt_embeds"), (#""top_logprobs":1"#, "top_logprobs"),

@@ -14,7 +14,7 @@ extension Setting {
         "served-model-name", .model, .texts, "Names clients call the model by", aliases: ["alias", "model-name"])
     package static let toolCallParser = Setting(
         "tool-call-parser", .model, .choice(["auto", "hermes", "llama3_json", "mistral", "pythonic"]),
-        default: .text("auto"), "How calls are written; auto asks the chat template")
+        default: .text("auto"), "Form in which calls are written")
     package static let home = Setting(
         "home", .model, .path, "Where pulled models are kept (default: user's cache)",
         aliases: ["cache-dir", "download-dir"])
@@ -27,7 +27,7 @@ extension Setting {
 
     package static let device = Setting(
         "device", .compute, .text, default: .text("auto"),
-        "auto, cpu, cuda, cuda:N, or a GPU's UUID")
+        "auto, cpu, cuda, cuda:N or a UUID")
     package static let kernels = Setting(
         "kernels", .compute, .path, "Folder of CUDA kernels (default: beside the binary)")
     package static let dtype = Setting(
@@ -63,11 +63,11 @@ extension Setting {
 
     package static let maxNumSeqs = Setting(
         "max-num-seqs", .scheduling, .integer(1...4096), allowsAuto: true, default: .auto,
-        "Most sequences in one step; auto is 64, 256 on a GPU",
+        "Most sequences a step; 64, on a GPU 256",
         aliases: ["max-running-requests", "max-batch-size", "parallel", "max-seqs"])
     package static let maxNumBatchedTokens = Setting(
         "max-num-batched-tokens", .scheduling, .integer(1...(1 << 20)), allowsAuto: true, default: .auto,
-        "Token budget of one step; auto is 96, 4096 on a GPU",
+        "Token budget of a step; 96, on a GPU 4096",
         aliases: ["chunked-prefill-size", "max-prefill-tokens", "max-num-tokens", "ubatch-size", "batch-size"])
     package static let maxNumQueuedReqs = Setting(
         "max-num-queued-reqs", .scheduling, .integer(1...(1 << 20)), default: .integer(1024),
@@ -89,7 +89,7 @@ extension Setting {
         "Most tokens of a prompt per step")
     package static let numSpeculativeTokens = Setting(
         "num-speculative-tokens", .scheduling, .integer(0...16), default: .integer(0),
-        "Tokens guessed from the text so far; 0 is off")
+        "Tokens guessed ahead; 0 is off")
 
     // MARK: HTTP
 
@@ -131,7 +131,7 @@ extension Setting {
         "Largest request body", aliases: ["max-body-bytes", "max-body-size", "h11-max-incomplete-event-size"])
     package static let maxConnections = Setting(
         "max-connections", .http, .integer(1...65536), default: .integer(4096),
-        "Most open connections; more wait to be accepted")
+        "Most open connections; more wait")
     package static let requestHeaderTimeout = Setting(
         "request-header-timeout", .http, .duration(100...3_600_000), default: .integer(10_000),
         "Time a request's head may take")
@@ -140,7 +140,7 @@ extension Setting {
         "Time a request's body may take")
     package static let writeTimeout = Setting(
         "write-timeout", .http, .duration(100...3_600_000), default: .integer(30_000),
-        "Give up a client that reads nothing for so long")
+        "Give up a client that reads nothing")
     package static let sseKeepAliveInterval = Setting(
         "sse-keep-alive-interval", .http, .duration(0...3_600_000), default: .integer(15_000),
         "Comment on a silent stream; 0 is never")
@@ -169,7 +169,7 @@ extension Setting {
         default: .text("info"), "Least important line to write", aliases: ["uvicorn-log-level", "logging-level"])
     package static let logFormat = Setting(
         "log-format", .logging, .choice(["text", "json"]), default: .text("text"),
-        "Lines for people, or one JSON object each")
+        "For people, or one JSON object a line")
     package static let disableLogStats = Setting(
         "disable-log-stats", .logging, .boolean, default: .boolean(false), "No throughput line every 10 s")
 
