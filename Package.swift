@@ -90,7 +90,8 @@ let package = Package(
             path: "Tests/TestSupport", swiftSettings: swift),
         // The fuzzer's targets, which `make fuzz` compiles in a package of its own.
         .target(
-            name: "FuzzTargets", dependencies: ["Checkpoints", "Scheduling", "Serving", "Tokenization"],
+            name: "FuzzTargets",
+            dependencies: ["Checkpoints", "Grammars", "JSON", "Scheduling", "Serving", "Tokenization"],
             path: "Tests/Fuzz/Targets", swiftSettings: swift),
         .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets"], swiftSettings: swift),
         .testTarget(name: "SchedulingTests", dependencies: ["Scheduling"], swiftSettings: swift),

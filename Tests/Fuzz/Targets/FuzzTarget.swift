@@ -13,6 +13,14 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
     case tokenizer
     /// A GGUF checkpoint.
     case gguf
+    /// A JSON Schema, made a grammar and followed for a while.
+    case schema
+    /// A regular expression, likewise.
+    case regex
+    /// A grammar in GBNF or Lark's language, likewise.
+    case grammar
+    /// A model's text with calls and reasoning in it.
+    case tools
 
     /// Runs it on `bytes`. That it refuses them is well; that it traps, hangs or returns nonsense is not.
     package func run(_ bytes: [UInt8]) throws(BrokenPromise) {
@@ -21,6 +29,10 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
         case .template: try TemplateTarget.run(bytes)
         case .tokenizer: try TokenizerTarget.run(bytes)
         case .gguf: try CheckpointTarget.run(bytes)
+        case .schema: try SchemaTarget.run(bytes)
+        case .regex: try RegexTarget.run(bytes)
+        case .grammar: try GrammarTarget.run(bytes)
+        case .tools: try ToolsTarget.run(bytes)
         }
     }
 }
