@@ -87,7 +87,7 @@ simulate: ## run the scheduler simulation (SEEDS=…, or SEED=n for one)
 	    $(SWIFT) test $(FLAGS) --filter SimulationTests
 
 # A package of its own, compiled for coverage; the corpora are replayed by `make test`.
-fuzz: ## give every parser RUNS=1000000 hostile inputs (TARGETS="request template tokenizer gguf")
+fuzz: ## give every parser RUNS=1000000 hostile inputs (TARGETS="request regex …")
 	@mkdir -p $(FUZZED)/Tests
 	@cp Tests/Fuzz/Package.swift $(FUZZED)
 	@ln -sfn "$(CURDIR)/Sources" $(FUZZED)/Sources
