@@ -330,7 +330,8 @@ def sitting(peers, options, folder):
                     if repeat and plan.get(key, 0) < repeat:
                         continue
                     try:
-                        found = measure(peer, WORKLOADS[name], repeat + 1)
+                        # Prompts of its own for every workload and repeat: none is found in a prefix cache.
+                        found = measure(peer, WORKLOADS[name], 100 * (repeat + 1) + names.index(name))
                     except (RuntimeError, OSError, ValueError, KeyError, ZeroDivisionError) as error:
                         problems.append(f"{peer.name}, {name}: {error}")
                         say(problems[-1])

@@ -3,8 +3,9 @@
 import asyncio
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_openai import ChatOpenAI, OpenAI
+from pydantic import BaseModel, Field
 
 from conftest import MODEL_NAME
 
@@ -54,3 +55,30 @@ def test_completions(server):
 def test_a_prompt_that_is_too_long_has_the_words_it_looks_for(chat):
     with pytest.raises(Exception, match="maximum context length"):
         chat.invoke([HumanMessage("word " * 100_000)])
+
+
+class Bird(BaseModel):
+    """A bird."""
+
+    name: str = Field(max_length=20)
+    hovers: bool
+
+
+def test_structured_output_is_a_model(chat):
+    for method in ("json_schema", "function_calling"):
+        chain = chat.model_copy(update={"max_tokens": 200}).with_structured_output(Bird, method=method)
+        assert isinstance(chain.invoke("Describe the common swift."), Bird)
+
+
+def test_tools_are_bound_and_called(chat):
+    def add(left: int, right: int) -> int:
+        """Adds two numbers."""
+        return left + right
+
+    tools = chat.model_copy(update={"max_tokens": 200}).bind_tools([add], tool_choice="any", parallel_tool_calls=False)
+    question = HumanMessage("What is 2 + 3?")
+    answer = tools.invoke([question])
+    (call,) = answer.tool_calls
+    assert call["name"] == "add" and {type(value) for value in call["args"].values()} == {int}
+    result = ToolMessage(str(add(**call["args"])), tool_call_id=call["id"])
+    assert chat.invoke([question, answer, result]).content
