@@ -31,7 +31,7 @@ import Testing
         let start = try ProcessorTime.now()
         let compiled = try CompiledGrammar(name == "any" ? JSONGrammars.any : JSONGrammars.person)
         let compile = try ProcessorTime.now() - start
-        let constraint = TokenConstraint(compiled, trie: trie)
+        let constraint = TokenGrammar(compiled, trie: trie)
         let tokens = Self.tokens(of: JSONGrammars.personText, trie)
         var report =
             "\(name): \(compiled.stateCount) states, \(compiled.tableBytes >> 10) KiB, compiled in \(compile), "

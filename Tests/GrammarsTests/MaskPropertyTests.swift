@@ -42,7 +42,7 @@ import Testing
         tokens += [[0xC3], [0xA9], [0xA9, 0x61], [0x61, 0xC3], [0x61], [0x61], nil, [], Array("aaabbb".utf8), [0xFF]]
         let end = tokens.count
         tokens.append(nil)
-        let constraint = TokenConstraint(grammar, trie: TokenTrie(tokens: tokens, endTokens: [end]))
+        let constraint = TokenGrammar(grammar, trie: TokenTrie(tokens: tokens, endTokens: [end]))
         for _ in 0..<3 {
             var matcher = GrammarMatcher(grammar)
             var text: [UInt8] = []
@@ -118,7 +118,7 @@ import Testing
         let tokens =
             ["a", "b", "é", "ab", "éa", "\"", "a\"", "bb\",", "\",b\"", "abababababab", "é\",b"].map { Array($0.utf8) }
             + [8, 15, 16, 17, 20, 33].map { [UInt8](repeating: 0x61, count: $0) } + [[0xA9], [0xC3], [0x61, 0xC3]]
-        let constraint = TokenConstraint(grammar, trie: TokenTrie(tokens: tokens, endTokens: []))
+        let constraint = TokenGrammar(grammar, trie: TokenTrie(tokens: tokens, endTokens: []))
         var matcher = GrammarMatcher(grammar)
         var next: UInt8? = UInt8(ascii: "\"")
         var places = 0
@@ -138,7 +138,7 @@ import Testing
     func `over the real vocabulary the mask equals trying every token`(name: String) throws {
         let trie = try RealVocabulary.trie.get()
         let grammar = try CompiledGrammar(name == "any" ? JSONGrammars.any : JSONGrammars.person)
-        let constraint = TokenConstraint(grammar, trie: trie)
+        let constraint = TokenGrammar(grammar, trie: trie)
         var matcher = GrammarMatcher(grammar)
         for (index, token) in MaskCostTests.tokens(of: JSONGrammars.personText, trie).enumerated() {
             let mask = constraint.mask(at: matcher)

@@ -21,7 +21,7 @@ import Testing
             .map { Array($0.utf8) }, endTokens: [])
 
     /// A random text by tokens, with what trying each token says about the masks on the way.
-    static func walk(_ constraint: TokenConstraint, seed: UInt64, steps: Int) -> Int {
+    static func walk(_ constraint: TokenGrammar, seed: UInt64, steps: Int) -> Int {
         var random = TestRandom(state: seed)
         var matcher = GrammarMatcher(constraint.grammar)
         var wrong = 0
@@ -47,7 +47,7 @@ import Testing
         limits.poolEntries = poolEntries
         limits.maskBytes = maskBytes
         limits.stackDepth = stackDepth
-        let constraint = TokenConstraint(try CompiledGrammar(Self.brackets, limits: limits), trie: Self.trie)
+        let constraint = TokenGrammar(try CompiledGrammar(Self.brackets, limits: limits), trie: Self.trie)
         for seed in 0..<6 { #expect(Self.walk(constraint, seed: UInt64(seed), steps: 400) == 0) }
     }
 
@@ -71,7 +71,7 @@ import Testing
         var limits = GrammarLimits()
         limits.poolEntries = 500
         limits.maskBytes = 4_000
-        let constraint = TokenConstraint(try CompiledGrammar(Self.brackets, limits: limits), trie: Self.trie)
+        let constraint = TokenGrammar(try CompiledGrammar(Self.brackets, limits: limits), trie: Self.trie)
         let wrong = await withTaskGroup(of: Int.self) { group in
             for seed in 0..<8 { group.addTask { Self.walk(constraint, seed: UInt64(seed), steps: 300) } }
             return await group.reduce(0, +)

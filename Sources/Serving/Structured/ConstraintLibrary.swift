@@ -32,7 +32,7 @@ enum ReasoningPrefix: Sendable, Hashable {
 final class ConstraintLibrary: Sendable {
     private struct Shelf: Sendable {
         var trie: TokenTrie?
-        var grammars: [ConstraintSource: Grammars.TokenConstraint] = [:]
+        var grammars: [ConstraintSource: TokenGrammar] = [:]
         /// The sources of `grammars`, those used last at the end.
         var order: [ConstraintSource] = []
         /// Calls that compile or wait to.
@@ -54,7 +54,7 @@ final class ConstraintLibrary: Sendable {
     }
 
     /// The constraint for `source`; refuses what cannot be guaranteed.
-    func constraint(for source: ConstraintSource) async throws(ServingError) -> Grammars.TokenConstraint {
+    func constraint(for source: ConstraintSource) async throws(ServingError) -> TokenGrammar {
         let (known, isAdmitted) = shelf.withLock { shelf in
             let known = Self.find(source, in: &shelf)
             guard known == nil, shelf.waiting < Self.maxWaiting else { return (known, false) }
@@ -67,7 +67,7 @@ final class ConstraintLibrary: Sendable {
         return try await thread.run { () throws(ServingError) in try self.compile(source) }
     }
 
-    private func compile(_ source: ConstraintSource) throws(ServingError) -> Grammars.TokenConstraint {
+    private func compile(_ source: ConstraintSource) throws(ServingError) -> TokenGrammar {
         // Somebody before us in the queue may have asked for the same.
         if let known = shelf.withLock({ Self.find(source, in: &$0) }) { return known }
         let trie = trie()
@@ -78,7 +78,7 @@ final class ConstraintLibrary: Sendable {
         } catch {
             throw .constraint(field: source.field, error)
         }
-        let constraint = Grammars.TokenConstraint(grammar, trie: trie)
+        let constraint = TokenGrammar(grammar, trie: trie)
         shelf.withLock { shelf in
             if shelf.grammars.updateValue(constraint, forKey: source) == nil { shelf.order.append(source) }
             while shelf.order.count > Self.capacity { shelf.grammars[shelf.order.removeFirst()] = nil }
@@ -86,7 +86,7 @@ final class ConstraintLibrary: Sendable {
         return constraint
     }
 
-    private static func find(_ source: ConstraintSource, in shelf: inout Shelf) -> Grammars.TokenConstraint? {
+    private static func find(_ source: ConstraintSource, in shelf: inout Shelf) -> TokenGrammar? {
         guard let known = shelf.grammars[source] else { return nil }
         if shelf.order.last != source, let index = shelf.order.firstIndex(of: source) {
             shelf.order.append(shelf.order.remove(at: index))

@@ -4,9 +4,9 @@ import Grammars
 import Scheduling
 
 /// What all choices of one request share.
-struct GrammarConstraint: Scheduling.TokenConstraint {
+struct GrammarConstraint: TokenConstraint {
     /// nil allows all text.
-    var grammar: Grammars.TokenConstraint?
+    var grammar: TokenGrammar?
     /// nil lets the model think as long as it wants.
     var budget: ReasoningBudget?
 
@@ -26,7 +26,7 @@ struct ReasoningBudget: Sendable {
 
 /// One choice's place in its grammar.
 final class GrammarSession: TokenConstraintSession {
-    private let grammar: Grammars.TokenConstraint?
+    private let grammar: TokenGrammar?
     private var matcher: GrammarMatcher?
     private let budget: ReasoningBudget?
     private var thinking: ThinkingBudget

@@ -5,7 +5,7 @@
 import Synchronization
 
 /// A grammar over a vocabulary. Thread-safe; one for all requests with the same constraint.
-package final class TokenConstraint: Sendable {
+package final class TokenGrammar: Sendable {
     /// What texts are allowed.
     package let grammar: CompiledGrammar
     /// The tokens that spell them.
