@@ -24,7 +24,7 @@ struct SessionRequest: Sendable {
 
 /// One accepted request. Whoever lets go of it ends it.
 final class CompletionSession: Sendable {
-    private let answer: LiveAnswer
+    private let answer: AnswerReceiver
     private let peer: Peer
     private let format: any AnswerFormat
 
@@ -77,9 +77,10 @@ final class CompletionSession: Sendable {
         let choices = requests.enumerated().map { index, request in
             Choice(index: index, request: request, settings: settings, tokenizer: server.model.tokenizer)
         }
-        let answer = LiveAnswer(
-            choices, promptTokens: prompts.lists.reduce(0) { $0 + $1.count }, choicesPerPrompt: sampling.n,
-            format: format, streaming: request.streaming, server: server, peer: peer)
+        let answer = AnswerReceiver(
+            LiveAnswer(
+                choices, promptTokens: prompts.lists.reduce(0) { $0 + $1.count }, choicesPerPrompt: sampling.n,
+                format: format, streaming: request.streaming, server: server, peer: peer), on: peer.eventLoop)
         do throws(EngineError) {
             try engine.submit(
                 requests, reservation: reservation, to: answer, by: server.deliveries.queue(for: peer.eventLoop))

@@ -13,9 +13,36 @@ struct FinishedAnswer: Sendable {
     let usage: Usage
 }
 
-/// The receiver of one request's events.
-// Unchecked: everything that changes is touched on the event loop only, which every way in makes sure of.
-final class LiveAnswer: EventReceiver, @unchecked Sendable {
+/// An answer as other threads hold it: every way in leads to its event loop.
+final class AnswerReceiver: EventReceiver {
+    private let eventLoop: any EventLoop
+    private let answer: NIOLoopBoundBox<LiveAnswer>
+    /// Succeeds when everything was written or kept; fails with a `ServingError`.
+    let finished: EventLoopFuture<FinishedAnswer>
+
+    init(_ answer: sending LiveAnswer, on eventLoop: any EventLoop) {
+        self.eventLoop = eventLoop
+        finished = answer.finished
+        self.answer = .makeBoxSendingValue(answer, eventLoop: eventLoop)
+    }
+
+    /// Begins to write to the client. The response's head was handed to the event loop before.
+    func begin(_ peer: Peer) {
+        eventLoop.execute { self.answer.value.begin(peer.watch.value) }
+    }
+
+    /// Ends the request from any thread, wherever it is: nobody waits for it any more.
+    func abandon() {
+        if eventLoop.inEventLoop { answer.value.abandon() } else { eventLoop.execute { self.answer.value.abandon() } }
+    }
+
+    // The event loop delivers.
+    func receive(_ event: EngineEvent, index: Int) { answer.value.receive(event, index: index) }
+    func finishDelivery() { answer.value.finishDelivery() }
+}
+
+/// The answer to one request. Its event loop's own.
+final class LiveAnswer {
     /// Where the answer goes.
     private enum Output {
         /// Kept until it is complete.
@@ -29,7 +56,6 @@ final class LiveAnswer: EventReceiver, @unchecked Sendable {
     /// Room for a usual event.
     private static let eventCapacity = 512
 
-    let eventLoop: any EventLoop
     private let engine: any TextEngine
     private let presence: PeerPresence
     private let format: any AnswerFormat
@@ -58,7 +84,6 @@ final class LiveAnswer: EventReceiver, @unchecked Sendable {
         _ choices: [Choice], promptTokens: Int, choicesPerPrompt: Int, format: any AnswerFormat,
         streaming: StreamFields, server: ServingState, peer: Peer
     ) {
-        eventLoop = peer.eventLoop
         engine = server.engine
         presence = peer.presence
         self.format = format
@@ -74,29 +99,22 @@ final class LiveAnswer: EventReceiver, @unchecked Sendable {
         self.choices = choices
     }
 
-    /// Succeeds when everything was written or kept; fails with a `ServingError`.
     var finished: EventLoopFuture<FinishedAnswer> { completion.futureResult }
 
-    /// Begins to write to the client. The response's head was handed to the event loop before.
-    func begin(_ peer: Peer) {
-        eventLoop.execute {
-            guard self.outcome == nil else { return }
-            let watch = peer.watch.value
-            self.output = .stream(watch)
-            watch.answer = self
-            self.resume()
-        }
+    /// Begins to write to the client.
+    func begin(_ watch: PeerWatch) {
+        guard outcome == nil else { return }
+        output = .stream(watch)
+        watch.answer = self
+        resume()
     }
 
-    /// Ends the request from any thread, wherever it is: nobody waits for it any more.
-    func abandon() {
-        if eventLoop.inEventLoop { end(.failure(.clientGone)) } else { eventLoop.execute { self.abandon() } }
-    }
+    /// Nobody waits for the rest.
+    func abandon() { end(.failure(.clientGone)) }
 
     // MARK: What the engine says
 
     func receive(_ event: EngineEvent, index: Int) {
-        eventLoop.preconditionInEventLoop()
         guard outcome == nil else { return }
         if waiting.isEmpty && canTake { take(event, index) } else { waiting.append((index, event)) }
     }

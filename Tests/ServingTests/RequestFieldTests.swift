@@ -94,6 +94,11 @@ import Testing
         case .object(let members):
             let many = (0...members.upperBound).map { "\"k\($0)\":1" }.joined(separator: ",")
             return (["{}"], wrong.filter { $0 != "{}" } + ["{\(many)}"])
+        case .objects(let count):
+            return (
+                ["[]", list(#"{"a":[1]}"#, count.upperBound)],
+                wrong.filter { $0 != "[]" } + [list("{}", count.upperBound + 1), list("1", 1), list("null", 1)]
+            )
         // Their forms are tested with what they do.
         case .other: return ([], wrong.filter { $0 != "{}" })
         }

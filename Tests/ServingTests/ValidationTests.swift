@@ -55,8 +55,11 @@ import Tokenization
         ),
         // What is not there is refused by name.
         (#""suffix":"s""#, "suffix"), (#""use_beam_search":true"#, "use_beam_search"),
-        (#""guided_json":{}"#, "guided_json"),
-        (#""guided_regex":"a""#, "guided_regex"),
+        (#""guided_whitespace_pattern":" ""#, "guided_whitespace_pattern"),
+        (#""guided_regex":"a","guided_choice":["a"]"#, "guided_regex"),
+        (#""guided_choice":[],"structured_outputs":{"regex":"a"}"#, "guided_choice"),
+        (#""guided_choice":["a"],"response_format":{"type":"json_object"}"#, "guided_choice"),
+        (#""guided_choice":[]"#, "guided_choice"),
         (#""structured_outputs":{"json":{},"regex":"a"}"#, "structured_outputs"),
         (#""response_format":{"type":"xml"}"#, "response_format.type"),
         (#""response_format":{}"#, "response_format.type"), (#""response_format":"text""#, "response_format"),
@@ -176,7 +179,8 @@ import Tokenization
         (#""max_tokens":0"#, "max_tokens"), (#""max_tokens":0,"echo":true"#, "max_tokens"),
         (#""chat_template_kwargs":[]"#, "chat_template_kwargs"),
         (#""max_tokens":0,"max_completion_tokens":5"#, "max_tokens"),
-        (#""reasoning_effort":"high""#, "reasoning_effort"),
+        (#""reasoning_effort":"most""#, "reasoning_effort"), (#""reasoning_effort":3"#, "reasoning_effort"),
+        (#""documents":{}"#, "documents"), (#""documents":[{},"x"]"#, "documents"),
     ])
     func `a chat's field that is not there is refused by name`(members: String, field: String) async throws {
         try await withServer(FakeEngine("ok")) { server in
@@ -206,6 +210,25 @@ import Tokenization
         // Without a limit a chat runs until the context is full.
         #expect(engine.submitted.first?.maxNewTokens == 256 - expected.count)
         #expect(engine.submitted.first?.stopTokens == [Vocabulary.endTurn, Vocabulary.endOfText])
+    }
+
+    @Test(arguments: [
+        (#""reasoning_effort":"high""#, "high - "), (#""reasoning_effort":"none""#, "none false "),
+        (#""reasoning_effort":"none","chat_template_kwargs":{"enable_thinking":true}"#, "none true "),
+        (#""documents":[{"title":"t","text":"x"},{"title":"u"}]"#, "- - t,u"), (#""documents":[]"#, "- - "),
+        (#""documents":[{"title":"t"}],"chat_template_kwargs":{"documents":[{"title":"v"}]}"#, "- - v"),
+    ])
+    func `the template sees the effort and the documents`(members: String, rendered: String) async throws {
+        let template = try ChatTemplate(
+            source: "{{ reasoning_effort | default('-') }} {{ (enable_thinking | string | lower) if enable_thinking "
+                + "is defined else '-' }} {{ (documents or []) | map(attribute='title') | join(',') }}")
+        let engine = FakeEngine("ok")
+        try await withServer(engine, model: Vocabulary.model(chatTemplate: template)) { server in
+            let answer = try await server.post(
+                "/v1/chat/completions", #"{"messages":[{"role":"user","content":"x"}],\#(members)}"#)
+            #expect(answer.status == 200, "\(answer.body)")
+        }
+        #expect(try Vocabulary.tokenizer.decode(engine.submitted.first?.prompt ?? []) == rendered)
     }
 
     @Test func `sampling settings reach the engine as they were meant`() async throws {

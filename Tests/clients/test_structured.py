@@ -96,6 +96,17 @@ def test_completions_have_forms_too(client, model):
     assert all(choice.finish_reason == "stop" and choice.logprobs.tokens for choice in answer.choices)
 
 
+def test_forms_are_known_by_their_older_names(client, model):
+    for name, value, pattern in (
+        ("guided_regex", r"[A-F]{3}-\d{2,4}", r"[A-F]{3}-\d{2,4}"),
+        ("guided_choice", ["yes", "no"], "yes|no"),
+        ("guided_grammar", 'root ::= "left" | "right"', "left|right"),
+        ("guided_json", {"type": "array", "items": {"type": "boolean"}, "maxItems": 1}, r"\[\s*(true|false)?\s*\]"),
+    ):
+        choice = ask(client, model, extra_body={name: value})
+        assert re.fullmatch(pattern, choice.message.content), (name, choice.message.content)
+
+
 def test_a_streamed_answer_is_the_same_text(client, model):
     whole = ask(client, model, response_format=schema_format(PERSON)).message.content
     chunks = client.chat.completions.create(

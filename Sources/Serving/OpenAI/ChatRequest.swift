@@ -71,5 +71,18 @@ struct TemplateFields: Sendable {
         arguments = (try fields.object(.templateArguments)?.members ?? []).map {
             TemplateValue.Member($0.name, TemplateValue($0.value))
         }
+        if let effort = try fields.text(.reasoningEffort) {
+            addArgument("reasoning_effort", .string(effort))
+            if effort == "none" { addArgument("enable_thinking", .bool(false)) }
+        }
+        if let documents = try fields.objects(.documents), !documents.isEmpty {
+            addArgument("documents", TemplateValue(.array(documents)))
+        }
+    }
+
+    /// Gives the template a name that `chat_template_kwargs` did not give it.
+    private mutating func addArgument(_ name: String, _ value: TemplateValue) {
+        guard !arguments.contains(where: { $0.name == name }) else { return }
+        arguments.append(TemplateValue.Member(name, value))
     }
 }

@@ -30,29 +30,44 @@ struct ShapeFields: Sendable {
     /// Bytes of a regular expression or a grammar.
     static let maxSourceBytes = 128 << 10
     private static let kinds = ["json", "regex", "choice", "grammar", "json_object"]
+    /// What the members of structured_outputs began with when they were fields of their own.
+    private static let olderPrefix = "guided_"
 
     init() {}
 
     init(_ fields: JSONFields) throws(ServingError) {
         if let format = try fields.object("response_format") { try read(format) }
-        guard let options = try fields.object("structured_outputs") else { return }
+        guard let options = try Self.options(fields) else { return }
+        let name = options.path == Self.olderPrefix ? options.path + options.members[0].name : "structured_outputs"
         let chosen = Self.kinds.filter { options[$0] != nil && options[$0] != .bool(false) }
         guard let kind = chosen.first, chosen.count == 1 else {
             throw fields.invalid(
-                "structured_outputs", .object(options.members),
-                "an object with exactly one of \(Self.kinds.joined(separator: ", "))")
+                name, .object(options.members), "an object with exactly one of \(Self.kinds.joined(separator: ", "))")
         }
         guard shape == nil else {
-            throw fields.invalid(
-                "structured_outputs", .object(options.members), "absent where response_format asks for JSON")
+            throw fields.invalid(name, .object(options.members), "absent where response_format asks for JSON")
         }
-        field = "structured_outputs." + kind
+        field = options.path + kind
         isCompact = try options.bool("disable_any_whitespace") ?? false
         for name in ["whitespace_pattern", "structural_tag"] where options[name] != nil {
             throw .unsupportedField(
                 field: options.path + name, value: options[name]?.summary ?? "", advice: "Leave it out.")
         }
         shape = try Self.shape(kind, options)
+    }
+
+    /// `structured_outputs`, or the older fields guided_json, guided_regex and so on, each of which was a member of it.
+    private static func options(_ fields: JSONFields) throws(ServingError) -> JSONFields? {
+        let options = try fields.object("structured_outputs")
+        let older = kinds.compactMap { kind in
+            fields[olderPrefix + kind].map { JSONValue.Member(name: kind, value: $0) }
+        }.filter { $0.value != .bool(false) }
+        guard let first = older.first else { return options }
+        guard options == nil, older.count == 1 else {
+            let other = options == nil ? olderPrefix + older[1].name : "structured_outputs"
+            throw fields.invalid(olderPrefix + first.name, first.value, "absent where there is \(other)")
+        }
+        return JSONFields(path: olderPrefix, members: older)
     }
 
     /// `response_format`.

@@ -20,6 +20,8 @@ package struct RequestField: Sendable {
         /// An object from token ids to numbers.
         case biases(count: ClosedRange<Int>)
         case object(members: ClosedRange<Int>)
+        /// A list of objects, whatever their members are.
+        case objects(count: ClosedRange<Int>)
         /// A form of its own, which its reader checks: what it must be, and the members of its JSON Schema.
         case other(String, schema: String)
     }
@@ -76,6 +78,7 @@ package struct RequestField: Sendable {
         case .tokens(let count): "a list of \(Self.bounds(count)) token ids of the vocabulary"
         case .biases(let count): "an object of \(Self.bounds(count)) members from token ids to numbers"
         case .object(let members): "an object of \(Self.bounds(members)) members"
+        case .objects(let count): "a list of \(Self.bounds(count)) objects"
         case .other(let requirement, _): requirement
         }
     }
@@ -205,5 +208,15 @@ extension JSONFields {
         guard case .object(let members) = value else { throw mismatch(field, value) }
         guard count.contains(members.count) else { throw invalid(field, value) }
         return JSONFields(path: path + field.key + ".", members: members)
+    }
+
+    func objects(_ field: RequestField) throws(ServingError) -> [JSONValue]? {
+        guard case .objects(let count) = field.kind, let value = self[field.key] else { return nil }
+        guard case .array(let elements) = value else { throw mismatch(field, value) }
+        guard count.contains(elements.count) else { throw invalid(field, value) }
+        for element in elements {
+            guard case .object = element else { throw mismatch(field, element) }
+        }
+        return elements
     }
 }

@@ -134,6 +134,13 @@ extension RequestField {
     static let templateArguments = RequestField(
         "chat_template_kwargs", .object(members: 0...64), .chat, default: "none",
         "Further names for the chat template.")
+    static let documents = RequestField(
+        "documents", .objects(count: 0...64), .chat, default: "none",
+        "Texts that the answer is to rest on, for templates that know documents.")
+    static let reasoningEffort = RequestField(
+        "reasoning_effort", .choice(["none", "minimal", "low", "medium", "high", "xhigh"]), .chat,
+        default: "the template's",
+        "For the chat template, as reasoning_effort; none is enable_thinking false as well. chat_template_kwargs wins.")
 
     // What the answer must look like: structured-output.md.
     static let responseFormat = RequestField(
@@ -147,7 +154,8 @@ extension RequestField {
             schema: #""type":["object","null"]"#),
         default: "none",
         "The form of the answer: a JSON Schema, a regular expression, texts to choose from, or a grammar. "
-            + "disable_any_whitespace leaves out spaces between the parts of JSON.")
+            + "disable_any_whitespace leaves out spaces between the parts of JSON. Its members are also known by older "
+            + "names: guided_json, guided_regex, guided_choice, guided_grammar, guided_json_object.")
     static let tools = RequestField(
         "tools", .other("a list of 1 to \(ToolFields.maxTools) functions", schema: #""type":["array","null"]"#), .chat,
         default: "none", "Functions that the model may call.")
@@ -172,7 +180,8 @@ extension RequestField {
         chatLogprobs, topLogprobs, promptLogprobs, echo, skipsSpecialTokens, spacesBetweenSpecialTokens,
         returnsTokenIDs, showsTokenIDs, stream, includesUsage, continuousUsage, truncate, truncationSide,
         addsSpecialTokens, cacheSalt, priority, addsGenerationPrompt, continuesFinalMessage, templateArguments,
-        responseFormat, structuredOutputs, tools, toolChoice, parallelToolCalls, includesReasoning, reasoningBudget,
+        documents, reasoningEffort, responseFormat, structuredOutputs, tools, toolChoice, parallelToolCalls,
+        includesReasoning, reasoningBudget,
     ]
 
     /// docs/requests.md.

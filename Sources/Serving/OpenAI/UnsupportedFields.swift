@@ -37,8 +37,6 @@ enum UnsupportedFields {
         Rule("use_beam_search", .bool(false)), Rule("length_penalty", .integer(1)),
         Rule("early_stopping", .bool(false)),
         // Other names of structured_outputs.
-        Rule("guided_json"), Rule("guided_regex"), Rule("guided_choice"),
-        Rule("guided_grammar"), Rule("guided_json_object", .bool(false)), Rule("guided_decoding_backend"),
         Rule("guided_whitespace_pattern"), Rule("json_schema"), Rule("regex"), Rule("ebnf"), Rule("grammar"),
         Rule("structural_tag"),
         // Prompt and cache.
@@ -46,7 +44,7 @@ enum UnsupportedFields {
         Rule("lora_path"),
         // What the answer holds.
         Rule("logprob_token_ids"), Rule("stream_interval", .integer(1)),
-        Rule("reasoning_effort", .string("none")), Rule("n_probs", .integer(0)),
+        Rule("n_probs", .integer(0)),
         Rule("return_hidden_states", .bool(false)), Rule("detokenize", .bool(true)),
         // Other servers' names for what has another name here, and their hooks.
         Rule("max_new_tokens"), Rule("n_predict"), Rule("min_new_tokens", .integer(0)), Rule("stop_sequences"),
@@ -57,12 +55,12 @@ enum UnsupportedFields {
 
     private static let completions: [Rule] = [
         Rule("suffix", .string("")), Rule("top_logprobs"), Rule("tools"), Rule("messages"),
-        Rule("thinking_token_budget"),
+        Rule("thinking_token_budget"), Rule("reasoning_effort", .string("none")),
     ]
 
     private static let chat: [Rule] = [
         Rule("functions"), Rule("function_call", .string("none")), Rule("chat_template"),
-        Rule("documents", .array([])), Rule("prompt"), Rule("suffix", .string("")), Rule("audio"),
+        Rule("prompt"), Rule("suffix", .string("")), Rule("audio"),
         Rule("web_search_options"),
     ]
 }

@@ -70,6 +70,7 @@ struct FieldSchema: Sendable {
             return #""type":["object","null"],"maxProperties":\#(count.upperBound),"#
                 + #""propertyNames":{"pattern":"^[0-9]+$"},"additionalProperties":{"type":"number"}"#
         case .object(let members): return #""type":["object","null"],"maxProperties":\#(members.upperBound)"#
+        case .objects(let count): return #""type":["array","null"],\#(items(count)),"items":{"type":"object"}"#
         case .other(_, let schema): return schema
         }
     }
