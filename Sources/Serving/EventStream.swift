@@ -1,5 +1,6 @@
-// Server-sent events, as far as this API uses them: each event is one line `data: ` with one JSON object and an empty
-// line; the last one is `[DONE]`. No other field, no multi-line data: clients parse by exact prefix.
+// Server-sent events, as far as these APIs use them: each event is one line `data: ` with one JSON object and an empty
+// line. OpenAI's end with `[DONE]` and have no other field; those of /v1/messages have a name on the line before. No
+// multi-line data: clients parse by exact prefix.
 
 import NIOCore
 
@@ -18,11 +19,4 @@ extension ByteBuffer {
 
     /// The event after which nothing follows.
     mutating func writeDoneEvent() { writeStaticString("data: [DONE]\n\n") }
-
-    /// The event for an error that came too late for a status.
-    mutating func writeErrorEvent(_ error: ServingError) {
-        beginEvent()
-        OpenAIError(error).write(to: &self)
-        endEvent()
-    }
 }

@@ -58,7 +58,7 @@ final class LiveAnswer {
 
     private let engine: any TextEngine
     private let presence: PeerPresence
-    private let format: any AnswerFormat
+    private var format: any AnswerFormat
     private let streaming: StreamFields
     private let reportsCachedTokens: Bool
     private let promptTokens: Int
@@ -210,12 +210,9 @@ final class LiveAnswer {
     /// Writes what follows the last token.
     private func addLast(_ outcome: Result<Void, ServingError>) {
         switch outcome {
-        case .success:
-            if streaming.includesUsage { format.writeUsageEvent(usage, to: &buffer) }
-        case .failure(let error):
-            buffer.writeErrorEvent(error)
+        case .success: format.writeEnd(usage, includesUsage: streaming.includesUsage, to: &buffer)
+        case .failure(let error): format.writeFailure(error, to: &buffer)
         }
-        buffer.writeDoneEvent()
     }
 
     /// Gives back what is still held in the engine, and lets the task that answers go on.

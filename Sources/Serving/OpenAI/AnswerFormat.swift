@@ -72,15 +72,25 @@ struct AnswerDetails: Sendable {
     }
 }
 
-/// Writes answers in the shape of one endpoint.
+/// Writes one answer in the shape of its endpoint, as a stream of events or whole.
 protocol AnswerFormat: Sendable {
+    /// Writes the events for `delta`; `usage` where every chunk has it.
+    mutating func writeEvents(_ delta: Delta, usage: Usage?, to buffer: inout ByteBuffer)
+    /// Writes the events after the last delta.
+    mutating func writeEnd(_ usage: Usage, includesUsage: Bool, to buffer: inout ByteBuffer)
+    /// Writes the events of an error that came too late for a status.
+    func writeFailure(_ error: ServingError, to buffer: inout ByteBuffer)
+    /// Writes a whole answer.
+    func writeAnswer(_ choices: [Delta], usage: Usage, to buffer: inout ByteBuffer)
+}
+
+/// What the formats of OpenAI's endpoints share.
+protocol ChoicesFormat: AnswerFormat {
     /// What every chunk begins with.
     var chunkOpening: ByteBuffer { get }
     /// What a whole answer begins with.
     var answerOpening: ByteBuffer { get }
 
-    /// Writes the events for `delta`; `usage` where every chunk has it.
-    func writeEvents(_ delta: Delta, usage: Usage?, to buffer: inout ByteBuffer)
     /// Writes one element of `choices` of a whole answer.
     func writeChoice(_ choice: Delta, to buffer: inout ByteBuffer)
     /// Writes what follows the usage of a whole answer, with a comma before it.
@@ -88,7 +98,7 @@ protocol AnswerFormat: Sendable {
     var details: AnswerDetails { get }
 }
 
-extension AnswerFormat {
+extension ChoicesFormat {
     /// Writes one event with one element of `choices`, whose members `body` writes.
     /// - Parameter promptTokens: shown beside the choices.
     func writeChunk(
@@ -111,8 +121,10 @@ extension AnswerFormat {
         buffer.endEvent()
     }
 
-    /// Writes the event that has the usage and no choices.
-    func writeUsageEvent(_ usage: Usage, to buffer: inout ByteBuffer) {
+    /// Writes the event that has the usage and no choices, and the one after which nothing follows.
+    func writeEnd(_ usage: Usage, includesUsage: Bool, to buffer: inout ByteBuffer) {
+        defer { buffer.writeDoneEvent() }
+        guard includesUsage else { return }
         buffer.beginEvent()
         buffer.writeImmutableBuffer(chunkOpening)
         buffer.writeStaticString("],\"usage\":")
@@ -121,7 +133,13 @@ extension AnswerFormat {
         buffer.endEvent()
     }
 
-    /// Writes a whole answer.
+    func writeFailure(_ error: ServingError, to buffer: inout ByteBuffer) {
+        buffer.beginEvent()
+        OpenAIError(error).write(to: &buffer)
+        buffer.endEvent()
+        buffer.writeDoneEvent()
+    }
+
     func writeAnswer(_ choices: [Delta], usage: Usage, to buffer: inout ByteBuffer) {
         buffer.writeImmutableBuffer(answerOpening)
         buffer.writeList(choices) { buffer, choice in writeChoice(choice, to: &buffer) }

@@ -8,7 +8,7 @@ import Scheduling
 import Tokenization
 
 /// Writes chat completions.
-struct ChatFormat: AnswerFormat {
+struct ChatFormat: ChoicesFormat {
     let chunkOpening: ByteBuffer
     let answerOpening: ByteBuffer
     let details: AnswerDetails

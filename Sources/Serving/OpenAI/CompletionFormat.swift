@@ -8,7 +8,7 @@ import Scheduling
 import Tokenization
 
 /// Writes text completions.
-struct CompletionFormat: AnswerFormat {
+struct CompletionFormat: ChoicesFormat {
     let chunkOpening: ByteBuffer
     let answerOpening: ByteBuffer
     let details: AnswerDetails

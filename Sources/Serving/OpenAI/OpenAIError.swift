@@ -97,9 +97,10 @@ struct OpenAIError {
     }
 
     /// The whole response.
-    func response() -> Response {
+    /// - Parameter asMessages: in the shape of /v1/messages.
+    func response(asMessages: Bool = false) -> Response {
         var body = ByteBuffer()
-        write(to: &body)
+        if asMessages { writeMessagesBody(to: &body) } else { write(to: &body) }
         var response = Response(json: body, status: status)
         if let retryAfter {
             response.headers[.retryAfter] = String(max(1, Int(retryAfter.seconds.rounded(.up))))

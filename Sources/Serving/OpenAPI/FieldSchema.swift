@@ -112,14 +112,36 @@ struct FieldSchema: Sendable {
 
     /// The body of /v1/chat/completions.
     static func chat(_ configuration: ServingConfiguration) -> [FieldSchema] {
-        [model(configuration), FieldSchema("messages", messages, "The conversation.")] + table(.chat, configuration)
+        [model(configuration), FieldSchema("messages", conversation, "The conversation.")] + table(.chat, configuration)
     }
 
-    private static let messages =
+    private static let conversation =
         #""type":"array","minItems":1,"items":{"type":"object","required":["role","content"],"properties":{"#
         + #""role":{"type":"string","enum":["system","developer","user","assistant","tool"]},"content":{"anyOf":["#
         + #"{"type":"string"},{"type":"array","items":{"type":"object","required":["type","text"],"properties":{"#
         + #""type":{"type":"string","enum":["text"]},"text":{"type":"string"}}}}]}}}"#
+
+    /// The body of /v1/messages.
+    static func messages(_ configuration: ServingConfiguration) -> [FieldSchema] {
+        func field(_ field: RequestField, as name: String? = nil) -> FieldSchema {
+            FieldSchema(name ?? field.key, schema(field.kind, limit: nil), field.sentence)
+        }
+        return [
+            model(configuration),
+            FieldSchema(
+                "messages",
+                #""type":"array","minItems":1,"items":{"type":"object","required":["role","content"],"properties":{"#
+                    + #""role":{"type":"string","enum":["user","assistant"]},"content":{"type":"string"}}}"#,
+                "The conversation; content may be a list of text, thinking, tool_use and tool_result blocks as well."),
+            FieldSchema("system", #""type":["string","null"]"#, "What the model is told first; or text blocks."),
+            field(.maxTokens), field(.temperature), field(.topP), field(.topK), field(.stop, as: "stop_sequences"),
+            field(.stream),
+            FieldSchema("tools", #""type":["array","null"]"#, "Functions that the model may call."),
+            FieldSchema("tool_choice", #""type":["object","null"]"#, "Whether it calls them: auto, any, tool, none."),
+            FieldSchema("thinking", #""type":["object","null"]"#, "Whether it thinks first, and its budget."),
+            FieldSchema("output_config", #""type":["object","null"]"#, "An effort, and the form of the answer."),
+        ]
+    }
 
     /// The body of /tokenize.
     static func tokenize(_ configuration: ServingConfiguration) -> [FieldSchema] {

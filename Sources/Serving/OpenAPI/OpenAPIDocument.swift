@@ -26,7 +26,8 @@ struct OpenAPIDocument: Sendable {
             string: #"{"openapi":"3.1.0","info":{"title":"Apus","version":"#
                 + JSONValue.quoted(configuration.version) + #"},"paths":{"# + paths.joined(separator: ",")
                 + #"},"components":{"schemas":{"Error":\#(Self.error),"Usage":\#(Self.usage),"#
-                + #""Answer":\#(Self.answer)}\#(security)}}"#)
+                + #""Answer":\#(Self.answer),"Message":\#(Self.message),"#
+                + #""MessagesError":\#(Self.messagesError)}\#(security)}}"#)
     }
 
     private static func operation(_ route: Route, _ method: String, _ configuration: ServingConfiguration) -> String {
@@ -39,14 +40,15 @@ struct OpenAPIDocument: Sendable {
             let properties = fields.map(\.property)
             members.append(
                 #""requestBody":{"required":true,"content":{"application/json":{"schema":{"type":"object","#
-                    + #""required":["\#(required)"],"properties":{\#(properties.joined(separator: ","))}}}}}"#)
+                    + #""required":[\#(required.map { JSONValue.quoted($0) }.joined(separator: ","))],"#
+                    + #""properties":{\#(properties.joined(separator: ","))}}}}}"#)
         }
         if !configuration.keys.isEmpty && !route.isOpen(configuration) {
             members.append(#""security":[{"bearer":[]}]"#)
         }
         let failure =
             #"{"description":"What was wrong.","content":{"application/json":{"schema":"#
-            + ##"{"$ref":"#/components/schemas/Error"}}}}"##
+            + ##"{"$ref":"#/components/schemas/\##(route.isMessages ? "MessagesError" : "Error")"}}}}"##
         members.append(
             #""responses":{"200":{"description":"The answer."\#(route.answer)},"4XX":\#(failure),"503":\#(failure)}"#)
         return "{\(members.joined(separator: ","))}"
@@ -68,12 +70,23 @@ struct OpenAPIDocument: Sendable {
         + ##""model":{"type":"string"},"usage":{"$ref":"#/components/schemas/Usage"},"choices":{"type":"array","##
         + #""items":{"type":"object","required":["index","finish_reason"],"properties":{"#
         + #""index":{"type":"integer"},"finish_reason":{"type":"string"}}}}}}"#
+
+    private static let message =
+        #"{"type":"object","required":["id","type","role","model","content","stop_reason","usage"],"properties":{"#
+        + #""id":{"type":"string"},"type":{"const":"message"},"role":{"const":"assistant"},"#
+        + #""model":{"type":"string"},"content":{"type":"array","items":{"type":"object","required":["type"]}},"#
+        + #""stop_reason":{"type":"string"},"stop_sequence":{"type":["string","null"]},"usage":{"type":"object","#
+        + #""required":["input_tokens","output_tokens"]}}}"#
+
+    private static let messagesError =
+        #"{"type":"object","required":["type","error"],"properties":{"type":{"const":"error"},"error":{"#
+        + #""type":"object","required":["type","message"]}}}"#
 }
 
 extension Route {
     /// The routes of the document, in its order.
     static let documented: [Route] = [
-        .completions, .chat, .models, .model(""), .tokenize, .detokenize, .health, .ready, .live, .ping, .load,
+        .completions, .chat, .messages, .countTokens, .models, .model(""), .tokenize, .detokenize, .health, .ready, .live, .ping, .load,
         .version, .metrics, .openAPI,
     ]
 
@@ -82,6 +95,8 @@ extension Route {
         switch self {
         case .completions: "Continue a text."
         case .chat: "Answer a conversation."
+        case .messages: "Answer a conversation of content blocks."
+        case .countTokens: "The length of such a conversation."
         case .models: "The names of the model."
         case .model: "One name of the model."
         case .tokenize: "The tokens of a text."
@@ -96,13 +111,15 @@ extension Route {
         }
     }
 
-    /// The fields of its body, and the one that must be there.
-    fileprivate func body(_ configuration: ServingConfiguration) -> (fields: [FieldSchema], required: String)? {
+    /// The fields of its body, and those that must be there.
+    fileprivate func body(_ configuration: ServingConfiguration) -> (fields: [FieldSchema], required: [String])? {
         switch self {
-        case .completions: (FieldSchema.completions(configuration), "prompt")
-        case .chat: (FieldSchema.chat(configuration), "messages")
-        case .tokenize: (FieldSchema.tokenize(configuration), "prompt")
-        case .detokenize: (FieldSchema.detokenize(configuration), "tokens")
+        case .completions: (FieldSchema.completions(configuration), ["prompt"])
+        case .chat: (FieldSchema.chat(configuration), ["messages"])
+        case .messages: (FieldSchema.messages(configuration), ["messages", "max_tokens"])
+        case .countTokens: (FieldSchema.messages(configuration), ["messages"])
+        case .tokenize: (FieldSchema.tokenize(configuration), ["prompt"])
+        case .detokenize: (FieldSchema.detokenize(configuration), ["tokens"])
         default: nil
         }
     }
@@ -112,6 +129,9 @@ extension Route {
         switch self {
         case .completions, .chat:
             ##","content":{"application/json":{"schema":{"$ref":"#/components/schemas/Answer"}},"##
+                + #""text/event-stream":{"schema":{"type":"string"}}}"#
+        case .messages:
+            ##","content":{"application/json":{"schema":{"$ref":"#/components/schemas/Message"}},"##
                 + #""text/event-stream":{"schema":{"type":"string"}}}"#
         case .health, .live, .ping: ""
         case .metrics: #","content":{"text/plain":{"schema":{"type":"string"}}}"#

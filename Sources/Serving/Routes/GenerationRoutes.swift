@@ -24,21 +24,24 @@ extension Router {
 
     /// POST /v1/chat/completions.
     func chat(_ call: Call) async throws -> Response {
-        let fields = try await state.bodies.fields(of: call.request)
-        var request = try ChatRequest(fields, model: state.model, configuration: state.configuration)
-        try addTimeouts(of: call, to: &request.promptFields)
+        let (request, session) = try conversation(try await state.bodies.fields(of: call.request), call)
         let head = AnswerHead(
             id: "chatcmpl-" + call.label.text, created: WallClock.seconds,
             model: try state.resolve(model: request.model))
-        guard state.model.chatTemplate != nil else { throw ServingError.noChatTemplate }
         let details = AnswerDetails(request.sampling, request.answer, tokenizer: state.model.tokenizer)
-        return try await respond(
-            call,
-            SessionRequest(
-                source: .conversation(request.messages, request.template), sampling: request.sampling,
-                streaming: request.streaming, answer: request.answer, prompt: request.promptFields,
-                output: request.output, tenant: tenant(of: call), echo: request.echo, arrival: call.arrival),
-            ChatFormat(head: head, details: details))
+        return try await respond(call, session, ChatFormat(head: head, details: details))
+    }
+
+    /// A conversation, checked, and what it asks of a session.
+    func conversation(_ fields: JSONFields, _ call: Call) throws(ServingError) -> (ChatRequest, SessionRequest) {
+        var request = try ChatRequest(fields, model: state.model, configuration: state.configuration)
+        try addTimeouts(of: call, to: &request.promptFields)
+        guard state.model.chatTemplate != nil else { throw .noChatTemplate }
+        let session = SessionRequest(
+            source: .conversation(request.messages, request.template), sampling: request.sampling,
+            streaming: request.streaming, answer: request.answer, prompt: request.promptFields,
+            output: request.output, tenant: tenant(of: call), echo: request.echo, arrival: call.arrival)
+        return (request, session)
     }
 
     /// By which the engine tells clients apart.
@@ -52,7 +55,7 @@ extension Router {
         }
     }
 
-    private func respond(
+    func respond(
         _ call: Call, _ request: SessionRequest, _ format: some AnswerFormat
     ) async throws -> Response {
         let peer = try await call.channel.peer()

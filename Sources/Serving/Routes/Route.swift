@@ -4,7 +4,7 @@ import HTTPTypes
 
 /// What a path names.
 enum Route: Equatable, Sendable {
-    case completions, chat, models, model(String)
+    case completions, chat, messages, countTokens, models, model(String)
     case tokenize, detokenize
     case health, ready, live, ping, load, version, metrics, openAPI
 
@@ -13,6 +13,8 @@ enum Route: Equatable, Sendable {
         switch path {
         case "/v1/completions": self = .completions
         case "/v1/chat/completions": self = .chat
+        case "/v1/messages": self = .messages
+        case "/v1/messages/count_tokens": self = .countTokens
         case "/v1/models": self = .models
         case "/tokenize": self = .tokenize
         case "/detokenize": self = .detokenize
@@ -34,7 +36,7 @@ enum Route: Equatable, Sendable {
     /// The methods it accepts, as the Allow header lists them.
     var allowed: String {
         switch self {
-        case .completions, .chat, .tokenize, .detokenize: "POST"
+        case .completions, .chat, .messages, .countTokens, .tokenize, .detokenize: "POST"
         case .ping: "GET, HEAD, POST"
         default: "GET, HEAD"
         }
@@ -42,11 +44,10 @@ enum Route: Equatable, Sendable {
 
     /// Whether it accepts `method`.
     func accepts(_ method: HTTPRequest.Method) -> Bool {
-        switch (self, method) {
-        case (.completions, .post), (.chat, .post), (.tokenize, .post), (.detokenize, .post), (.ping, .post): true
-        case (.completions, _), (.chat, _), (.tokenize, _), (.detokenize, _): false
-        case (_, .get), (_, .head): true
-        default: false
+        switch self {
+        case .completions, .chat, .messages, .countTokens, .tokenize, .detokenize: method == .post
+        case .ping: method == .get || method == .head || method == .post
+        default: method == .get || method == .head
         }
     }
 
@@ -55,6 +56,8 @@ enum Route: Equatable, Sendable {
         switch self {
         case .completions: "/v1/completions"
         case .chat: "/v1/chat/completions"
+        case .messages: "/v1/messages"
+        case .countTokens: "/v1/messages/count_tokens"
         case .models: "/v1/models"
         case .model: "/v1/models/{model}"
         case .tokenize: "/tokenize"
@@ -73,7 +76,7 @@ enum Route: Equatable, Sendable {
     /// Whether its requests are counted; probes and scrapes are not.
     var isCounted: Bool {
         switch self {
-        case .completions, .chat, .models, .model, .tokenize, .detokenize: true
+        case .completions, .chat, .messages, .countTokens, .models, .model, .tokenize, .detokenize: true
         case .health, .ready, .live, .ping, .load, .version, .metrics, .openAPI: false
         }
     }
@@ -87,6 +90,9 @@ enum Route: Equatable, Sendable {
         default: false
         }
     }
+
+    /// Whether it speaks as Anthropic's API does, also of errors.
+    var isMessages: Bool { self == .messages || self == .countTokens }
 
     /// `text` with each %XX replaced by its byte. What is not a valid escape stays as it is.
     private static func percentDecoded(_ text: Substring) -> String {

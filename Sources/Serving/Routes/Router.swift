@@ -88,10 +88,11 @@ struct Router: HTTPResponder {
                 logger.error(
                     "A request failed unexpectedly.", metadata: ["id": "\(label.text)", "detail": "\(detail)"])
             }
-            response = OpenAIError(error).response()
+            let isMessages = route?.isMessages ?? false
+            response = OpenAIError(isMessages ? error.inMessagesTerms : error).response(asMessages: isMessages)
             if error.isAboutHead, request.hasLargeBody { response.headers[.connection] = "close" }
         } catch let error as TransportError {
-            response = OpenAIError(error).response()
+            response = OpenAIError(error).response(asMessages: route?.isMessages ?? false)
             if error == .unauthorized { response.headers[.wwwAuthenticate] = "Bearer" }
         }
         state.configuration.crossOrigin.mark(&response, for: request)
@@ -128,6 +129,8 @@ struct Router: HTTPResponder {
         switch route {
         case .completions: try await complete(call)
         case .chat: try await chat(call)
+        case .messages: try await message(call)
+        case .countTokens: try await countTokens(call)
         case .models: modelList()
         case .model(let name): try modelCard(name)
         case .tokenize: try await tokenize(call)
