@@ -17,7 +17,8 @@ let covered = swift + [.unsafeFlags(["-sanitize=fuzzer"])]
 let edgesCovered = covered + [.unsafeFlags(["-sanitize-coverage=edge,inline-8bit-counters,pc-table"])]
 let served = [
     "Access/APIKeys.swift", "Access/AllowedHosts.swift", "Access/CrossOrigin.swift", "Access/SHA256.swift",
-    "AnswerSplitter.swift", "Choice.swift", "JSON/JSONFields.swift", "OpenAI/AnswerFields.swift",
+    "AnswerSplitter.swift", "Choice.swift", "JSON/JSONFields.swift", "Messages/MessageBlocks.swift",
+    "Messages/MessagesRequest.swift", "OpenAI/AnswerFields.swift",
     "OpenAI/ChatMessages.swift", "OpenAI/ChatRequest.swift", "OpenAI/CompletionRequest.swift",
     "OpenAI/OutputShape.swift",
     "OpenAI/RequestCheck.swift", "OpenAI/RequestField.swift", "OpenAI/RequestFieldTable.swift",

@@ -249,11 +249,14 @@ extension ByteBuffer {
 
     /// Writes a call's arguments, which are JSON unless the answer broke off in them.
     fileprivate mutating func writeInput(_ arguments: String) {
-        if case .object? = try? JSONParser.parse(Array(arguments.utf8)) {
-            writeString(arguments)
-        } else if arguments.isEmpty {
+        guard !arguments.isEmpty else {
             writeStaticString("{}")
-        } else {
+            return
+        }
+        do {
+            _ = try JSONParser.parse(Array(arguments.utf8))
+            writeString(arguments)
+        } catch {
             writeStaticString("{\"INVALID_JSON\":")
             writeJSON(arguments)
             writeStaticString("}")

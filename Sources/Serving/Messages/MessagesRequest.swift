@@ -1,6 +1,6 @@
-// A request to /v1/messages, said as one to /v1/chat/completions: the two differ in how they put things, not in what can
-// be asked for. Fields of the other endpoint that are not in this API pass as they are. What is wrong is told by the
-// names of this API.
+// A request to /v1/messages, said as one to /v1/chat/completions: the two differ in how they put things, not in what
+// can be asked for. Fields of the other endpoint that are not in this API pass as they are. What is wrong is told by
+// the names of this API.
 
 import JSON
 

@@ -18,7 +18,19 @@ package enum RequestCheck {
     package static func chat(
         _ body: [UInt8], model: ServedModel, configuration: ServingConfiguration
     ) throws(ServingError) -> [[TokenID]] {
-        let fields = try JSONFields(body: body)
+        try conversation(try JSONFields(body: body), model, configuration)
+    }
+
+    /// The tokens of the conversation of a body of /v1/messages.
+    package static func message(
+        _ body: [UInt8], model: ServedModel, configuration: ServingConfiguration
+    ) throws(ServingError) -> [[TokenID]] {
+        try conversation(try MessagesRequest.chatFields(try JSONFields(body: body)), model, configuration)
+    }
+
+    private static func conversation(
+        _ fields: JSONFields, _ model: ServedModel, _ configuration: ServingConfiguration
+    ) throws(ServingError) -> [[TokenID]] {
         let request = try ChatRequest(fields, model: model, configuration: configuration)
         let source = PromptSource.conversation(request.messages, request.template)
         return try tokens(source, request.promptFields, request.sampling, model, "messages")

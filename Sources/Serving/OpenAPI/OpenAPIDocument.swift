@@ -86,8 +86,8 @@ struct OpenAPIDocument: Sendable {
 extension Route {
     /// The routes of the document, in its order.
     static let documented: [Route] = [
-        .completions, .chat, .messages, .countTokens, .models, .model(""), .tokenize, .detokenize, .health, .ready, .live, .ping, .load,
-        .version, .metrics, .openAPI,
+        .completions, .chat, .messages, .countTokens, .models, .model(""), .tokenize, .detokenize, .health, .ready,
+        .live, .ping, .load, .version, .metrics, .openAPI,
     ]
 
     /// What it is for.

@@ -1,4 +1,4 @@
-// Bytes as the body of both generating endpoints, from the JSON parser to the prompt's tokens.
+// Bytes as the body of each generating endpoint, from the JSON parser to the prompt's tokens.
 
 import Scheduling
 import Serving
@@ -28,14 +28,21 @@ enum RequestTarget {
 
     private static let configuration = ServingConfiguration(servedModelNames: ["fuzz"], version: "0")
 
+    private enum Endpoint: CaseIterable { case completions, chat, messages }
+
+    private static func prompts(_ endpoint: Endpoint, _ bytes: [UInt8]) throws(ServingError) -> [[TokenID]] {
+        switch endpoint {
+        case .completions: try RequestCheck.completion(bytes, model: model, configuration: configuration)
+        case .chat: try RequestCheck.chat(bytes, model: model, configuration: configuration)
+        case .messages: try RequestCheck.message(bytes, model: model, configuration: configuration)
+        }
+    }
+
     static func run(_ bytes: [UInt8]) throws(BrokenPromise) {
-        for isChat in [false, true] {
+        for endpoint in Endpoint.allCases {
             let prompts: [[TokenID]]
             do throws(ServingError) {
-                prompts =
-                    isChat
-                    ? try RequestCheck.chat(bytes, model: model, configuration: configuration)
-                    : try RequestCheck.completion(bytes, model: model, configuration: configuration)
+                prompts = try prompts(endpoint, bytes)
             } catch {
                 try BrokenPromise.check(refusal: error.description)
                 continue
