@@ -121,7 +121,7 @@ import Tokenization
         ),
         (
             #""max_tokens":1,"messages":[{"role":"user","content":"x"}],"tools":[{"name":"a","input_schema":{"type":7}}],"#
-                + #""tool_choice":{"type":"any"}"#, "tools.0.input_schema cannot"
+                + #""tool_choice":{"type":"any"}"#, "tools cannot"
         ),
         (
             #""max_tokens":1,"messages":[{"role":"user","content":"x"}],"tools":[{"name":"a","input_schema":{}}],"#

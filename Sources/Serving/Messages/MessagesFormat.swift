@@ -70,7 +70,7 @@ struct MessagesFormat: AnswerFormat {
 
     func writeFailure(_ error: ServingError, to buffer: inout ByteBuffer) {
         buffer.beginEvent(named: "error")
-        OpenAIError(error.inMessagesTerms).writeMessagesBody(to: &buffer)
+        OpenAIError(error.said(in: .messages)).writeMessagesBody(to: &buffer)
         buffer.endEvent()
     }
 

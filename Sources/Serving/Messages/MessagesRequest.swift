@@ -137,37 +137,6 @@ enum MessagesRequest {
     }
 }
 
-extension ServingError {
-    /// The same, with the field by the name that /v1/messages has for it.
-    var inMessagesTerms: ServingError {
-        switch self {
-        case .invalidType(let field, let value, let requirement):
-            .invalidType(field: Self.messagesName(field), value: value, requirement: requirement)
-        case .invalidValue(let field, let value, let requirement):
-            .invalidValue(field: Self.messagesName(field), value: value, requirement: requirement)
-        case .missingField(let field, let requirement):
-            .missingField(field: Self.messagesName(field), requirement: requirement)
-        case .unsupportedField(let field, let value, let advice):
-            .unsupportedField(field: Self.messagesName(field), value: value, advice: advice)
-        case .constraint(let field, let error):
-            .constraint(field: Self.messagesName(field), error)
-        default: self
-        }
-    }
-
-    private static func messagesName(_ field: String) -> String {
-        switch field {
-        case "stop": return "stop_sequences"
-        case "thinking_token_budget": return "thinking.budget_tokens"
-        case "response_format.json_schema.schema": return "output_config.format.schema"
-        case "tool_choice.function.name": return "tool_choice.name"
-        default:
-            guard field.hasPrefix("tools.") else { return field }
-            return field.replacing(".function.parameters", with: ".input_schema").replacing(".function", with: "")
-        }
-    }
-}
-
 extension JSONValue {
     /// An object of these members, in their order.
     static func object(_ members: KeyValuePairs<String, JSONValue>) -> JSONValue {

@@ -52,7 +52,14 @@ struct LogprobTexts: Sendable {
 
     /// One object for each token, as /v1/chat/completions has them.
     func writeContentList(_ entries: [TokenEntry], to buffer: inout ByteBuffer) {
-        buffer.writeStaticString("{\"content\":[")
+        buffer.writeStaticString("{\"content\":")
+        writeList(entries, to: &buffer)
+        buffer.writeStaticString("}")
+    }
+
+    /// The list alone.
+    func writeList(_ entries: [TokenEntry], to buffer: inout ByteBuffer) {
+        buffer.writeStaticString("[")
         buffer.writeList(entries) { buffer, entry in
             writeMembers(entry.token, entry.logprob ?? 0, to: &buffer)
             buffer.writeStaticString(",\"top_logprobs\":[")
@@ -62,7 +69,7 @@ struct LogprobTexts: Sendable {
             }
             buffer.writeStaticString("]}")
         }
-        buffer.writeStaticString("]}")
+        buffer.writeStaticString("]")
     }
 
     private func writeMembers(_ token: TokenID, _ logprob: Float, to buffer: inout ByteBuffer) {

@@ -97,10 +97,10 @@ struct OpenAIError {
     }
 
     /// The whole response.
-    /// - Parameter asMessages: in the shape of /v1/messages.
-    func response(asMessages: Bool = false) -> Response {
+    /// - Parameter dialect: whose shape the body has.
+    func response(in dialect: Dialect = .completions) -> Response {
         var body = ByteBuffer()
-        if asMessages { writeMessagesBody(to: &body) } else { write(to: &body) }
+        if dialect == .messages { writeMessagesBody(to: &body) } else { write(to: &body) }
         var response = Response(json: body, status: status)
         if let retryAfter {
             response.headers[.retryAfter] = String(max(1, Int(retryAfter.seconds.rounded(.up))))

@@ -121,12 +121,30 @@ struct FieldSchema: Sendable {
         + #"{"type":"string"},{"type":"array","items":{"type":"object","required":["type","text"],"properties":{"#
         + #""type":{"type":"string","enum":["text"]},"text":{"type":"string"}}}}]}}}"#
 
+    /// A field of the table in the body of another API.
+    private static func field(_ field: RequestField, as name: String? = nil) -> FieldSchema {
+        FieldSchema(name ?? field.key, schema(field.kind, limit: nil), field.sentence)
+    }
+
+    /// The body of /v1/responses.
+    static func responses(_ configuration: ServingConfiguration) -> [FieldSchema] {
+        [
+            model(configuration),
+            FieldSchema("input", #""type":"string""#, "What to answer: a text, or a list of items."),
+            FieldSchema("instructions", #""type":["string","null"]"#, "What the model is told first."),
+            field(.maxTokens, as: "max_output_tokens"), field(.temperature), field(.topP), field(.stream),
+            field(.tools),
+            field(.toolChoice), field(.parallelToolCalls), field(.topLogprobs),
+            FieldSchema("text", #""type":["object","null"]"#, "The form of the answer."),
+            FieldSchema("reasoning", #""type":["object","null"]"#, "An effort."),
+            FieldSchema(
+                "truncation", oneOf(["auto", "disabled"]), "Whether what is too long loses its first tokens."),
+        ]
+    }
+
     /// The body of /v1/messages.
     static func messages(_ configuration: ServingConfiguration) -> [FieldSchema] {
-        func field(_ field: RequestField, as name: String? = nil) -> FieldSchema {
-            FieldSchema(name ?? field.key, schema(field.kind, limit: nil), field.sentence)
-        }
-        return [
+        [
             model(configuration),
             FieldSchema(
                 "messages",

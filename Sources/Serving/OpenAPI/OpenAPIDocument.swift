@@ -26,7 +26,7 @@ struct OpenAPIDocument: Sendable {
             string: #"{"openapi":"3.1.0","info":{"title":"Apus","version":"#
                 + JSONValue.quoted(configuration.version) + #"},"paths":{"# + paths.joined(separator: ",")
                 + #"},"components":{"schemas":{"Error":\#(Self.error),"Usage":\#(Self.usage),"#
-                + #""Answer":\#(Self.answer),"Message":\#(Self.message),"#
+                + #""Answer":\#(Self.answer),"Message":\#(Self.message),"Response":\#(Self.response),"#
                 + #""MessagesError":\#(Self.messagesError)}\#(security)}}"#)
     }
 
@@ -48,7 +48,7 @@ struct OpenAPIDocument: Sendable {
         }
         let failure =
             #"{"description":"What was wrong.","content":{"application/json":{"schema":"#
-            + ##"{"$ref":"#/components/schemas/\##(route.isMessages ? "MessagesError" : "Error")"}}}}"##
+            + ##"{"$ref":"#/components/schemas/\##(route.dialect == .messages ? "MessagesError" : "Error")"}}}}"##
         members.append(
             #""responses":{"200":{"description":"The answer."\#(route.answer)},"4XX":\#(failure),"503":\#(failure)}"#)
         return "{\(members.joined(separator: ","))}"
@@ -78,6 +78,13 @@ struct OpenAPIDocument: Sendable {
         + #""stop_reason":{"type":"string"},"stop_sequence":{"type":["string","null"]},"usage":{"type":"object","#
         + #""required":["input_tokens","output_tokens"]}}}"#
 
+    private static let response =
+        #"{"type":"object","required":["id","object","created_at","status","model","output","usage"],"properties":{"#
+        + #""id":{"type":"string"},"object":{"const":"response"},"created_at":{"type":"integer"},"#
+        + #""status":{"type":"string"},"model":{"type":"string"},"output":{"type":"array","items":{"#
+        + #""type":"object","required":["type","id"]}},"usage":{"type":"object","#
+        + #""required":["input_tokens","output_tokens","total_tokens"]}}}"#
+
     private static let messagesError =
         #"{"type":"object","required":["type","error"],"properties":{"type":{"const":"error"},"error":{"#
         + #""type":"object","required":["type","message"]}}}"#
@@ -86,8 +93,8 @@ struct OpenAPIDocument: Sendable {
 extension Route {
     /// The routes of the document, in its order.
     static let documented: [Route] = [
-        .completions, .chat, .messages, .countTokens, .models, .model(""), .tokenize, .detokenize, .health, .ready,
-        .live, .ping, .load, .version, .metrics, .openAPI,
+        .completions, .chat, .responses, .messages, .countTokens, .models, .model(""), .tokenize, .detokenize, .health,
+        .ready, .live, .ping, .load, .version, .metrics, .openAPI,
     ]
 
     /// What it is for.
@@ -95,6 +102,7 @@ extension Route {
         switch self {
         case .completions: "Continue a text."
         case .chat: "Answer a conversation."
+        case .responses: "Answer a conversation of items."
         case .messages: "Answer a conversation of content blocks."
         case .countTokens: "The length of such a conversation."
         case .models: "The names of the model."
@@ -116,6 +124,7 @@ extension Route {
         switch self {
         case .completions: (FieldSchema.completions(configuration), ["prompt"])
         case .chat: (FieldSchema.chat(configuration), ["messages"])
+        case .responses: (FieldSchema.responses(configuration), ["input"])
         case .messages: (FieldSchema.messages(configuration), ["messages", "max_tokens"])
         case .countTokens: (FieldSchema.messages(configuration), ["messages"])
         case .tokenize: (FieldSchema.tokenize(configuration), ["prompt"])
@@ -129,6 +138,9 @@ extension Route {
         switch self {
         case .completions, .chat:
             ##","content":{"application/json":{"schema":{"$ref":"#/components/schemas/Answer"}},"##
+                + #""text/event-stream":{"schema":{"type":"string"}}}"#
+        case .responses:
+            ##","content":{"application/json":{"schema":{"$ref":"#/components/schemas/Response"}},"##
                 + #""text/event-stream":{"schema":{"type":"string"}}}"#
         case .messages:
             ##","content":{"application/json":{"schema":{"$ref":"#/components/schemas/Message"}},"##

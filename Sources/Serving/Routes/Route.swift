@@ -4,7 +4,7 @@ import HTTPTypes
 
 /// What a path names.
 enum Route: Equatable, Sendable {
-    case completions, chat, messages, countTokens, models, model(String)
+    case completions, chat, responses, messages, countTokens, models, model(String)
     case tokenize, detokenize
     case health, ready, live, ping, load, version, metrics, openAPI
 
@@ -13,6 +13,7 @@ enum Route: Equatable, Sendable {
         switch path {
         case "/v1/completions": self = .completions
         case "/v1/chat/completions": self = .chat
+        case "/v1/responses": self = .responses
         case "/v1/messages": self = .messages
         case "/v1/messages/count_tokens": self = .countTokens
         case "/v1/models": self = .models
@@ -36,7 +37,7 @@ enum Route: Equatable, Sendable {
     /// The methods it accepts, as the Allow header lists them.
     var allowed: String {
         switch self {
-        case .completions, .chat, .messages, .countTokens, .tokenize, .detokenize: "POST"
+        case .completions, .chat, .responses, .messages, .countTokens, .tokenize, .detokenize: "POST"
         case .ping: "GET, HEAD, POST"
         default: "GET, HEAD"
         }
@@ -45,7 +46,7 @@ enum Route: Equatable, Sendable {
     /// Whether it accepts `method`.
     func accepts(_ method: HTTPRequest.Method) -> Bool {
         switch self {
-        case .completions, .chat, .messages, .countTokens, .tokenize, .detokenize: method == .post
+        case .completions, .chat, .responses, .messages, .countTokens, .tokenize, .detokenize: method == .post
         case .ping: method == .get || method == .head || method == .post
         default: method == .get || method == .head
         }
@@ -56,6 +57,7 @@ enum Route: Equatable, Sendable {
         switch self {
         case .completions: "/v1/completions"
         case .chat: "/v1/chat/completions"
+        case .responses: "/v1/responses"
         case .messages: "/v1/messages"
         case .countTokens: "/v1/messages/count_tokens"
         case .models: "/v1/models"
@@ -76,7 +78,7 @@ enum Route: Equatable, Sendable {
     /// Whether its requests are counted; probes and scrapes are not.
     var isCounted: Bool {
         switch self {
-        case .completions, .chat, .messages, .countTokens, .models, .model, .tokenize, .detokenize: true
+        case .completions, .chat, .responses, .messages, .countTokens, .models, .model, .tokenize, .detokenize: true
         case .health, .ready, .live, .ping, .load, .version, .metrics, .openAPI: false
         }
     }
@@ -91,8 +93,14 @@ enum Route: Equatable, Sendable {
         }
     }
 
-    /// Whether it speaks as Anthropic's API does, also of errors.
-    var isMessages: Bool { self == .messages || self == .countTokens }
+    /// In whose words it speaks.
+    var dialect: Dialect {
+        switch self {
+        case .responses: .responses
+        case .messages, .countTokens: .messages
+        default: .completions
+        }
+    }
 
     /// `text` with each %XX replaced by its byte. What is not a valid escape stays as it is.
     private static func percentDecoded(_ text: Substring) -> String {

@@ -88,11 +88,11 @@ struct Router: HTTPResponder {
                 logger.error(
                     "A request failed unexpectedly.", metadata: ["id": "\(label.text)", "detail": "\(detail)"])
             }
-            let isMessages = route?.isMessages ?? false
-            response = OpenAIError(isMessages ? error.inMessagesTerms : error).response(asMessages: isMessages)
+            let dialect = route?.dialect ?? .completions
+            response = OpenAIError(error.said(in: dialect)).response(in: dialect)
             if error.isAboutHead, request.hasLargeBody { response.headers[.connection] = "close" }
         } catch let error as TransportError {
-            response = OpenAIError(error).response(asMessages: route?.isMessages ?? false)
+            response = OpenAIError(error).response(in: route?.dialect ?? .completions)
             if error == .unauthorized { response.headers[.wwwAuthenticate] = "Bearer" }
         }
         state.configuration.crossOrigin.mark(&response, for: request)
@@ -129,6 +129,7 @@ struct Router: HTTPResponder {
         switch route {
         case .completions: try await complete(call)
         case .chat: try await chat(call)
+        case .responses: try await createResponse(call)
         case .messages: try await message(call)
         case .countTokens: try await countTokens(call)
         case .models: modelList()

@@ -42,7 +42,7 @@ enum RequestTarget {
         for endpoint in Endpoint.allCases {
             let prompts: [[TokenID]]
             do throws(ServingError) {
-                prompts = try prompts(endpoint, bytes)
+                prompts = try Self.prompts(endpoint, bytes)
             } catch {
                 try BrokenPromise.check(refusal: error.description)
                 continue
