@@ -198,8 +198,8 @@ extension RequestField {
             `param` names the field. Unknown fields are ignored; those of other servers that would change the answer
             are refused by name.
 
-            `/v1/responses` and `/v1/messages` take conversations in the shapes of their own clients, and these fields of
-            a chat besides, where they have no other name for them there. They keep nothing between requests.
+            `/v1/responses` and `/v1/messages` take conversations in the shapes of their own clients, and these fields
+            of a chat besides, where they have no other name for them. They keep nothing between requests.
 
             | Field | Endpoint | Must be | Default | Meaning |
             |---|---|---|---|---|
