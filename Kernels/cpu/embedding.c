@@ -116,6 +116,10 @@ static inline void pack_row_f32(
         }
         return;
     }
+    if (is_stored_in_planes(a->source_format)) {
+        decode_stored(row, a->source_format, a->columns, (float *)target + lane, group);
+        return;
+    }
     for (int64_t b = 0; b < a->columns / 32; b++, row += group_bytes(a->source_format, 1, 32)) {
         float values[32];
         decode_block(row, a->source_format, values);
@@ -126,6 +130,10 @@ static inline void pack_row_f32(
 static inline void pack_row(
     const pack_arguments *a, const uint8_t *row, uint8_t *target, int64_t group, int64_t lane) {
     int64_t blocks = a->columns / 32;
+    if (is_stored_in_planes(a->source_format) && a->segment->format != CPU_WEIGHT_F32) {
+        pack_planes(row, a->source_format, a->segment->format, a->columns, target, group, lane);
+        return;
+    }
     switch (a->segment->format) {
     case CPU_WEIGHT_Q4_0:
         for (int64_t b = 0; b < blocks; b++) pack_block(row + 18 * b, target + 18 * group * b, group, lane, 1, 4, 0);
@@ -149,7 +157,8 @@ static void pack_task(void *arguments, const team *team, int worker) {
     (void)worker;
     pack_arguments *a = arguments;
     int64_t bytes = group_bytes(a->segment->format, a->group, a->columns);
-    int64_t row_bytes = group_bytes(a->source_format, 1, a->columns);
+    int64_t row_bytes = is_stored_in_planes(a->source_format) ? stored_row_bytes(a->source_format, a->columns)
+                                                              : group_bytes(a->source_format, 1, a->columns);
     int64_t groups = round_up(a->row_count, a->group) / a->group;
     for (;;) {
         int64_t first = take_work(&a->next, 8);
@@ -192,6 +201,10 @@ typedef struct {
 static void embed_row(const cpu_segment *segment, int64_t columns, int64_t group, int64_t row, float *output) {
     int64_t lane = row % group;
     const uint8_t *base = segment->data + row / group * group_bytes(segment->format, group, columns);
+    if (has_planes(segment->format)) {
+        decode_planes(base, segment->format, columns, group, lane, output);
+        return;
+    }
     switch (segment->format) {
     case CPU_WEIGHT_Q8_0:
         for (int64_t b = 0; b < columns / 32; b++, base += 34 * group, output += 32) {

@@ -97,8 +97,8 @@ INLINE void quantize_row(const float *x, int64_t blocks, int8_t *q, block_scale 
             s32x16 high = (s32x16)(*(const f32x16 *)(x + 16) * inverses[b] + 12582912.0f) - 0x4B400000;
             *(s8x16 *)q = __builtin_convertvector(low, s8x16);
             *(s8x16 *)(q + 16) = __builtin_convertvector(high, s8x16);
-            int32_t sum = __builtin_reduce_add(low + high);
-            *scales = (block_scale){ block_scales[b], block_scales[b] * (float)sum, sum };
+            int32_t low_sum = __builtin_reduce_add(low), sum = low_sum + __builtin_reduce_add(high);
+            *scales = (block_scale){ block_scales[b], block_scales[b] * (float)sum, sum, low_sum };
         }
     }
 }
@@ -268,6 +268,8 @@ INLINE void tile_float(
     }
 }
 
+#include "linear_planes.h"
+
 /// One tile, two row groups × `token_count` tokens (a constant, as `format` is): sums and writes them.
 INLINE void run_tile(
     const linear_arguments *a, const quantized_rows *x, const cpu_segment *segment, int64_t group, int64_t token,
@@ -278,13 +280,16 @@ INLINE void run_tile(
     // Row groups that are multiplied together. One token: memory delivers one stream faster than two. Q8_0 in pairs
     // of 16 bits: two planes for each sum leave no registers for a second group.
     const bool is_float = format <= CPU_WEIGHT_BF16;
-    const int groups = is_float || (token_count > 1 && !(ISA_DOT == DOT_PAIRS && format == CPU_WEIGHT_Q8_0)) ? 2 : 1;
+    const bool is_wide = ISA_DOT == DOT_PAIRS && (format == CPU_WEIGHT_Q8_0 || has_planes(format));
+    const int groups = is_float || (token_count > 1 && !is_wide) ? 2 : 1;
     UNROLL for (int g = 0; g < 2; g += groups, w += groups * bytes) {
         rows_f32 *sums_g = sums + g * token_count;
         if (format == CPU_WEIGHT_Q4_0 || format == CPU_WEIGHT_Q4_1) {
             tile_q4(w, bytes, blocks, format == CPU_WEIGHT_Q4_1, x, token, turn, groups, token_count, sums_g);
         } else if (format == CPU_WEIGHT_Q8_0) {
             tile_q8(w, bytes, blocks, x, token, turn, groups, token_count, sums_g);
+        } else if (has_planes(format)) {
+            tile_planes(w, bytes, blocks, format, x, token, turn, groups, token_count, sums_g);
         } else {
             const float *row = a->x + token * a->x_stride;
             tile_float(w, bytes, columns, format, row, a->x_stride, groups, token_count, sums_g);
@@ -313,6 +318,16 @@ TILES(tile_bf16, CPU_WEIGHT_BF16)
 TILES(tile_q8_0, CPU_WEIGHT_Q8_0)
 TILES(tile_q4_0, CPU_WEIGHT_Q4_0)
 TILES(tile_q4_1, CPU_WEIGHT_Q4_1)
+TILES(tile_q5_0, CPU_WEIGHT_Q5_0)
+TILES(tile_q5_1, CPU_WEIGHT_Q5_1)
+TILES(tile_q2_k, CPU_WEIGHT_Q2_K)
+TILES(tile_q4_k, CPU_WEIGHT_Q4_K)
+TILES(tile_q5_k, CPU_WEIGHT_Q5_K)
+TILES(tile_q6_k, CPU_WEIGHT_Q6_K)
+TILES(tile_iq4_xs, CPU_WEIGHT_IQ4_XS)
+TILES(tile_mxfp4, CPU_WEIGHT_MXFP4)
+TILES(tile_int4, CPU_WEIGHT_INT4)
+TILES(tile_int8, CPU_WEIGHT_INT8)
 #define TILES_OF(name) { NAME(name##_1), NAME(name##_2), NAME(name##_4) }
 
 /// The tiles of 1, 2 and 4 tokens of each format, by CPU_WEIGHT_*.
@@ -320,6 +335,8 @@ static void (*const NAME(tiles)[][3])(
     const linear_arguments *, const quantized_rows *, const cpu_segment *, int64_t, int64_t, prefetch_turn) = {
     TILES_OF(tile_f32), TILES_OF(tile_f16), TILES_OF(tile_bf16),
     TILES_OF(tile_q8_0), TILES_OF(tile_q4_0), TILES_OF(tile_q4_1),
+    TILES_OF(tile_q5_0), TILES_OF(tile_q5_1), TILES_OF(tile_q2_k), TILES_OF(tile_q4_k), TILES_OF(tile_q5_k),
+    TILES_OF(tile_q6_k), TILES_OF(tile_iq4_xs), TILES_OF(tile_mxfp4), TILES_OF(tile_int4), TILES_OF(tile_int8),
 };
 
 /// `count` pairs of row groups of a segment × all tokens: the weights stay in the first cache while the tokens pass.

@@ -3,7 +3,7 @@
 #ifndef LINEAR_H
 #define LINEAR_H
 
-#include "kernels.h"
+#include "planes.h"
 
 /// Up to this many rows every thread rounds all of them for itself: a few microseconds, about what a run costs.
 #define PRIVATE_TOKENS 32
@@ -12,11 +12,13 @@
 #define MAX_TILE_GROUPS 2
 #define MAX_TILE_SUMS 8
 
-/// Scale of a block of 32 activations, the scale times their sum, and their sum (as 8-bit integers).
+/// Scale of a block of 32 activations, the scale times their sum, their sum and the sum of the first 16 (as 8-bit
+/// integers).
 typedef struct {
     float scale;
     float scaled_sum;
     int32_t sum;
+    int32_t low_sum;
 } block_scale;
 
 /// Activations rounded to 8 bits: values [tokens, columns], scales [tokens, columns / 32].
@@ -69,7 +71,8 @@ static inline int64_t group_bytes(int32_t format, int64_t rows, int64_t columns)
     case CPU_WEIGHT_BF16: return columns * 2 * rows;
     case CPU_WEIGHT_Q8_0: return columns / 32 * 34 * rows;
     case CPU_WEIGHT_Q4_0: return columns / 32 * 18 * rows;
-    default: return columns / 32 * 20 * rows;
+    case CPU_WEIGHT_Q4_1: return columns / 32 * 20 * rows;
+    default: return plane_row_bytes(format, columns) * rows;
     }
 }
 

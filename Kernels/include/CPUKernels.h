@@ -22,7 +22,7 @@ enum {
     CPU_ISA_COUNT = 5,
 };
 
-/// Storage of a weight matrix. The quantized formats keep the checkpoint's blocks of 32 and their f16 scales.
+/// Storage of a weight matrix. The quantized formats keep the checkpoint's blocks and scales.
 enum {
     CPU_WEIGHT_F32 = 0,
     CPU_WEIGHT_F16 = 1,
@@ -30,6 +30,20 @@ enum {
     CPU_WEIGHT_Q8_0 = 3,
     CPU_WEIGHT_Q4_0 = 4,
     CPU_WEIGHT_Q4_1 = 5,
+    CPU_WEIGHT_Q5_0 = 6,
+    CPU_WEIGHT_Q5_1 = 7,
+    CPU_WEIGHT_Q2_K = 8,
+    CPU_WEIGHT_Q4_K = 9,
+    CPU_WEIGHT_Q5_K = 10,
+    CPU_WEIGHT_Q6_K = 11,
+    CPU_WEIGHT_IQ4_XS = 12,
+    CPU_WEIGHT_MXFP4 = 13,
+    /// Blocks of 32: an f32 scale, the 8-bit code of zero, and codes of 4 or 8 bits.
+    CPU_WEIGHT_INT4 = 14,
+    CPU_WEIGHT_INT8 = 15,
+    /// Only as a checkpoint's: packed as Q6_K and Q8_0, which hold the same values.
+    CPU_WEIGHT_Q3_K = 16,
+    CPU_WEIGHT_IQ4_NL = 17,
 };
 
 typedef struct cpu_context cpu_context;

@@ -1,6 +1,7 @@
 // Vectors of a checkpoint (norm weights, biases, factors), as 32-bit floats whatever they are stored as.
 
 import Checkpoints
+import Tensors
 
 extension WeightReader {
     /// The vector `name` of `count` elements.

@@ -77,7 +77,7 @@ extension CPUBackend {
                     operation: operation,
                     reason: "\(storedBytes) bytes are not \(part.shape) of \(part.dtype.rawValue)")
             }
-            let format = precision == .float32 ? CPU_WEIGHT_F32 : stored
+            let format = precision == .float32 ? CPU_WEIGHT_F32 : Self.packedFormat(of: stored)
             if let last = result.last, last.format == format, last.rowCount % rowGroup == 0 {
                 result[result.count - 1].rowCount += part.shape[0]
                 result[result.count - 1].parts.append(part)
@@ -89,6 +89,15 @@ extension CPUBackend {
         return result
     }
 
+    /// The format whose kernels multiply what is stored as `format`; it holds the same values.
+    private static func packedFormat(of format: Int) -> Int {
+        switch format {
+        case CPU_WEIGHT_Q3_K: CPU_WEIGHT_Q6_K
+        case CPU_WEIGHT_IQ4_NL: CPU_WEIGHT_Q8_0
+        default: format
+        }
+    }
+
     private static func format(of dtype: DType) -> Int? {
         switch dtype {
         case .f32: CPU_WEIGHT_F32
@@ -97,6 +106,18 @@ extension CPUBackend {
         case .q8_0: CPU_WEIGHT_Q8_0
         case .q4_0: CPU_WEIGHT_Q4_0
         case .q4_1: CPU_WEIGHT_Q4_1
+        case .q5_0: CPU_WEIGHT_Q5_0
+        case .q5_1: CPU_WEIGHT_Q5_1
+        case .q2_k: CPU_WEIGHT_Q2_K
+        case .q3_k: CPU_WEIGHT_Q3_K
+        case .q4_k: CPU_WEIGHT_Q4_K
+        case .q5_k: CPU_WEIGHT_Q5_K
+        case .q6_k: CPU_WEIGHT_Q6_K
+        case .iq4_nl: CPU_WEIGHT_IQ4_NL
+        case .iq4_xs: CPU_WEIGHT_IQ4_XS
+        case .mxfp4: CPU_WEIGHT_MXFP4
+        case .int4: CPU_WEIGHT_INT4
+        case .int8: CPU_WEIGHT_INT8
         case .i32: nil
         }
     }

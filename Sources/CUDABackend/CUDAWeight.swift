@@ -118,6 +118,11 @@ extension CUDABackend {
         case .q4_1: return Int32(CUDA_WEIGHT_Q4_1)
         case .i32:
             throw .unsupported(operation: part.name, reason: "i32 is not a type of weights")
+        default:
+            throw .unsupported(
+                operation: "the weight \(part.name)",
+                reason: "the CUDA kernels have no \(part.dtype.rawValue); they have bf16, f16, f32, q8_0, q4_0 and q4_1"
+            )
         }
     }
 }

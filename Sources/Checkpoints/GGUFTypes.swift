@@ -79,7 +79,8 @@ enum GGUFTensorType {
         29: "IQ1_M", 30: "BF16", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4",
     ]
 
-    static let supportedNames = "F32, F16, BF16, Q8_0, Q4_0, Q4_1"
+    static let supportedNames =
+        "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4"
 
     /// The element type of a supported number, or nil.
     static func dtype(_ number: UInt32) -> DType? {
@@ -88,7 +89,17 @@ enum GGUFTensorType {
         case 1: .f16
         case 2: .q4_0
         case 3: .q4_1
+        case 6: .q5_0
+        case 7: .q5_1
         case 8: .q8_0
+        case 10: .q2_k
+        case 11: .q3_k
+        case 12: .q4_k
+        case 13: .q5_k
+        case 14: .q6_k
+        case 20: .iq4_nl
+        case 23: .iq4_xs
+        case 39: .mxfp4
         case 30: .bf16
         default: nil
         }

@@ -66,6 +66,38 @@ package final class RandomWeights: Sendable {
             if dtype == .q4_1 { append(Float16(-7.5 * scale).bitPattern, to: &bytes) }
             for _ in 0..<2 { append(numbers.next(), to: &bytes) }
         case .i32: append(Int32(0), to: &bytes)
+        default:
+            // Codes and 8-bit scales as they come; the f16 scales, wherever they are, keep products near 1.
+            let start = bytes.count
+            for _ in 0...dtype.blockByteCount / 8 { append(numbers.next(), to: &bytes) }
+            bytes.removeLast(bytes.count - start - dtype.blockByteCount)
+            for (place, scale) in Self.scales(of: dtype) {
+                let bits = scale.bitPattern
+                bytes[start + place] = UInt8(truncatingIfNeeded: bits)
+                bytes[start + place + 1] = UInt8(bits >> 8)
+            }
+            if dtype == .mxfp4 { bytes[start] = 120 }
+            if dtype == .int4 || dtype == .int8 {
+                bytes[start + 4] = dtype == .int4 ? 8 : 128
+                let bits = (deviation / (dtype == .int4 ? 4.6 : 74)).bitPattern
+                for place in 0..<4 { bytes[start + place] = UInt8(truncatingIfNeeded: bits >> (8 * UInt32(place))) }
+            }
+        }
+    }
+
+    /// Where a block has f16 scales and minima, and what they are here.
+    private static func scales(of dtype: DType) -> [(Int, Float16)] {
+        switch dtype {
+        case .q5_0: [(0, Float16(deviation / 9.2))]
+        case .q5_1: [(0, Float16(deviation / 9.2)), (2, Float16(-1.7 * deviation))]
+        case .q2_k: [(80, Float16(deviation / 8)), (82, Float16(deviation / 8))]
+        case .q3_k: [(108, Float16(deviation / 40))]
+        case .q4_k: [(0, Float16(deviation / 145)), (2, Float16(deviation / 20))]
+        case .q5_k: [(0, Float16(deviation / 290)), (2, Float16(deviation / 20))]
+        case .q6_k: [(208, Float16(deviation / 1300))]
+        case .iq4_nl: [(0, Float16(deviation / 70))]
+        case .iq4_xs: [(0, Float16(deviation / 1300))]
+        default: []
         }
     }
 

@@ -37,7 +37,7 @@ package struct EncodedMatrix {
             name: "check.\(dtype.rawValue)", dtype: dtype, shape: [rows, columns], bytes: owner.bytes, owner: owner)
         self.rows = rows
         self.columns = columns
-        self.values = values
+        self.values = values.isEmpty ? tensor.dequantized().map(Double.init) : values
     }
 
     private static func appendBlock(
@@ -73,7 +73,38 @@ package struct EncodedMatrix {
             for i in 0..<16 { bytes.append(q[i] | q[i + 16] << 4) }
             for x in q { values.append(Double(scale) * Double(x) + Double(minimum)) }
         case .i32: break
+        default: appendRandomBlock(dtype, &numbers, &bytes)
         }
+    }
+
+    /// A block of any bits but for its scales, which keep the elements near 1. What they are, the decoder tells.
+    private static func appendRandomBlock(_ dtype: DType, _ numbers: inout SeededNumbers, _ bytes: inout [UInt8]) {
+        var block = (0..<dtype.blockByteCount).map { _ in UInt8.random(in: 0...255, using: &numbers) }
+        func set<T: FixedWidthInteger>(_ offset: Int, _ bits: T) {
+            for place in 0..<T.bitWidth / 8 { block[offset + place] = UInt8(truncatingIfNeeded: bits >> T(8 * place)) }
+        }
+        func setHalf(_ offset: Int, _ size: Float) { set(offset, Float16(numbers.normal() * size).bitPattern) }
+        switch dtype {
+        case .q5_0, .q5_1: setHalf(0, 1 / 16)
+        case .q2_k: setHalf(80, 1 / 8)
+        case .q3_k: setHalf(108, 1 / 32)
+        case .q4_k, .q5_k: setHalf(0, 1 / 256)
+        case .q6_k: setHalf(208, 1 / 1024)
+        case .iq4_nl: setHalf(0, 1 / 64)
+        case .iq4_xs: setHalf(0, 1 / 1024)
+        case .mxfp4: block[0] = UInt8.random(in: 118...126, using: &numbers)
+        case .int4: set(0, (numbers.normal() / 8).bitPattern)
+        case .int8: set(0, (numbers.normal() / 64).bitPattern)
+        default: break
+        }
+        switch dtype {
+        case .q5_1: setHalf(2, 1)
+        case .q2_k: setHalf(82, 1 / 8)
+        case .q4_k, .q5_k: setHalf(2, 1 / 32)
+        case .int4: block[4] &= 15
+        default: break
+        }
+        bytes += block
     }
 
     private static func append<T: FixedWidthInteger>(_ value: T, to bytes: inout [UInt8]) {

@@ -15,12 +15,38 @@ package enum DType: String, Sendable, CaseIterable {
     case q4_0
     /// 32 unsigned 4-bit values, one f16 scale `d` and one f16 minimum `m`: x = d · q + m.
     case q4_1
+    /// 32 unsigned 5-bit values and one f16 scale `d`: x = d · (q − 16).
+    case q5_0
+    /// 32 unsigned 5-bit values, one f16 scale `d` and one f16 minimum `m`: x = d · q + m.
+    case q5_1
+    /// 256 unsigned 2-bit values; 4-bit scales `s` and minima `m` of each 16, f16 `d` and `e`: x = d · s · q − e · m.
+    case q2_k
+    /// 256 signed 3-bit values; 6-bit scales `s` of each 16, f16 `d`: x = d · (s − 32) · q.
+    case q3_k
+    /// 256 unsigned 4-bit values; 6-bit scales `s` and minima `m` of each 32, f16 `d` and `e`: x = d · s · q − e · m.
+    case q4_k
+    /// 256 unsigned 5-bit values, otherwise as `q4_k`.
+    case q5_k
+    /// 256 unsigned 6-bit values; signed 8-bit scales `s` of each 16, f16 `d`: x = d · s · (q − 32).
+    case q6_k
+    /// 32 places in a table of 16 integers `t` and one f16 scale `d`: x = d · t[q].
+    case iq4_nl
+    /// 256 places in the same table; 6-bit scales `s` of each 32, f16 `d`: x = d · (s − 32) · t[q].
+    case iq4_xs
+    /// 32 four-bit floats `q` (E2M1) and the exponent `e` of their scale: x = 2^(e − 127) · q.
+    case mxfp4
+    /// An f32 scale `d`, a byte `z`, and 32 unsigned 4-bit values: x = d · (q − z). What other checkpoints' groups
+    /// of 4-bit values become.
+    case int4
+    /// An f32 scale `d`, a byte `z`, and 32 unsigned 8-bit values: x = d · (q − z).
+    case int8
 
     /// Elements that share one block of storage.
     package var blockElementCount: Int {
         switch self {
         case .f32, .f16, .bf16, .i32: 1
-        case .q8_0, .q4_0, .q4_1: 32
+        case .q8_0, .q4_0, .q4_1, .q5_0, .q5_1, .iq4_nl, .mxfp4, .int4, .int8: 32
+        case .q2_k, .q3_k, .q4_k, .q5_k, .q6_k, .iq4_xs: 256
         }
     }
 
@@ -32,6 +58,26 @@ package enum DType: String, Sendable, CaseIterable {
         case .q8_0: 34
         case .q4_0: 18
         case .q4_1: 20
+        case .q5_0: 22
+        case .q5_1: 24
+        case .q2_k: 84
+        case .q3_k: 110
+        case .q4_k: 144
+        case .q5_k: 176
+        case .q6_k: 210
+        case .iq4_nl: 18
+        case .iq4_xs: 136
+        case .mxfp4: 17
+        case .int4: 21
+        case .int8: 37
+        }
+    }
+
+    /// Whether an element is a product and a minimum, two terms that may cancel.
+    package var hasMinimum: Bool {
+        switch self {
+        case .q4_1, .q5_1, .q2_k, .q4_k, .q5_k: true
+        default: false
         }
     }
 

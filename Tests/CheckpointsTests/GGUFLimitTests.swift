@@ -187,10 +187,10 @@ private func refusal(
 
     @Test func `an unsupported tensor type is refused by name`() {
         #expect(
-            refusal { $0.tensors.append(GGUFWriter.tensor("blk.0.x.weight", [256], type: 12)) }?.description
+            refusal { $0.tensors.append(GGUFWriter.tensor("blk.0.x.weight", [256], type: 18)) }?.description
                 .hasSuffix(
-                    "the type of tensor blk.0.x.weight is Q4_K, which is not supported; "
-                        + "supported: F32, F16, BF16, Q8_0, Q4_0, Q4_1.") == true)
+                    "the type of tensor blk.0.x.weight is IQ3_XXS, which is not supported; supported: F32, F16, BF16, "
+                        + "Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4.") == true)
         #expect(
             refusal { $0.tensors.append(GGUFWriter.tensor("t", [8], type: 26)) }?.description.contains("is I32") == true
         )

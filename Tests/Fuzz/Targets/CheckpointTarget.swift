@@ -1,6 +1,7 @@
 // Bytes as a GGUF file: its header, its hyper-parameters, its tokenizer, and the first and last row of each tensor.
 
 import Checkpoints
+import Tensors
 
 enum CheckpointTarget {
     static func run(_ bytes: [UInt8]) throws(BrokenPromise) {
