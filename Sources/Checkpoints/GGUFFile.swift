@@ -7,30 +7,77 @@ import Tensors
 
 /// A GGUF file of version 2 or 3 whose header is consistent with itself and with the file's size.
 package struct GGUFFile: Sendable {
-    /// The path as it was given.
+    /// The path as it was given: of the first part, where there are several.
     package var path: String { mapping.path }
-    /// Size of the file in bytes.
-    package var byteCount: Int { mapping.byteCount }
+    /// Size of the file in bytes, or of all its parts.
+    package var byteCount: Int { mapping.byteCount + others.reduce(0) { $0 + $1.mapping.byteCount } }
     /// The format's version, 2 or 3.
     package let version: UInt32
     /// Tensor data starts at multiples of this many bytes.
     package let alignment: Int
     /// Metadata keys in the order of the file.
     package let keys: [String]
-    /// Tensors in the order of the file.
+    /// Tensors in the order of the file, of all parts.
     package let tensors: [GGUFTensorInfo]
 
     private let metadata: [String: GGUFEntry]
     private let tensorIndices: [String: Int]
     private let mapping: MappedFile
+    /// The further parts of a checkpoint that was split, and the index of each one's first tensor.
+    private let others: [(mapping: MappedFile, firstTensor: Int)]
 
-    /// Opens and checks the file at `path`.
+    /// Opens and checks the file at `path`, and the parts that follow it where it is the first of several.
     package init(path: String, limits: GGUFLimits = GGUFLimits()) throws(CheckpointError) {
-        try self.init(MappedFile(path: path), limits: limits)
+        let first = try GGUFFile(part: MappedFile(path: path), limits: limits)
+        let parts = try GGUFParts(of: first)
+        var others: [GGUFFile] = []
+        for index in 1..<max(1, parts.count) {
+            let part = try GGUFFile(part: MappedFile(path: parts.path(of: index)), limits: limits)
+            try parts.require(part, is: index)
+            others.append(part)
+        }
+        try self.init(first, and: others)
+        try parts.require(tensorCount: tensors.count)
     }
 
     /// Checks a file that is already in memory.
     package init(_ mapping: MappedFile, limits: GGUFLimits = GGUFLimits()) throws(CheckpointError) {
+        try self.init(part: mapping, limits: limits)
+        guard try GGUFParts(of: self).count <= 1 else {
+            throw .malformed(
+                file: path, offset: metadata["split.count"]?.offset ?? 0, field: "split.count", actual: "above 1",
+                expected: "a file that is whole")
+        }
+    }
+
+    /// All tensors of the parts, with the metadata of the first.
+    private init(_ first: GGUFFile, and others: [GGUFFile]) throws(CheckpointError) {
+        var tensors = first.tensors
+        var indices = first.tensorIndices
+        var further: [(mapping: MappedFile, firstTensor: Int)] = []
+        for part in others {
+            further.append((part.mapping, tensors.count))
+            for (index, tensor) in part.tensors.enumerated() {
+                guard indices.updateValue(tensors.count + index, forKey: tensor.name) == nil else {
+                    throw .malformed(
+                        file: part.path, offset: tensor.infoOffset, field: "tensor \(printable(tensor.name))",
+                        actual: "in another part too", expected: "one tensor per name")
+                }
+            }
+            tensors += part.tensors
+        }
+        version = first.version
+        alignment = first.alignment
+        keys = first.keys
+        metadata = first.metadata
+        self.tensors = tensors
+        tensorIndices = indices
+        mapping = first.mapping
+        self.others = further
+    }
+
+    /// Checks one file, whatever it is a part of.
+    private init(part mapping: MappedFile, limits: GGUFLimits) throws(CheckpointError) {
         var parser = unsafe GGUFParser(ByteCursor(mapping.bytes, file: mapping.path), limits: limits)
         let header = try parser.parse()
         version = header.version
@@ -41,6 +88,7 @@ package struct GGUFFile: Sendable {
         tensorIndices = Dictionary(
             header.tensors.enumerated().map { ($1.name, $0) }, uniquingKeysWith: { first, _ in first })
         self.mapping = mapping
+        others = []
     }
 
     // MARK: Metadata
@@ -154,12 +202,17 @@ extension GGUFFile: TensorSource {
     package var tensorNames: [String] { tensors.map(\.name) }
 
     package func storedTensor(_ name: String) -> SourceTensor? {
-        guard let info = tensorInfo(name) else { return nil }
+        guard let index = tensorIndices[name] else { return nil }
+        let info = tensors[index]
+        let mapping = others.last { $0.firstTensor <= index }?.mapping ?? mapping
         let tensor = mapping.tensor(info.name, info.dtype, shape: info.shape, in: info.byteRange)
         return SourceTensor(tensor: tensor, infoOffset: info.infoOffset)
     }
 
-    package func requireUnchanged() throws(CheckpointError) { try mapping.requireUnchanged() }
+    package func requireUnchanged() throws(CheckpointError) {
+        try mapping.requireUnchanged()
+        for part in others { try part.mapping.requireUnchanged() }
+    }
 }
 
 /// Many short strings in one buffer: a vocabulary without an object per token.

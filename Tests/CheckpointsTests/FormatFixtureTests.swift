@@ -26,3 +26,60 @@ struct FormatFixtureTests {
         #expect(stored.dequantized().map(\.bitPattern) == expected.dequantized().map(\.bitPattern))
     }
 }
+
+struct SplitFileTests {
+    @Test func `the first of three parts opens all of them`() throws {
+        let file = try GGUFFile(path: weightFixture("gguf/split-00001-of-00003.gguf"))
+        #expect(file.tensorNames == (0..<5).map { "tensor.\($0)" })
+        for index in 0..<5 {
+            let tensor = try #require(file.storedTensor("tensor.\(index)")).tensor
+            #expect(tensor.dequantized() == (0..<8).map { Float(8 * index + $0) })
+        }
+        #expect(try file.integer("llama.block_count", in: 0...9) == 1)
+        try file.requireUnchanged()
+    }
+
+    @Test func `another part is refused, and the sentence names the first`() {
+        #expect(throws: CheckpointError.self) {
+            try GGUFFile(path: weightFixture("gguf/split-00002-of-00003.gguf"))
+        }
+        do {
+            _ = try GGUFFile(path: weightFixture("gguf/split-00002-of-00003.gguf"))
+        } catch {
+            #expect(error.field == "split.no")
+            #expect(error.description.contains("split.no is 1; expected 0, the first part, which is the one to name"))
+        }
+    }
+
+    @Test func `a part that is missing, misnamed or of another model is refused`() throws {
+        let folder = FileManager.default.temporaryDirectory.appending(path: "apus-split-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        func copy(_ from: String, _ to: String) throws {
+            try FileManager.default.copyItem(
+                atPath: weightFixture("gguf/\(from)"), toPath: folder.appending(path: to).path(percentEncoded: false))
+        }
+        func refusal() -> CheckpointError? {
+            let path = folder.appending(path: "m-00001-of-00003.gguf").path(percentEncoded: false)
+            do throws(CheckpointError) {
+                _ = try GGUFFile(path: path)
+                return nil
+            } catch {
+                return error
+            }
+        }
+        try copy("split-00001-of-00003.gguf", "m-00001-of-00003.gguf")
+        guard case .cannotOpen(let file, _)? = refusal() else {
+            Issue.record("a missing part was not noticed")
+            return
+        }
+        #expect(file.hasSuffix("m-00002-of-00003.gguf"))
+        try copy("split-00003-of-00003.gguf", "m-00002-of-00003.gguf")
+        try copy("split-00002-of-00003.gguf", "m-00003-of-00003.gguf")
+        #expect(refusal()?.field == "split.no")
+        try copy("split-00001-of-00003.gguf", "whole.gguf")
+        #expect(throws: CheckpointError.self) {
+            try GGUFFile(path: folder.appending(path: "whole.gguf").path(percentEncoded: false))
+        }
+    }
+}
