@@ -51,7 +51,7 @@ let package = Package(
         .target(name: "CUDADriver", cSettings: c, linkerSettings: [.linkedLibrary("dl", .when(platforms: [.linux]))]),
         // Layer 1
         .target(name: "Grammars", dependencies: ["JSON"], swiftSettings: swift),
-        .target(name: "Checkpoints", dependencies: ["Tensors"], swiftSettings: swift),
+        .target(name: "Checkpoints", dependencies: ["JSON", "Tensors"], swiftSettings: swift),
         .target(name: "CPUBackend", dependencies: ["Tensors", "CPUKernels"], swiftSettings: swift),
         .target(name: "CUDABackend", dependencies: ["Tensors", "CUDADriver", "CUDAKernels"], swiftSettings: swift),
         .target(name: "Conformance", dependencies: ["Tensors"], swiftSettings: swift),
@@ -91,7 +91,7 @@ let package = Package(
         // The fuzzer's targets, which `make fuzz` compiles in a package of its own.
         .target(
             name: "FuzzTargets",
-            dependencies: ["Checkpoints", "Grammars", "JSON", "Scheduling", "Serving", "Tokenization"],
+            dependencies: ["Checkpoints", "Grammars", "JSON", "Scheduling", "Serving", "Tensors", "Tokenization"],
             path: "Tests/Fuzz/Targets", swiftSettings: swift),
         .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets"], swiftSettings: swift),
         .testTarget(name: "SchedulingTests", dependencies: ["Scheduling"], swiftSettings: swift),

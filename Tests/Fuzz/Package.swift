@@ -36,7 +36,7 @@ let package = Package(
         .target(name: "Tensors", swiftSettings: swift),
         .target(name: "Scheduling", swiftSettings: swift),
         .target(name: "Tokenization", swiftSettings: covered),
-        .target(name: "Checkpoints", dependencies: ["Tensors"], swiftSettings: covered),
+        .target(name: "Checkpoints", dependencies: ["JSON", "Tensors"], swiftSettings: covered),
         .target(
             name: "Execution", dependencies: ["Scheduling"],
             sources: [
@@ -50,7 +50,7 @@ let package = Package(
             swiftSettings: covered),
         .target(
             name: "FuzzTargets",
-            dependencies: ["Checkpoints", "Grammars", "JSON", "Scheduling", "Serving", "Tokenization"],
+            dependencies: ["Checkpoints", "Grammars", "JSON", "Scheduling", "Serving", "Tensors", "Tokenization"],
             path: "Tests/Fuzz/Targets", swiftSettings: covered),
         .target(name: "LibFuzzer", path: "Tests/Fuzz/LibFuzzer"),
         .executableTarget(

@@ -13,6 +13,8 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
     case tokenizer
     /// A GGUF checkpoint.
     case gguf
+    /// A safetensors checkpoint, or the index of one in several files.
+    case safetensors
     /// A JSON Schema, made a grammar and followed for a while.
     case schema
     /// A regular expression, likewise.
@@ -29,6 +31,7 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
         case .template: try TemplateTarget.run(bytes)
         case .tokenizer: try TokenizerTarget.run(bytes)
         case .gguf: try CheckpointTarget.run(bytes)
+        case .safetensors: try SafetensorsTarget.run(bytes)
         case .schema: try SchemaTarget.run(bytes)
         case .regex: try RegexTarget.run(bytes)
         case .grammar: try GrammarTarget.run(bytes)
