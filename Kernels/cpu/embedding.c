@@ -37,6 +37,17 @@ static inline float load_bf16(const uint8_t *source) {
     return value;
 }
 
+static inline float load_f32(const uint8_t *source) {
+    float value;
+    memcpy(&value, source, sizeof value);
+    return value;
+}
+
+/// An 8-bit float with 4 bits of exponent. NaN is not one of them: a block that has one has it as its scale.
+static inline float e4m3_to_float(uint8_t bits) {
+    return half_to_float((uint16_t)((bits & 0x7F) << 7 | (bits & 0x80) << 8)) * 256.0f;
+}
+
 static inline void store_f32(uint8_t *target, float value) {
     memcpy(target, &value, sizeof value);
 }
@@ -102,9 +113,9 @@ static inline void decode_block(const uint8_t *block, int32_t format, float *out
 static inline float stored_value(const uint8_t *row, int32_t format, int64_t k) {
     if (format == CPU_WEIGHT_F16) return load_half(row + 2 * k);
     if (format == CPU_WEIGHT_BF16) return load_bf16(row + 2 * k);
-    float value;
-    memcpy(&value, row + 4 * k, sizeof value);
-    return value;
+    const uint8_t *block = row + k / 32 * 36;
+    if (format == CPU_WEIGHT_E4M3) return load_f32(block) * e4m3_to_float(block[4 + k % 32]);
+    return load_f32(row + 4 * k);
 }
 
 /// A stored row as floats, in lane `lane` of a float row group.
@@ -144,6 +155,12 @@ static inline void pack_row(
     case CPU_WEIGHT_Q8_0:
         for (int64_t b = 0; b < blocks; b++) {
             pack_block(row + 34 * b, target + 34 * group * b, group, lane, 1, 8, 0x80808080);
+        }
+        break;
+    case CPU_WEIGHT_E4M3:
+        for (int64_t b = 0; b < blocks; b++, row += 36, target += 36 * group) {
+            memcpy(target + lane * 4, row, 4);
+            for (int64_t k = 0; k < 32; k++) target[(4 + k) * group + lane] = row[4 + k];
         }
         break;
     case CPU_WEIGHT_F32: pack_row_f32(a, row, target, group, lane); break;
@@ -234,6 +251,12 @@ static void embed_row(const cpu_segment *segment, int64_t columns, int64_t group
                 output[k] = low + minimum;
                 output[k + 16] = high + minimum;
             }
+        }
+        break;
+    case CPU_WEIGHT_E4M3:
+        for (int64_t k = 0; k < columns; k++) {
+            const uint8_t *block = base + k / 32 * 36 * group;
+            output[k] = load_f32(block + 4 * lane) * e4m3_to_float(block[(4 + k % 32) * group + lane]);
         }
         break;
     case CPU_WEIGHT_F16:

@@ -268,6 +268,7 @@ INLINE void tile_float(
     }
 }
 
+#include "linear_e4m3.h"
 #include "linear_planes.h"
 
 /// One tile, two row groups × `token_count` tokens (a constant, as `format` is): sums and writes them.
@@ -279,8 +280,9 @@ INLINE void run_tile(
     const uint8_t *w = segment->data + group * bytes;
     // Row groups that are multiplied together. One token: memory delivers one stream faster than two. Q8_0 in pairs
     // of 16 bits: two planes for each sum leave no registers for a second group.
-    const bool is_float = format <= CPU_WEIGHT_BF16;
-    const bool is_wide = ISA_DOT == DOT_PAIRS && (format == CPU_WEIGHT_Q8_0 || has_planes(format));
+    const bool is_float = format <= CPU_WEIGHT_BF16 || (format == CPU_WEIGHT_E4M3 && ISA_ROWS == 16);
+    const bool is_wide =
+        ISA_DOT == DOT_PAIRS && (format == CPU_WEIGHT_Q8_0 || format == CPU_WEIGHT_E4M3 || has_planes(format));
     const int groups = is_float || (token_count > 1 && !is_wide) ? 2 : 1;
     UNROLL for (int g = 0; g < 2; g += groups, w += groups * bytes) {
         rows_f32 *sums_g = sums + g * token_count;
@@ -290,6 +292,9 @@ INLINE void run_tile(
             tile_q8(w, bytes, blocks, x, token, turn, groups, token_count, sums_g);
         } else if (has_planes(format)) {
             tile_planes(w, bytes, blocks, format, x, token, turn, groups, token_count, sums_g);
+        } else if (format == CPU_WEIGHT_E4M3) {
+            const float *row = a->x + token * a->x_stride;
+            tile_e4m3(w, bytes, blocks, row, a->x_stride, groups, token_count, sums_g);
         } else {
             const float *row = a->x + token * a->x_stride;
             tile_float(w, bytes, columns, format, row, a->x_stride, groups, token_count, sums_g);
@@ -328,6 +333,7 @@ TILES(tile_iq4_xs, CPU_WEIGHT_IQ4_XS)
 TILES(tile_mxfp4, CPU_WEIGHT_MXFP4)
 TILES(tile_int4, CPU_WEIGHT_INT4)
 TILES(tile_int8, CPU_WEIGHT_INT8)
+TILES(tile_e4m3, CPU_WEIGHT_E4M3)
 #define TILES_OF(name) { NAME(name##_1), NAME(name##_2), NAME(name##_4) }
 
 /// The tiles of 1, 2 and 4 tokens of each format, by CPU_WEIGHT_*.
@@ -337,6 +343,7 @@ static void (*const NAME(tiles)[][3])(
     TILES_OF(tile_q8_0), TILES_OF(tile_q4_0), TILES_OF(tile_q4_1),
     TILES_OF(tile_q5_0), TILES_OF(tile_q5_1), TILES_OF(tile_q2_k), TILES_OF(tile_q4_k), TILES_OF(tile_q5_k),
     TILES_OF(tile_q6_k), TILES_OF(tile_iq4_xs), TILES_OF(tile_mxfp4), TILES_OF(tile_int4), TILES_OF(tile_int8),
+    TILES_OF(tile_e4m3),
 };
 
 /// `count` pairs of row groups of a segment × all tokens: the weights stay in the first cache while the tokens pass.

@@ -55,7 +55,7 @@ typedef struct {
 } linear_arguments;
 
 static inline bool weight_is_quantized(int32_t format) {
-    return format >= CPU_WEIGHT_Q8_0;
+    return format >= CPU_WEIGHT_Q8_0 && format != CPU_WEIGHT_E4M3;
 }
 
 /// Tiles are two row groups high, so groups come in pairs; what a last pair lacks is zero and its sums are dropped.
@@ -72,6 +72,7 @@ static inline int64_t group_bytes(int32_t format, int64_t rows, int64_t columns)
     case CPU_WEIGHT_Q8_0: return columns / 32 * 34 * rows;
     case CPU_WEIGHT_Q4_0: return columns / 32 * 18 * rows;
     case CPU_WEIGHT_Q4_1: return columns / 32 * 20 * rows;
+    case CPU_WEIGHT_E4M3: return columns / 32 * 36 * rows;
     default: return plane_row_bytes(format, columns) * rows;
     }
 }

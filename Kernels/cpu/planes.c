@@ -188,7 +188,7 @@ static plane_layout layout_of_stored(int32_t stored) {
 }
 
 bool is_stored_in_planes(int32_t format) {
-    return format >= CPU_WEIGHT_Q5_0;
+    return has_planes(format) || format == CPU_WEIGHT_Q3_K || format == CPU_WEIGHT_IQ4_NL;
 }
 
 int64_t stored_row_bytes(int32_t format, int64_t columns) {

@@ -53,7 +53,7 @@ static inline __attribute__((always_inline)) plane_layout plane_layout_of(int32_
 }
 
 static inline bool has_planes(int32_t format) {
-    return format >= CPU_WEIGHT_Q5_0;
+    return format >= CPU_WEIGHT_Q5_0 && format <= CPU_WEIGHT_INT8;
 }
 
 /// Bytes of each row that come before the blocks which share them.

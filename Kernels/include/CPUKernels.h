@@ -41,9 +41,11 @@ enum {
     /// Blocks of 32: an f32 scale, the 8-bit code of zero, and codes of 4 or 8 bits.
     CPU_WEIGHT_INT4 = 14,
     CPU_WEIGHT_INT8 = 15,
+    /// Blocks of 32: an f32 scale and floats of 8 bits.
+    CPU_WEIGHT_E4M3 = 16,
     /// Only as a checkpoint's: packed as Q6_K and Q8_0, which hold the same values.
-    CPU_WEIGHT_Q3_K = 16,
-    CPU_WEIGHT_IQ4_NL = 17,
+    CPU_WEIGHT_Q3_K = 17,
+    CPU_WEIGHT_IQ4_NL = 18,
 };
 
 typedef struct cpu_context cpu_context;

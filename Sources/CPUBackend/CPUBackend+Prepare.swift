@@ -118,6 +118,7 @@ extension CPUBackend {
         case .mxfp4: CPU_WEIGHT_MXFP4
         case .int4: CPU_WEIGHT_INT4
         case .int8: CPU_WEIGHT_INT8
+        case .e4m3: CPU_WEIGHT_E4M3
         case .i32: nil
         }
     }

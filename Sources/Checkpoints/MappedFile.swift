@@ -76,6 +76,17 @@ package final class MappedFile: Sendable {
         storage = .copied
     }
 
+    /// Presents `byteCount` bytes that `fill` writes, all of them.
+    init(byteCount: Int, path: String, fill: (UnsafeMutableRawBufferPointer) -> Void) {
+        let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: byteCount, alignment: 4096)
+        unsafe fill(memory)
+        self.path = path
+        self.byteCount = byteCount
+        address = UInt(bitPattern: memory.baseAddress)
+        identity = nil
+        storage = .copied
+    }
+
     /// Presents `byteCount` bytes that repeat `pattern`, which is not empty, as a file.
     package init(repeating pattern: [UInt8], byteCount: Int, path: String) {
         let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: byteCount, alignment: 4096)

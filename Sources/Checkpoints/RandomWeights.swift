@@ -77,9 +77,10 @@ package final class RandomWeights: Sendable {
                 bytes[start + place + 1] = UInt8(bits >> 8)
             }
             if dtype == .mxfp4 { bytes[start] = 120 }
-            if dtype == .int4 || dtype == .int8 {
-                bytes[start + 4] = dtype == .int4 ? 8 : 128
-                let bits = (deviation / (dtype == .int4 ? 4.6 : 74)).bitPattern
+            if dtype == .e4m3 { for place in 0..<32 { bytes[start + 4 + place] &= 0xBF } }
+            if dtype == .int4 || dtype == .int8 || dtype == .e4m3 {
+                if dtype != .e4m3 { bytes[start + 4] = dtype == .int4 ? 8 : 128 }
+                let bits = (deviation / (dtype == .int4 ? 4.6 : dtype == .e4m3 ? 0.5 : 74)).bitPattern
                 for place in 0..<4 { bytes[start + place] = UInt8(truncatingIfNeeded: bits >> (8 * UInt32(place))) }
             }
         }

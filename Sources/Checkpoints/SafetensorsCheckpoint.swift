@@ -15,6 +15,7 @@ package final class SafetensorsCheckpoint: TensorSource, Sendable {
     package let byteCount: Int
     private let files: [SafetensorsFile]
     private let places: [String: Place]
+    private let quantized: QuantizedWeights
 
     /// A tensor's file and its description.
     struct Place: Sendable {
@@ -23,15 +24,18 @@ package final class SafetensorsCheckpoint: TensorSource, Sendable {
     }
 
     /// Opens the folder at `path`, or the one safetensors file it names.
+    ///
+    /// - Parameter quantization: what config.json says about quantized weights.
     package convenience init(
-        path: String, limits: SafetensorsLimits = SafetensorsLimits()
+        path: String, quantization: QuantizationConfig? = nil, limits: SafetensorsLimits = SafetensorsLimits()
     ) throws(CheckpointError) {
         var isFolder: ObjCBool = false
         guard unsafe FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
             throw .cannotOpen(file: path, reason: "there is no such file or folder")
         }
         guard isFolder.boolValue else {
-            try self.init(path: path, [SafetensorsFile(path: path, limits: limits)], index: nil)
+            let file = try SafetensorsFile(path: path, limits: limits)
+            try self.init(path: path, [file], index: nil, quantization: quantization)
             return
         }
         let folder = path.hasSuffix("/") ? String(path.dropLast()) : path
@@ -42,10 +46,10 @@ package final class SafetensorsCheckpoint: TensorSource, Sendable {
             for name in index.fileNames {
                 files.append(try SafetensorsFile(path: folder + "/" + name, limits: limits))
             }
-            try self.init(path: path, files, index: index)
+            try self.init(path: path, files, index: index, quantization: quantization)
         } else if FileManager.default.fileExists(atPath: folder + "/model.safetensors") {
             let file = try SafetensorsFile(path: folder + "/model.safetensors", limits: limits)
-            try self.init(path: path, [file], index: nil)
+            try self.init(path: path, [file], index: nil, quantization: quantization)
         } else {
             throw Self.refusal(ofFolder: folder)
         }
@@ -53,7 +57,7 @@ package final class SafetensorsCheckpoint: TensorSource, Sendable {
 
     /// - Parameter index: where each tensor is said to be, if there are several files.
     package init(
-        path: String, _ files: [SafetensorsFile], index: SafetensorsIndex?
+        path: String, _ files: [SafetensorsFile], index: SafetensorsIndex?, quantization: QuantizationConfig? = nil
     ) throws(CheckpointError) {
         var places: [String: Place] = [:]
         var names: [String] = []
@@ -71,12 +75,20 @@ package final class SafetensorsCheckpoint: TensorSource, Sendable {
         self.path = path
         self.files = files
         self.places = places
-        tensorNames = names
+        let quantized = try QuantizedWeights(places, config: quantization)
+        self.quantized = quantized
+        let parts = quantized.parts
+        tensorNames =
+            names.filter { !parts.contains($0) } + quantized.weights.keys.sorted() + quantized.experts.keys.sorted()
         byteCount = files.reduce(0) { $0 + $1.mapping.byteCount }
     }
 
     package func storedTensor(_ name: String) -> SourceTensor? {
-        guard let place = places[name], let dtype = place.info.type.dtype else { return nil }
+        if let weight = quantized.weights[name] { return SourceTensor(tensor: weight.converted(), infoOffset: 8) }
+        if let weight = quantized.experts[name] { return SourceTensor(tensor: weight.converted(), infoOffset: 8) }
+        guard let place = places[name], !quantized.parts.contains(name), let dtype = place.info.type.dtype else {
+            return nil
+        }
         return SourceTensor(
             tensor: place.file.tensor(name, dtype, shape: place.info.shape, in: place.info.byteRange), infoOffset: 8)
     }

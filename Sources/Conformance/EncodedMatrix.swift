@@ -95,6 +95,9 @@ package struct EncodedMatrix {
         case .mxfp4: block[0] = UInt8.random(in: 118...126, using: &numbers)
         case .int4: set(0, (numbers.normal() / 8).bitPattern)
         case .int8: set(0, (numbers.normal() / 64).bitPattern)
+        case .e4m3:
+            set(0, (numbers.normal() / 64).bitPattern)
+            for place in 4..<36 where block[place] & 0x7F == 0x7F { block[place] = 0x7E }
         default: break
         }
         switch dtype {

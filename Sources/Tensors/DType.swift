@@ -40,12 +40,14 @@ package enum DType: String, Sendable, CaseIterable {
     case int4
     /// An f32 scale `d`, a byte `z`, and 32 unsigned 8-bit values: x = d · (q − z).
     case int8
+    /// An f32 scale `d` and 32 floats `q` of 8 bits (E4M3): x = d · q. A block with a NaN has it as its scale.
+    case e4m3
 
     /// Elements that share one block of storage.
     package var blockElementCount: Int {
         switch self {
         case .f32, .f16, .bf16, .i32: 1
-        case .q8_0, .q4_0, .q4_1, .q5_0, .q5_1, .iq4_nl, .mxfp4, .int4, .int8: 32
+        case .q8_0, .q4_0, .q4_1, .q5_0, .q5_1, .iq4_nl, .mxfp4, .int4, .int8, .e4m3: 32
         case .q2_k, .q3_k, .q4_k, .q5_k, .q6_k, .iq4_xs: 256
         }
     }
@@ -70,6 +72,7 @@ package enum DType: String, Sendable, CaseIterable {
         case .mxfp4: 17
         case .int4: 21
         case .int8: 37
+        case .e4m3: 36
         }
     }
 

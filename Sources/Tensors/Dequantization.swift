@@ -44,6 +44,9 @@ extension StoredTensor {
             let scale = Float(bitPattern: unsafe block.word(0))
             let zero = Int(unsafe block[4])
             for index in 0..<32 { values.append(Float(Int(unsafe block[5 + index]) - zero) * scale) }
+        case .e4m3:
+            let scale = Float(bitPattern: unsafe block.word(0))
+            for index in 0..<32 { values.append(Self.e4m3(unsafe block[4 + index]) * scale) }
         case .q2_k, .q3_k, .q4_k, .q5_k, .q6_k, .iq4_xs: unsafe appendSuperBlock(block, to: &values)
         default: unsafe appendShortBlock(block, to: &values)
         }
@@ -124,6 +127,20 @@ extension StoredTensor {
                 values.append(unsafe block.half(0) * Float((low | high << 4) - 32) * Self.iq4Table[code])
             }
         }
+    }
+
+    /// One sign, four exponent and three mantissa bits; without infinities.
+    package static func e4m3(_ bits: UInt8) -> Float {
+        let (exponent, mantissa) = (Int(bits >> 3 & 15), Float(bits & 7))
+        let magnitude: Float
+        if bits & 0x7F == 0x7F {
+            magnitude = .nan
+        } else if exponent == 0 {
+            magnitude = mantissa * 0x1p-9
+        } else {
+            magnitude = (8 + mantissa) * Float(sign: .plus, exponent: exponent - 10, significand: 1)
+        }
+        return bits & 0x80 == 0 ? magnitude : -magnitude
     }
 
     /// What the codes of IQ4_NL and IQ4_XS stand for.

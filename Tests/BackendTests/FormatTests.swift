@@ -56,6 +56,7 @@ struct FormatTests {
             case .q3_k: block[108...109] = [0x00, 0x3C]
             case .q6_k: block[208...209] = [0x00, 0x3C]
             case .mxfp4: block[0] = 128
+            case .e4m3: block = [0, 0, 0x80, 0x3F] + [UInt8](repeating: fill & 0xFE, count: 32)
             default: block[0...3] = [0, 0, 0x80, 0x3F]
             }
             let owner = OwnedBytes(Array(repeating: block, count: 8).flatMap { $0 })

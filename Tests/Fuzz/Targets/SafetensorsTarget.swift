@@ -1,6 +1,7 @@
 // Bytes as a safetensors file, and as the index of several: the header, and the first and last row of each tensor.
 
 import Checkpoints
+import JSON
 import Tensors
 
 enum SafetensorsTarget {
@@ -26,7 +27,21 @@ enum SafetensorsTarget {
         for tensor in file.tensors where tensor.byteRange.upperBound > mapping.byteCount {
             return "\(tensor.name) ends behind the file"
         }
-        let checkpoint = try SafetensorsCheckpoint(path: mapping.path, [file], index: nil)
+        for config in ["gptq", "awq", "fp8"] {
+            let method = JSONValue.object([.init(name: "quant_method", value: .string(config))])
+            let quantization = try QuantizationConfig(method, file: "config.json")
+            do throws(CheckpointError) {
+                let checkpoint = try SafetensorsCheckpoint(
+                    path: mapping.path, [file], index: nil, quantization: quantization)
+                if let complaint = rows(of: checkpoint) { return complaint }
+            } catch {
+                guard !error.description.isEmpty, error.description.utf8.count <= 2048 else { return "a long refusal" }
+            }
+        }
+        return nil
+    }
+
+    private static func rows(of checkpoint: SafetensorsCheckpoint) -> String? {
         for name in checkpoint.tensorNames {
             guard let stored = checkpoint.storedTensor(name)?.tensor, stored.storedRowCount > 0 else { continue }
             for row in [0, stored.storedRowCount - 1] {
