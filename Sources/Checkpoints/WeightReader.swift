@@ -38,6 +38,7 @@ package struct WeightReader {
     private final class Ledger {
         let source: any TensorSource
         var read: Set<String> = []
+        lazy var names = Set(source.tensorNames)
 
         init(_ source: any TensorSource) { self.source = source }
     }
@@ -80,7 +81,7 @@ package struct WeightReader {
     }
 
     /// Whether the checkpoint has the tensor `name`. Does not count as reading it.
-    package func contains(_ name: String) -> Bool { ledger.source.storedTensor(prefix + name) != nil }
+    package func contains(_ name: String) -> Bool { ledger.names.contains(prefix + name) }
 
     /// Ends the loading: throws when a tensor was not read, or when the file changed while it was.
     package func requireAllRead() throws(CheckpointError) {
