@@ -59,7 +59,6 @@ bool cpu_linear(
 
 #else
 
-#define quantize_row NAME(quantize_row)
 #define store_rows NAME(store_rows)
 #define prefetch_next NAME(prefetch_next)
 #define prefetch_early NAME(prefetch_early)
@@ -71,39 +70,9 @@ bool cpu_linear(
 #define run_tile NAME(run_tile)
 #define run_pairs NAME(run_pairs)
 #define rounded_rows NAME(rounded_rows)
-#define quantize_rows NAME(quantize_rows)
 #define load_columns NAME(load_columns)
 
-/// Rounds one row to 8 bits in blocks of 32. A block that is not finite gets a NaN scale, so that it is not lost.
-/// 16 blocks at a time, because two divisions serve all of them.
-INLINE void quantize_row(const float *x, int64_t blocks, int8_t *q, block_scale *scales) {
-    for (int64_t first = 0; first < blocks; first += 16) {
-        int count = blocks - first < 16 ? (int)(blocks - first) : 16;
-        alignas(64) int32_t sizes[16] = { 0 };
-        alignas(64) float inverses[16], block_scales[16];
-        for (int b = 0; b < count; b++) {
-            // As integers, magnitudes order like the floats they are, and NaN is the largest.
-            s32x16 low = *(const s32x16 *)(x + 32 * b) & 0x7FFFFFFF;
-            s32x16 high = *(const s32x16 *)(x + 32 * b + 16) & 0x7FFFFFFF;
-            sizes[b] = __builtin_reduce_max(low > high ? low : high);
-        }
-        s32x16 size = *(const s32x16 *)sizes;
-        f32x16 largest = (f32x16)size;
-        s32x16 is_small = largest < 0x1p-100f, is_special = size > 0x7F7FFFFF;
-        f32x16 scale = is_special ? (f32x16)__builtin_nanf("") : largest / 127.0f;
-        *(f32x16 *)block_scales = is_small ? (f32x16)0.0f : scale;
-        *(f32x16 *)inverses = is_small | is_special ? (f32x16)0.0f : 127.0f / largest;
-        for (int b = 0; b < count; b++, x += 32, q += 32, scales++) {
-            // Adding 1.5 · 2²³ rounds to the nearest integer, ties to even.
-            s32x16 low = (s32x16)(*(const f32x16 *)x * inverses[b] + 12582912.0f) - 0x4B400000;
-            s32x16 high = (s32x16)(*(const f32x16 *)(x + 16) * inverses[b] + 12582912.0f) - 0x4B400000;
-            *(s8x16 *)q = __builtin_convertvector(low, s8x16);
-            *(s8x16 *)(q + 16) = __builtin_convertvector(high, s8x16);
-            int32_t sum = __builtin_reduce_add(low + high);
-            *scales = (block_scale){ block_scales[b], block_scales[b] * (float)sum, sum };
-        }
-    }
-}
+#include "linear_rounding.h"
 
 /// Writes the sums of one row group for one token; `count` rows of it exist.
 INLINE void store_rows(float *output, rows_f32 sums, int64_t count, bool accumulate) {
@@ -384,19 +353,12 @@ INLINE quantized_rows rounded_rows(const linear_arguments *a, int worker) {
     return (quantized_rows){ (int8_t *)(base + scale_bytes), (block_scale *)base, columns };
 }
 
-INLINE void quantize_rows(const linear_arguments *a, const quantized_rows *x, int64_t begin, int64_t end) {
-    int64_t blocks = x->columns / 32;
-    for (int64_t t = begin; t < end; t++) {
-        quantize_row(a->x + t * a->x_stride, blocks, x->values + t * x->columns, x->scales + t * blocks);
-    }
-}
-
 /// Rounds the activations for all threads.
 static void NAME(quantize_task)(void *arguments, const team *team, int worker) {
     linear_arguments *a = arguments;
     quantized_rows x = rounded_rows(a, worker);
     int64_t begin, end, at_a_time = rows_at_a_time(a->tokens, team);
-    while (take_rows(&a->next_rows, a->tokens, at_a_time, &begin, &end)) quantize_rows(a, &x, begin, end);
+    while (take_rows(&a->next_rows, a->tokens, at_a_time, &begin, &end)) quantize_rows(a->x, a->x_stride, begin, end, &x);
 }
 
 static void NAME(linear_task)(void *arguments, const team *team, int worker) {
@@ -404,7 +366,7 @@ static void NAME(linear_task)(void *arguments, const team *team, int worker) {
     quantized_rows x = { 0 };
     prefetch_first(a->weight);
     if (a->has_quantized) x = rounded_rows(a, worker);
-    if (a->has_quantized && a->is_private) quantize_rows(a, &x, 0, a->tokens);
+    if (a->has_quantized && a->is_private) quantize_rows(a->x, a->x_stride, 0, a->tokens, &x);
     int64_t total = 0;
     for (int64_t i = 0; i < a->weight->segment_count; i++) {
         total += row_pairs(a->weight->segments[i].rows, ISA_ROWS);
