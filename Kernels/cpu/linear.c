@@ -59,9 +59,10 @@ bool cpu_linear(
 
 #else
 
-#define quantize_row NAME(quantize_row)
 #define store_rows NAME(store_rows)
 #define prefetch_next NAME(prefetch_next)
+#define prefetch_early NAME(prefetch_early)
+#define prefetch_first NAME(prefetch_first)
 #define start_dots NAME(start_dots)
 #define tile_q4 NAME(tile_q4)
 #define tile_q8 NAME(tile_q8)
@@ -69,39 +70,9 @@ bool cpu_linear(
 #define run_tile NAME(run_tile)
 #define run_pairs NAME(run_pairs)
 #define rounded_rows NAME(rounded_rows)
-#define quantize_rows NAME(quantize_rows)
 #define load_columns NAME(load_columns)
 
-/// Rounds one row to 8 bits in blocks of 32. A block that is not finite gets a NaN scale, so that it is not lost.
-/// 16 blocks at a time, because two divisions serve all of them.
-INLINE void quantize_row(const float *x, int64_t blocks, int8_t *q, block_scale *scales) {
-    for (int64_t first = 0; first < blocks; first += 16) {
-        int count = blocks - first < 16 ? (int)(blocks - first) : 16;
-        alignas(64) int32_t sizes[16] = { 0 };
-        alignas(64) float inverses[16], block_scales[16];
-        for (int b = 0; b < count; b++) {
-            // As integers, magnitudes order like the floats they are, and NaN is the largest.
-            s32x16 low = *(const s32x16 *)(x + 32 * b) & 0x7FFFFFFF;
-            s32x16 high = *(const s32x16 *)(x + 32 * b + 16) & 0x7FFFFFFF;
-            sizes[b] = __builtin_reduce_max(low > high ? low : high);
-        }
-        s32x16 size = *(const s32x16 *)sizes;
-        f32x16 largest = (f32x16)size;
-        s32x16 is_small = largest < 0x1p-100f, is_special = size > 0x7F7FFFFF;
-        f32x16 scale = is_special ? (f32x16)__builtin_nanf("") : largest / 127.0f;
-        *(f32x16 *)block_scales = is_small ? (f32x16)0.0f : scale;
-        *(f32x16 *)inverses = is_small | is_special ? (f32x16)0.0f : 127.0f / largest;
-        for (int b = 0; b < count; b++, x += 32, q += 32, scales++) {
-            // Adding 1.5 · 2²³ rounds to the nearest integer, ties to even.
-            s32x16 low = (s32x16)(*(const f32x16 *)x * inverses[b] + 12582912.0f) - 0x4B400000;
-            s32x16 high = (s32x16)(*(const f32x16 *)(x + 16) * inverses[b] + 12582912.0f) - 0x4B400000;
-            *(s8x16 *)q = __builtin_convertvector(low, s8x16);
-            *(s8x16 *)(q + 16) = __builtin_convertvector(high, s8x16);
-            int32_t low_sum = __builtin_reduce_add(low), sum = low_sum + __builtin_reduce_add(high);
-            *scales = (block_scale){ block_scales[b], block_scales[b] * (float)sum, sum, low_sum };
-        }
-    }
-}
+#include "linear_rounding.h"
 
 /// Writes the sums of one row group for one token; `count` rows of it exist.
 INLINE void store_rows(float *output, rows_f32 sums, int64_t count, bool accumulate) {
@@ -127,6 +98,23 @@ INLINE void prefetch_next(
     }
 }
 
+/// The same for a tile that no other follows: it needs each block once, so the block EARLY_BLOCKS further on is soon
+/// enough, and what is asked for leaves the first cache to the activations, however long a row is.
+INLINE void prefetch_early(const uint8_t *w, int64_t block_bytes) {
+    UNROLL for (int64_t at = 0; at < block_bytes; at += 64) {
+        __builtin_prefetch(w + EARLY_BLOCKS * block_bytes + at, 0, 3);
+    }
+}
+
+/// Asks for what no tile before could: each segment's first blocks.
+INLINE void prefetch_first(const cpu_weight *weight) {
+    for (int64_t i = 0; i < weight->segment_count; i++) {
+        const cpu_segment *segment = &weight->segments[i];
+        int64_t bytes = group_bytes(segment->format, ISA_ROWS, 32 * EARLY_BLOCKS);
+        for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(segment->data + at, 0, 3);
+    }
+}
+
 /// What a block's integer sums begin with: the weights' offset times the activations, where it fits into the lanes.
 INLINE void start_dots(
     rows_dot *dots, const block_scale *scales, int64_t blocks, int offset, int groups, int token_count) {
@@ -144,13 +132,16 @@ INLINE void tile_q4(
     prefetch_turn turn, int groups, int token_count, rows_f32 sums[MAX_TILE_SUMS]) {
     const int64_t block_bytes = (has_minimum ? 20 : 18) * ISA_ROWS;
     const int64_t header = (has_minimum ? 4 : 2) * ISA_ROWS;
+    // Whether the offset is subtracted at last: 16 bits do not hold it, or there is no register for it beforehand.
+    const bool is_late = ISA_DOT == DOT_PAIRS || token_count == 8;
     UNROLL for (int i = 0; i < groups * token_count; i++) sums[i] = (rows_f32)0.0f;
     const int8_t *q = x->values + token * x->columns;
     const block_scale *scales = x->scales + token * blocks;
     for (int64_t b = 0; b < blocks; b++, w += block_bytes, q += 32, scales++) {
         rows_dot dots[MAX_TILE_SUMS];
-        start_dots(dots, scales, blocks, has_minimum ? 0 : 8, groups, token_count);
-        prefetch_next(w, groups, group_bytes, block_bytes, b, turn);
+        start_dots(dots, scales, blocks, is_late || has_minimum ? 0 : 8, groups, token_count);
+        if (token_count == 8) prefetch_early(w, block_bytes);
+        else prefetch_next(w, groups, group_bytes, block_bytes, b, turn);
         UNROLL for (int i = 0; i < 4; i++) {
             rows_u8 low[MAX_TILE_GROUPS], high[MAX_TILE_GROUPS];
             UNROLL for (int g = 0; g < groups; g++) {
@@ -178,7 +169,7 @@ INLINE void tile_q4(
 #else
                 rows_s32 dot = dots[g * token_count + t];
 #endif
-                if (!has_minimum && ISA_DOT == DOT_PAIRS) dot -= s.sum * 8;
+                if (!has_minimum && is_late) dot -= s.sum * 8;
                 sum = fma_rows(__builtin_convertvector(dot, rows_f32), scale * s.scale, sum);
                 if (has_minimum) sum = fma_rows(minimum, (rows_f32)s.scaled_sum, sum);
                 sums[g * token_count + t] = sum;
@@ -193,17 +184,19 @@ INLINE void tile_q8(
     const uint8_t *w, int64_t group_bytes, int64_t blocks, const quantized_rows *x, int64_t token,
     prefetch_turn turn, int groups, int token_count, rows_f32 sums[MAX_TILE_SUMS]) {
     const int64_t block_bytes = 34 * ISA_ROWS;
+    const bool is_late = ISA_DOT == DOT_PAIRS || token_count == 8;
     UNROLL for (int i = 0; i < groups * token_count; i++) sums[i] = (rows_f32)0.0f;
     const int8_t *q = x->values + token * x->columns;
     const block_scale *scales = x->scales + token * blocks;
     for (int64_t b = 0; b < blocks; b++, w += block_bytes, q += 32, scales++) {
         rows_dot dots[MAX_TILE_SUMS];
-        start_dots(dots, scales, blocks, 128, groups, token_count);
+        start_dots(dots, scales, blocks, is_late ? 0 : 128, groups, token_count);
 #if ISA_DOT == DOT_PAIRS
         rows_dot high_dots[MAX_TILE_SUMS];
         UNROLL for (int i = 0; i < groups * token_count; i++) high_dots[i] = (rows_dot)0;
 #endif
-        prefetch_next(w, groups, group_bytes, block_bytes, b, turn);
+        if (token_count == 8) prefetch_early(w, block_bytes);
+        else prefetch_next(w, groups, group_bytes, block_bytes, b, turn);
         UNROLL for (int i = 0; i < 8; i++) {
             UNROLL for (int g = 0; g < groups; g++) {
                 rows_u8 bytes = *(const rows_u8 *)(w + g * group_bytes + 2 * ISA_ROWS + i * 4 * ISA_ROWS);
@@ -231,7 +224,7 @@ INLINE void tile_q8(
 #else
                 rows_s32 dot = dots[g * token_count + t];
 #endif
-                if (ISA_DOT == DOT_PAIRS) dot -= s.sum * 128;
+                if (is_late) dot -= s.sum * 128;
                 sums[g * token_count + t] =
                     fma_rows(__builtin_convertvector(dot, rows_f32), scale * s.scale, sums[g * token_count + t]);
             }
@@ -275,15 +268,15 @@ INLINE void tile_float(
 INLINE void run_tile(
     const linear_arguments *a, const quantized_rows *x, const cpu_segment *segment, int64_t group, int64_t token,
     prefetch_turn turn, int32_t format, int token_count) {
-    rows_f32 sums[MAX_TILE_SUMS];
+    rows_f32 sums[2 * MAX_TILE_SUMS];
     int64_t columns = a->weight->columns, blocks = columns / 32, bytes = group_bytes(format, ISA_ROWS, columns);
     const uint8_t *w = segment->data + group * bytes;
-    // Row groups that are multiplied together. One token: memory delivers one stream faster than two. Q8_0 in pairs
-    // of 16 bits: two planes for each sum leave no registers for a second group.
+    // Row groups that are multiplied together. One token: memory delivers one stream faster than two. Eight, and what
+    // needs two or more registers for a sum in pairs of 16 bits: there are none for a second group.
     const bool is_float = format <= CPU_WEIGHT_BF16 || (format == CPU_WEIGHT_E4M3 && ISA_ROWS == 16);
     const bool is_wide =
         ISA_DOT == DOT_PAIRS && (format == CPU_WEIGHT_Q8_0 || format == CPU_WEIGHT_E4M3 || has_planes(format));
-    const int groups = is_float || (token_count > 1 && !is_wide) ? 2 : 1;
+    const int groups = is_float || (token_count > 1 && token_count < 8 && !is_wide) ? 2 : 1;
     UNROLL for (int g = 0; g < 2; g += groups, w += groups * bytes) {
         rows_f32 *sums_g = sums + g * token_count;
         if (format == CPU_WEIGHT_Q4_0 || format == CPU_WEIGHT_Q4_1) {
@@ -335,12 +328,20 @@ TILES(tile_int4, CPU_WEIGHT_INT4)
 TILES(tile_int8, CPU_WEIGHT_INT8)
 TILES(tile_e4m3, CPU_WEIGHT_E4M3)
 #define TILES_OF(name) { NAME(name##_1), NAME(name##_2), NAME(name##_4) }
+#if ISA_NATIVE && ISA_DOT == DOT_QUADS
+TILE(tile_q8_0_8, CPU_WEIGHT_Q8_0, 8)
+TILE(tile_q4_0_8, CPU_WEIGHT_Q4_0, 8)
+TILE(tile_q4_1_8, CPU_WEIGHT_Q4_1, 8)
+#define TILES_TO_8_OF(name) { NAME(name##_1), NAME(name##_2), NAME(name##_4), NAME(name##_8) }
+#else
+#define TILES_TO_8_OF TILES_OF
+#endif
 
-/// The tiles of 1, 2 and 4 tokens of each format, by CPU_WEIGHT_*.
-static void (*const NAME(tiles)[][3])(
+/// The tiles of 1, 2, 4 and, where there are registers for it, 8 tokens of each format, by CPU_WEIGHT_*.
+static void (*const NAME(tiles)[][4])(
     const linear_arguments *, const quantized_rows *, const cpu_segment *, int64_t, int64_t, prefetch_turn) = {
     TILES_OF(tile_f32), TILES_OF(tile_f16), TILES_OF(tile_bf16),
-    TILES_OF(tile_q8_0), TILES_OF(tile_q4_0), TILES_OF(tile_q4_1),
+    TILES_TO_8_OF(tile_q8_0), TILES_TO_8_OF(tile_q4_0), TILES_TO_8_OF(tile_q4_1),
     TILES_OF(tile_q5_0), TILES_OF(tile_q5_1), TILES_OF(tile_q2_k), TILES_OF(tile_q4_k), TILES_OF(tile_q5_k),
     TILES_OF(tile_q6_k), TILES_OF(tile_iq4_xs), TILES_OF(tile_mxfp4), TILES_OF(tile_int4), TILES_OF(tile_int8),
     TILES_OF(tile_e4m3),
@@ -349,12 +350,14 @@ static void (*const NAME(tiles)[][3])(
 /// `count` pairs of row groups of a segment × all tokens: the weights stay in the first cache while the tokens pass.
 static void run_pairs(
     const linear_arguments *a, const quantized_rows *x, const cpu_segment *segment, int64_t pair, int64_t count) {
+    // Eight tokens at once where they are all, or nearly: then the weights pass once, and memory is not waited for.
+    bool has_8 = a->tokens >= 8 && a->tokens < 16 && NAME(tiles)[segment->format][3] != NULL;
     for (int64_t group = 2 * pair; group < 2 * (pair + count); group += 2) {
         prefetch_turn turn = { 0, a->tokens >= 16 ? 3 : a->tokens >= 8 ? 1 : 0 };
         for (int64_t token = 0; token < a->tokens; turn.number++) {
-            if (turn.number > turn.mask) turn = NO_TURN;
             int64_t left = a->tokens - token;
-            int size = left >= 4 ? 2 : left >= 2 ? 1 : 0;
+            int size = has_8 && left >= 8 ? 3 : left >= 4 ? 2 : left >= 2 ? 1 : 0;
+            if (turn.number > turn.mask || (has_8 && token > 0)) turn = NO_TURN;
             NAME(tiles)[segment->format][size](a, x, segment, group, token, turn);
             token += 1 << size;
         }
@@ -364,6 +367,7 @@ static void run_pairs(
 #undef TILE
 #undef TILES
 #undef TILES_OF
+#undef TILES_TO_8_OF
 
 /// Where a thread finds the rounded activations.
 INLINE quantized_rows rounded_rows(const linear_arguments *a, int worker) {
@@ -373,26 +377,20 @@ INLINE quantized_rows rounded_rows(const linear_arguments *a, int worker) {
     return (quantized_rows){ (int8_t *)(base + scale_bytes), (block_scale *)base, columns };
 }
 
-INLINE void quantize_rows(const linear_arguments *a, const quantized_rows *x, int64_t begin, int64_t end) {
-    int64_t blocks = x->columns / 32;
-    for (int64_t t = begin; t < end; t++) {
-        quantize_row(a->x + t * a->x_stride, blocks, x->values + t * x->columns, x->scales + t * blocks);
-    }
-}
-
 /// Rounds the activations for all threads.
 static void NAME(quantize_task)(void *arguments, const team *team, int worker) {
     linear_arguments *a = arguments;
     quantized_rows x = rounded_rows(a, worker);
     int64_t begin, end, at_a_time = rows_at_a_time(a->tokens, team);
-    while (take_rows(&a->next_rows, a->tokens, at_a_time, &begin, &end)) quantize_rows(a, &x, begin, end);
+    while (take_rows(&a->next_rows, a->tokens, at_a_time, &begin, &end)) quantize_rows(a->x, a->x_stride, begin, end, &x);
 }
 
 static void NAME(linear_task)(void *arguments, const team *team, int worker) {
     linear_arguments *a = arguments;
     quantized_rows x = { 0 };
+    prefetch_first(a->weight);
     if (a->has_quantized) x = rounded_rows(a, worker);
-    if (a->has_quantized && a->is_private) quantize_rows(a, &x, 0, a->tokens);
+    if (a->has_quantized && a->is_private) quantize_rows(a->x, a->x_stride, 0, a->tokens, &x);
     int64_t total = 0;
     for (int64_t i = 0; i < a->weight->segment_count; i++) {
         total += row_pairs(a->weight->segments[i].rows, ISA_ROWS);

@@ -11,6 +11,8 @@
 #define ALONE_PRODUCTS 32768
 #define MAX_TILE_GROUPS 2
 #define MAX_TILE_SUMS 8
+/// How many blocks of a row group a tile that passes over its weights once asks memory for beforehand.
+#define EARLY_BLOCKS 32
 
 /// Scale of a block of 32 activations, the scale times their sum, their sum and the sum of the first 16 (as 8-bit
 /// integers).

@@ -64,7 +64,7 @@ struct LinearTests {
         for (rows, columns) in [(1, 32), (7, 64), (16, 96), (33, 576), (40, 1536), (130, 160)] {
             let matrix = EncodedMatrix(dtype, rows: rows, columns: columns, seed: UInt64(rows))
             let weight = try backend.prepare([matrix.tensor])
-            for tokens in [1, 2, 3, 4, 5, 6, 7, 17, 33] {
+            for tokens in [1, 2, 3, 4, 5, 6, 7, 9, 17, 33] {
                 var numbers = SeededNumbers(UInt64(tokens))
                 let x = numbers.normals(tokens * columns)
                 let output = try backend.multiply(weight, x)
@@ -125,7 +125,7 @@ struct LinearTests {
                     alone += bits(try backend.multiply(weight, Array(x[token * columns..<(token + 1) * columns])))
                 }
             }
-            for tokens in [1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 33] {
+            for tokens in [1, 2, 3, 4, 5, 6, 7, 8, 11, 15, 16, 33] {
                 let output = try backend.multiply(weight, Array(x[0..<tokens * columns]))
                 #expect(bits(output) == Array(alone[0..<tokens * rows]), "\(tokens) tokens, \(threads) threads")
             }
