@@ -58,7 +58,8 @@ extension CUDABackend {
     }
 
     package func rotate(
-        _ x: Tensor, heads: Int, headDim: Int, positions: Tensor, frequencies: Tensor, layout: RotaryLayout
+        _ x: Tensor, heads: Int, headDim: Int, positions: Tensor, frequencies: Tensor, magnitude: Float,
+        layout: RotaryLayout
     ) {
         precondition(heads * headDim <= x.rowElementCount && positions.elementCount >= x.rowCount)
         precondition(frequencies.elementCount * 2 <= headDim)
