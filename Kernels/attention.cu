@@ -1,4 +1,5 @@
-// Math:    output[t] = Σ_p softmax_p(scale · q[t] · k[p]) · v[p] over positions p ≤ position[t] of t's sequence.
+// Math:    output[t] = Σ_p softmax_p(scale · q[t] · k[p]) · v[p] over positions p ≤ position[t] of t's sequence;
+//          the kernels called options also have windows, soft caps and sinks (cuda/span.cuh), which cost registers.
 // Shapes:  q [tokens, stride] f32, heads side by side; cache as in cuda/pages.cuh; output [tokens, heads, head_dim]
 //          bf16. Here for sequences with one query row; the others are prefill.cu's.
 // Launch:  plan: one block, once a step. decode: a warp per (kv head, up to 8 of its heads, span of 128 positions),
@@ -115,7 +116,7 @@ APUS_KERNEL(attention_plan, cuda_attention_plan_arguments, 256, 1) {
 
 /// Computes a span for the columns of `query`, which all see the first `limit` positions of the sequence. Fragments are
 /// read a piece ahead of their products; the compiler goes as much further as registers allow.
-template <int FRAGMENTS>
+template <bool has_options, int FRAGMENTS>
 APUS_DEVICE void attend_span(
     const cuda_attend_arguments &a, const int32_t *table, int head, int first_token, int limit,
     const uint32_t (&query)[FRAGMENTS][2], softmax_state<FRAGMENTS> &span) {
@@ -124,7 +125,8 @@ APUS_DEVICE void attend_span(
     // Lane i knows where the span's i-th group is; −1 is nowhere.
     const int token = first_token + lane_index() * CUDA_GROUP_TOKENS;
     int place = -1;
-    if (lane_index() < SPAN_GROUPS && token < limit) {
+    const bool is_behind = has_options && token + CUDA_GROUP_TOKENS <= window_start(a, limit);
+    if (lane_index() < SPAN_GROUPS && token < limit && !is_behind) {
         const int size = a.cache.block_size;
         place = cuda_kv_group(table[token / size], token % size, head, a.cache.kv_heads, size);
     }
@@ -154,6 +156,11 @@ APUS_DEVICE void attend_span(
             load(tile + (i + 1) / pieces, (i + 1) % pieces, fragments[(i + 1) % 2]);
             const int group = i % half / parts, part = i % parts * piece;
             if (i == half) {
+                if (has_options && a.soft_cap > 0) cap_scores(scores, a.soft_cap);
+                if (has_options && a.window > 0) {
+                    const int behind = window_start(a, limit) - first_token - tile * TILE_TOKENS - lane_index() / 4;
+                    mask_behind(scores, behind, behind);
+                }
                 if (tile_limit < TILE_TOKENS) {
                     const int remaining = tile_limit - lane_index() / 4;
                     mask_scores(scores, remaining, remaining);
@@ -184,7 +191,7 @@ APUS_DEVICE void move_columns(
 }
 
 /// Writes the first `columns` columns of a total, normalized, to consecutive heads of a row.
-template <int FRAGMENTS>
+template <bool has_options, int FRAGMENTS>
 APUS_DEVICE void store_columns(
     const cuda_attend_arguments &a, int64_t row, int head, int columns, const softmax_state<FRAGMENTS> &total) {
 #pragma unroll
@@ -192,7 +199,9 @@ APUS_DEVICE void store_columns(
         const int column = lane_index() % 4 * 2 + c;
         if (column >= columns) continue;
         const int64_t place = row * a.batch.heads + head + column;
-        store_output(total, c, at<uint16_t>(a.output, place * a.batch.head_dim));
+        const float inverse = has_options ? inverse_with_sink(a, head + column, total.maximum[c], total.sum[c])
+                                          : inverse_of_sum(total.sum[c]);
+        store_output(total, c, inverse, at<uint16_t>(a.output, place * a.batch.head_dim));
     }
 }
 
@@ -230,7 +239,7 @@ APUS_DEVICE decode_item find_item(const cuda_attention_batch &batch, int item) {
     return own;
 }
 
-template <int FRAGMENTS> APUS_DEVICE void attend_decode(const cuda_attend_arguments &a) {
+template <int FRAGMENTS, bool has_options> APUS_DEVICE void attend_decode(const cuda_attend_arguments &a) {
     // In shared memory, and read again where needed, because the products take all registers.
     __shared__ decode_item items[4];
     const decode_item &own = items[warp_index()];
@@ -250,12 +259,15 @@ template <int FRAGMENTS> APUS_DEVICE void attend_decode(const cuda_attend_argume
             + (own.first_head + lane_index() / 4) * batch.head_dim;
         load_query(lane_index() / 4 < own.columns ? q : nullptr, a.scale, query);
         // A span of its own, or all of the sequence's with the total in memory.
+        // Spans behind the window are nobody's work: combine does not look at them.
+        const int behind = has_options ? window_start(a, own.limit) / static_cast<int>(CUDA_SPAN_TOKENS) : 0;
+        const int start = max(own.first_span, behind);
 #pragma unroll 1
-        for (int index = own.first_span; index <= own.last_span; index++) {
+        for (int index = start; index <= own.last_span; index++) {
             const int32_t *const table =
                 at<const int32_t>(batch.block_tables, static_cast<int64_t>(own.sequence) * batch.blocks_per_sequence);
             softmax_state<FRAGMENTS> span;
-            attend_span(a, table, own.kv_head, index * CUDA_SPAN_TOKENS, own.limit, query, span);
+            attend_span<has_options>(a, table, own.kv_head, index * CUDA_SPAN_TOKENS, own.limit, query, span);
             warp_sync();
             if (own.slot >= 0) {
                 move_columns<true>(a, own.slot + index, own.first_head, own.columns, span);
@@ -263,11 +275,11 @@ template <int FRAGMENTS> APUS_DEVICE void attend_decode(const cuda_attend_argume
             }
             softmax_state<FRAGMENTS> total;
             total.clear();
-            if (index > 0) move_columns<false>(a, own.sequence, own.first_head, own.columns, total);
+            if (index > start) move_columns<false>(a, own.sequence, own.first_head, own.columns, total);
             warp_sync();
             fold_span(total, span);
             if (index < own.last_span) move_columns<true>(a, own.sequence, own.first_head, own.columns, total);
-            else store_columns(a, own.row, own.first_head, own.columns, total);
+            else store_columns<has_options>(a, own.row, own.first_head, own.columns, total);
         }
     }
 }
@@ -322,7 +334,7 @@ APUS_DEVICE void combine_row(
         block_sync();
     }
     if (dimension >= batch.head_dim) return;
-    const float inverse = inverse_of_sum(sum);
+    const float inverse = inverse_with_sink(a, head, maximum, sum);
     *at<uint32_t>(a.output, ((row * batch.heads + head) * batch.head_dim + dimension) / 2) =
         pack_bf16(output[0] * inverse, output[1] * inverse);
 }
@@ -341,15 +353,21 @@ APUS_KERNEL(attend_combine, cuda_attend_arguments, 128, 6) {
         const int row = at<const int32_t>(batch.query_starts)[s] + own_row;
         const int context = at<const int32_t>(batch.context_lengths)[s];
         const int limit = min(context, at<const int32_t>(batch.positions)[row] + 1);
-        const int64_t slot = slots[s] + static_cast<int64_t>(own_row) * cuda_spans(context);
-        combine_row(a, row, item % batch.heads, slot, cuda_spans(limit), maxima, spans);
+        const int behind = window_start(a, limit) / static_cast<int>(CUDA_SPAN_TOKENS);
+        const int64_t slot = slots[s] + static_cast<int64_t>(own_row) * cuda_spans(context) + behind;
+        combine_row(a, row, item % batch.heads, slot, cuda_spans(limit) - behind, maxima, spans);
     }
 }
 
 // MARK: Head sizes
 
 #define DECODE(dimensions, blocks) \
-    APUS_KERNEL(attend_decode_##dimensions, cuda_attend_arguments, 128, blocks) { attend_decode<dimensions / 16>(a); }
+    APUS_KERNEL(attend_decode_##dimensions, cuda_attend_arguments, 128, blocks) { \
+        attend_decode<dimensions / 16, false>(a); \
+    } \
+    APUS_KERNEL(attend_decode_options_##dimensions, cuda_attend_arguments, 128, 2) { \
+        attend_decode<dimensions / 16, true>(a); \
+    }
 
 DECODE(64, 3)
 DECODE(80, 3)

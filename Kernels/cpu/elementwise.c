@@ -2,7 +2,7 @@
 // Shapes:  x [rows, stride], the first `width` of each row; b [width]; f32.
 // Launch:  threads take rows; few rows stay on the caller. So do the other operations that share `apply_to_rows`.
 // Bound:   bytes of x.
-// Checked: ElementConformance
+// Checked: ElementCases
 // Source:  Gemma 2 (arXiv 2408.00118) for the soft cap.
 
 #ifndef ISA

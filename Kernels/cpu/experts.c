@@ -4,7 +4,7 @@
 // Launch:  rows are sorted by expert; each expert multiplies its own, gathered, as one matrix. Results are added up
 //          row by row, the likeliest expert first, so that a row's bits do not depend on who else is there.
 // Bound:   bytes of the weights of the experts that are used; multiply-adds of long prompts.
-// Checked: ExpertConformance
+// Checked: ExpertTests
 // Source:  Shazeer et al., "Outrageously Large Neural Networks" (2017); Mixtral (arXiv 2401.04088)
 
 #include <math.h>

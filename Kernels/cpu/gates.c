@@ -3,7 +3,7 @@
 // Shapes:  x [tokens, 2 × ffn] (g then u); output [tokens, ffn]; f32. The plain SiLU gate is activation.c's.
 // Launch:  threads take rows; few rows stay on the caller.
 // Bound:   bytes of x and output.
-// Checked: ElementConformance
+// Checked: ElementCases
 // Source:  Hendrycks & Gimpel, "Gaussian Error Linear Units" (2016); gpt-oss (arXiv 2508.10925) for the clamped one
 
 #ifndef ISA

@@ -3,7 +3,7 @@
 //          one, then of a single part; f32.
 // Launch:  threads take rows; few rows stay on the caller. A part's squares are summed in 16 lanes.
 // Bound:   bytes of x.
-// Checked: ElementConformance
+// Checked: ElementCases
 // Source:  Henry et al., "Query-Key Normalization for Transformers" (2020)
 
 #ifndef ISA

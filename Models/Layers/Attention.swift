@@ -68,7 +68,6 @@ struct Attention {
         let hasNorms = traits.contains(.headNorm)
         queryNorm = hasNorms ? try backend.normWeight(config, weights, "attn_q_norm", count: headDim) : nil
         keyNorm = hasNorms ? try backend.normWeight(config, weights, "attn_k_norm", count: headDim) : nil
-        if traits.contains(.sinks) { try backend.require(.attentionSinks) }
         options = AttentionOptions(
             scale: config.attentionScale ?? 1 / Float(headDim).squareRoot(),
             slidingWindow: isWindowed ? config.slidingWindow : nil, logitSoftCap: config.attentionSoftCap,
