@@ -118,14 +118,14 @@ APUS_KERNEL(attention_plan, cuda_attention_plan_arguments, 256, 1) {
 /// read a piece ahead of their products; the compiler goes as much further as registers allow.
 template <bool has_options, int FRAGMENTS>
 APUS_DEVICE void attend_span(
-    const cuda_attend_arguments &a, const int32_t *table, int head, int first_token, int limit,
+    const cuda_attend_arguments &a, const int32_t *table, int head, int first_token, int limit, const int &behind,
     const uint32_t (&query)[FRAGMENTS][2], softmax_state<FRAGMENTS> &span) {
     constexpr int piece = FRAGMENTS == 16 ? 2 : FRAGMENTS % 4 == 0 ? 4 : FRAGMENTS, parts = FRAGMENTS / piece;
     constexpr int half = TILE_GROUPS * parts, pieces = 2 * half;
     // Lane i knows where the span's i-th group is; −1 is nowhere.
     const int token = first_token + lane_index() * CUDA_GROUP_TOKENS;
     int place = -1;
-    const bool is_behind = has_options && token + CUDA_GROUP_TOKENS <= window_start(a, limit);
+    const bool is_behind = has_options && token + CUDA_GROUP_TOKENS <= behind;
     if (lane_index() < SPAN_GROUPS && token < limit && !is_behind) {
         const int size = a.cache.block_size;
         place = cuda_kv_group(table[token / size], token % size, head, a.cache.kv_heads, size);
@@ -158,8 +158,8 @@ APUS_DEVICE void attend_span(
             if (i == half) {
                 if (has_options && a.soft_cap > 0) cap_scores(scores, a.soft_cap);
                 if (has_options && a.window > 0) {
-                    const int behind = window_start(a, limit) - first_token - tile * TILE_TOKENS - lane_index() / 4;
-                    mask_behind(scores, behind, behind);
+                    const int hidden = behind - first_token - tile * TILE_TOKENS - lane_index() / 4;
+                    mask_behind(scores, hidden, hidden);
                 }
                 if (tile_limit < TILE_TOKENS) {
                     const int remaining = tile_limit - lane_index() / 4;
@@ -213,13 +213,16 @@ struct decode_item {
     int columns;
     int row;
     int limit;
+    /// Positions before this one are behind the window.
+    int behind;
     /// As in the plan.
     int slot;
     int first_span;
     int last_span;
 };
 
-APUS_DEVICE decode_item find_item(const cuda_attention_batch &batch, int item) {
+APUS_DEVICE decode_item find_item(const cuda_attend_arguments &a, int item) {
+    const cuda_attention_batch &batch = a.batch;
     const int32_t *const units = at<const int32_t>(batch.plan);
     const int group = batch.heads / batch.kv_heads, tiles = cuda_decode_tiles(batch.heads, batch.kv_heads);
     const int pairs = batch.kv_heads * tiles;
@@ -234,8 +237,12 @@ APUS_DEVICE decode_item find_item(const cuda_attention_batch &batch, int item) {
     own.limit =
         min(at<const int32_t>(batch.context_lengths)[own.sequence], at<const int32_t>(batch.positions)[own.row] + 1);
     own.slot = units[cuda_plan_slots(batch.sequence_count) + own.sequence];
-    own.first_span = own.slot >= 0 ? local % count : 0;
-    own.last_span = own.slot >= 0 ? own.first_span : max(cuda_spans(own.limit) - 1, 0);
+    // Spans behind the window are nobody's work: combine does not look at them.
+    own.behind = window_start(a, own.limit);
+    const int hidden = own.behind / static_cast<int>(CUDA_SPAN_TOKENS);
+    own.first_span = own.slot >= 0 ? local % count : hidden;
+    own.last_span = own.slot >= 0 ? own.first_span : max(cuda_spans(own.limit) - 1, hidden);
+    if (own.first_span < hidden) own.last_span = -1;
     return own;
 }
 
@@ -250,7 +257,7 @@ template <int FRAGMENTS, bool has_options> APUS_DEVICE void attend_decode(const 
     const int pairs = batch.kv_heads * cuda_decode_tiles(batch.heads, batch.kv_heads);
     const int blocks = static_cast<int>(gridDim.x);
     for (int item = warp_index() * blocks + static_cast<int>(blockIdx.x); item < *units * pairs; item += 4 * blocks) {
-        const decode_item found = find_item(batch, item);
+        const decode_item found = find_item(a, item);
         warp_sync();
         if (lane_index() == 0) items[warp_index()] = found;
         warp_sync();
@@ -259,15 +266,12 @@ template <int FRAGMENTS, bool has_options> APUS_DEVICE void attend_decode(const 
             + (own.first_head + lane_index() / 4) * batch.head_dim;
         load_query(lane_index() / 4 < own.columns ? q : nullptr, a.scale, query);
         // A span of its own, or all of the sequence's with the total in memory.
-        // Spans behind the window are nobody's work: combine does not look at them.
-        const int behind = has_options ? window_start(a, own.limit) / static_cast<int>(CUDA_SPAN_TOKENS) : 0;
-        const int start = max(own.first_span, behind);
 #pragma unroll 1
-        for (int index = start; index <= own.last_span; index++) {
+        for (int index = own.first_span; index <= own.last_span; index++) {
             const int32_t *const table =
                 at<const int32_t>(batch.block_tables, static_cast<int64_t>(own.sequence) * batch.blocks_per_sequence);
             softmax_state<FRAGMENTS> span;
-            attend_span<has_options>(a, table, own.kv_head, index * CUDA_SPAN_TOKENS, own.limit, query, span);
+            attend_span<has_options>(a, table, own.kv_head, index * CUDA_SPAN_TOKENS, own.limit, own.behind, query, span);
             warp_sync();
             if (own.slot >= 0) {
                 move_columns<true>(a, own.slot + index, own.first_head, own.columns, span);
@@ -275,7 +279,9 @@ template <int FRAGMENTS, bool has_options> APUS_DEVICE void attend_decode(const 
             }
             softmax_state<FRAGMENTS> total;
             total.clear();
-            if (index > start) move_columns<false>(a, own.sequence, own.first_head, own.columns, total);
+            if (index > (has_options ? own.first_span : 0)) {
+                move_columns<false>(a, own.sequence, own.first_head, own.columns, total);
+            }
             warp_sync();
             fold_span(total, span);
             if (index < own.last_span) move_columns<true>(a, own.sequence, own.first_head, own.columns, total);

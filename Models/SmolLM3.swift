@@ -2,7 +2,7 @@
 //
 // - Every fourth layer does not rotate its queries and keys (NoPE).
 //
-// Paper: arXiv 2501.18795 (mixing layers with and without rotation). Reference for the goldens: Hugging Face transformers.
+// Paper: arXiv 2501.18795 (layers with and without rotation). Reference for the goldens: Hugging Face transformers.
 
 import Checkpoints
 import Tensors

@@ -102,8 +102,8 @@ extension CPUBackend {
         let isDone = unsafe gateUp.withUnsafeBufferPointer { gateUp in
             unsafe down.withUnsafeBufferPointer { down in
                 var layer = unsafe cpu_experts(
-                    count: Int64(count), used: Int64(routing.usedCount), is_normalized: routing.isNormalized, gate: kind,
-                    limit: limit, hidden: Int64(hidden), ffn: Int64(ffn), gate_up: gateUp.baseAddress,
+                    count: Int64(count), used: Int64(routing.usedCount), is_normalized: routing.isNormalized,
+                    gate: kind, limit: limit, hidden: Int64(hidden), ffn: Int64(ffn), gate_up: gateUp.baseAddress,
                     down: down.baseAddress,
                     gate_up_bias: experts.gateUpBias.map { unsafe UnsafePointer(floats($0)) },
                     down_bias: experts.downBias.map { unsafe UnsafePointer(floats($0)) })

@@ -1,4 +1,5 @@
-// The operations that differ between architectures: attention, norms, gates, biases. Mixtures of experts have no kernels.
+// The operations that differ between architectures: attention, norms, gates, biases. Mixtures of experts have no
+// kernels and are refused.
 
 import CUDAKernels
 import Tensors

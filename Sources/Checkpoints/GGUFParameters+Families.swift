@@ -91,7 +91,9 @@ extension GGUFParameters {
         if family.hasExperts { config.experts = try experts(ffnSize: config.ffnSize) }
     }
 
-    private func softCap(_ name: String) throws(CheckpointError) -> Float? { try number(name, in: 1e-3...1e6).map { Float($0) } }
+    private func softCap(_ name: String) throws(CheckpointError) -> Float? {
+        try number(name, in: 1e-3...1e6).map { Float($0) }
+    }
 
     private func experts(ffnSize: Int) throws(CheckpointError) -> ExpertConfig? {
         guard let count = try optional("expert_count", in: 0...4096), count > 0 else {
@@ -99,14 +101,10 @@ extension GGUFParameters {
             return nil
         }
         let used = try required("expert_used_count", in: 1...count)
-        let own = family.ownKeysHaveExpertSize ? try optional("expert_feed_forward_length", in: 1...1_048_576) : nil
+        let own = family != .llama ? try optional("expert_feed_forward_length", in: 1...1_048_576) : nil
         return ExpertConfig(
             count: count, routing: ExpertRouting(usedCount: used, isNormalized: true), ffnSize: own ?? ffnSize)
     }
-}
-
-extension GGUFFamily {
-    fileprivate var ownKeysHaveExpertSize: Bool { self != .llama }
 }
 
 extension ModelConfig {

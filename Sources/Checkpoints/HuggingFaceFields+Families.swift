@@ -137,7 +137,9 @@ extension HuggingFaceFields {
             }
             config.unrotatedLayers = Set(layers.filter { !(rotates?[$0] ?? ($0 % interval != interval - 1)) })
         case .gptOSS:
-            if let alpha = try number("swiglu_alpha", in: 0...1e6), alpha != 1.702 { throw wrong("swiglu_alpha", "1.702") }
+            if let alpha = try number("swiglu_alpha", in: 0...1e6), alpha != 1.702 {
+                throw wrong("swiglu_alpha", "1.702")
+            }
             config.activation = .clamped(limit: Float(try number("swiglu_limit", in: 1e-3...1e6) ?? 7))
         case .llama, .mistral, .mixtral, .qwen2, .qwen3, .qwen3MoE, .phi3: break
         }
@@ -198,7 +200,9 @@ extension HuggingFaceFields {
     private func experts(_ family: HuggingFaceFamily, layerCount: Int) throws(CheckpointError) -> ExpertConfig {
         let field = has("num_experts") ? "num_experts" : "num_local_experts"
         let count = try required(field, in: 1...4096)
-        if let step = try integer("decoder_sparse_step", in: 1...1024), step != 1 { throw wrong("decoder_sparse_step", "1") }
+        if let step = try integer("decoder_sparse_step", in: 1...1024), step != 1 {
+            throw wrong("decoder_sparse_step", "1")
+        }
         if let dense = try list("mlp_only_layers", of: "layers", { $0 }), !dense.isEmpty {
             throw wrong("mlp_only_layers", "no layers")
         }

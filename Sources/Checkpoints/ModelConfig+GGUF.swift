@@ -11,7 +11,8 @@ extension ModelConfig {
         guard let family = GGUFFamily(rawValue: name) else {
             throw .unsupported(
                 file: file.path, offset: file[key: "general.architecture"]?.offset ?? 0, field: "the architecture",
-                actual: printable(name), supported: GGUFFamily.allCases.map(\.rawValue).sorted().joined(separator: ", "))
+                actual: printable(name),
+                supported: GGUFFamily.allCases.map(\.rawValue).sorted().joined(separator: ", "))
         }
         let parameters = GGUFParameters(file: file, family: family)
         try parameters.requireKnown()

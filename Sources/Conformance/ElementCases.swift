@@ -44,7 +44,8 @@ extension ConformanceCase {
 
     private static func headNormError(_ backend: any Backend) throws -> Double {
         var worst = WorstError()
-        for (rows, heads, headDim, first, count) in [(3, 6, 64, 0, 4), (5, 6, 64, 4, 1), (2, 3, 256, 1, 2), (4, 2, 24, 0, 2)] {
+        let shapes = [(3, 6, 64, 0, 4), (5, 6, 64, 4, 1), (2, 3, 256, 1, 2), (4, 2, 24, 0, 2)]
+        for (rows, heads, headDim, first, count) in shapes {
             var numbers = SeededNumbers(UInt64(heads + headDim))
             let width = heads * headDim
             let (x, weight) = (numbers.normals(rows * width), numbers.normals(headDim))
@@ -126,7 +127,8 @@ extension ConformanceCase {
         case .clamped(let limit):
             let h = min(g, Double(limit))
             let clamped = max(-Double(limit), min(u, Double(limit)))
-            return (h / (1 + exp(-1.702 * h)) * (clamped + 1), 0x1p-22 * (abs(min(1.702 * h, 0)) + 1 / abs(clamped + 1)))
+            let slope = 0x1p-22 * (abs(min(1.702 * h, 0)) + 1 / abs(clamped + 1))
+            return (h / (1 + exp(-1.702 * h)) * (clamped + 1), slope)
         }
     }
 

@@ -140,7 +140,8 @@ package protocol Backend: AnyObject {
         batch: AttentionBatch, into output: Tensor)
     /// output = activation(x[:, :ffn], x[:, ffn:]). x: [tokens, 2 × ffn]; output: [tokens, ffn].
     func gate(_ x: Tensor, _ activation: GateActivation, into output: Tensor)
-    /// output[t] += Σ over the experts that logits[t] choose. x, output: [tokens, hidden]; logits: [tokens, experts] f32.
+    /// output[t] += what the experts that logits[t] choose make of x[t]. x, output: [tokens, hidden]; logits: [tokens,
+    /// experts] f32.
     func mixExperts(
         _ x: Tensor, logits: Tensor, _ experts: ExpertWeights, routing: ExpertRouting, activation: GateActivation,
         into output: Tensor)

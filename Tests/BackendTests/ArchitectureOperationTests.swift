@@ -7,8 +7,10 @@ import Tensors
 import Testing
 
 private let cases = ConformanceCase.all.filter { check in
-    ["rmsNorm adds", "normalizeHeads", "addBias", "apply", "gate by", "gate with", "rotate multiplies", "attention over a window",
-        "attention with"].contains { check.name.hasPrefix($0) }
+    [
+        "rmsNorm adds", "normalizeHeads", "addBias", "apply", "gate by", "gate with", "rotate multiplies",
+        "attention over a window", "attention with",
+    ].contains { check.name.hasPrefix($0) }
 }
 
 struct ArchitectureOperationTests {

@@ -8,7 +8,10 @@ import Testing
 
 /// A layer of experts and rows that go through it.
 private struct ExpertWorld {
-    let (experts, hidden, ffn, used) = (5, 32, 24, 2)
+    let experts = 5
+    let hidden = 32
+    let ffn = 24
+    let used = 2
     let rows: Int
     let isNormalized: Bool
     let activation: GateActivation
@@ -26,8 +29,8 @@ private struct ExpertWorld {
         self.activation = activation
         x = numbers.normals(rows * hidden)
         logits = numbers.normals(rows * experts).map { $0 * 2 }
-        gateUp = (0..<experts).map { [hidden, ffn] in EncodedMatrix(.f32, rows: 2 * ffn, columns: hidden, seed: UInt64($0)) }
-        down = (0..<experts).map { [hidden, ffn] in EncodedMatrix(.f32, rows: hidden, columns: ffn, seed: UInt64($0 + 50)) }
+        gateUp = (0..<5).map { EncodedMatrix(.f32, rows: 48, columns: 32, seed: $0) }
+        down = (0..<5).map { EncodedMatrix(.f32, rows: 32, columns: 24, seed: $0 + 50) }
         gateUpBias = numbers.normals(experts * 2 * ffn)
         downBias = numbers.normals(experts * hidden)
     }

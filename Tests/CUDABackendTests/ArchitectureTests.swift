@@ -1,9 +1,10 @@
 // Architectures on the emulated device: near the reference's logits, the same bits in any company, or refused.
 
+import CUDABackend
 import CUDAEmulator
 import Scheduling
-import TestSupport
 import Tensors
+import TestSupport
 import Testing
 
 extension EmulatedDevice {

@@ -4,8 +4,8 @@ import CPUBackend
 import Execution
 import Models
 import Scheduling
-import TestSupport
 import Tensors
+import TestSupport
 import Testing
 
 /// The folders of Fixtures/checkpoints.

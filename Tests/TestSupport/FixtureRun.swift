@@ -37,12 +37,13 @@ package final class FixtureRun {
     /// continued together.
     package func logits(ofThree tokens: [TokenID]) throws -> [[Float]] {
         let lengths = [0, 5, 11].map { tokens.count - $0 }
-        _ = try step(lengths.prefix(2).enumerated().map { ($0, 0, Array(tokens[0..<$1 - 9])) }.dropLast())
-        _ = try step([
-            (1, 0, Array(tokens[0..<lengths[1] - 9])), (0, lengths[0] - 9, Array(tokens[lengths[0] - 9..<lengths[0] - 1])),
-        ])
-        _ = try step([(2, 0, Array(tokens[0..<lengths[2] - 1])), (1, lengths[1] - 9, Array(tokens[lengths[1] - 9..<lengths[1] - 1]))])
-        return try step(lengths.enumerated().map { ($0, $1 - 1, [tokens[$1 - 1]]) })
+        func span(_ sequence: Int, _ first: Int, _ end: Int) -> (sequence: Int, first: Int, tokens: [TokenID]) {
+            (sequence, first, Array(tokens[first..<end]))
+        }
+        _ = try step([span(0, 0, lengths[0] - 9)])
+        _ = try step([span(1, 0, lengths[1] - 9), span(0, lengths[0] - 9, lengths[0] - 1)])
+        _ = try step([span(2, 0, lengths[2] - 1), span(1, lengths[1] - 9, lengths[1] - 1)])
+        return try step((0..<3).map { span($0, lengths[$0] - 1, lengths[$0]) })
     }
 
     /// Logits of all rows of a step: (sequence, position of the first token, tokens).
@@ -74,7 +75,7 @@ package final class FixtureRun {
             sampledRows: try tensor((0..<Int32(count)).map { $0 }))
         let shape = StepShape(
             tokenCount: count, sequenceCount: spans.count, sampledRowCount: count, isDecodeOnly: count == spans.count)
-        backend.perform(backend.padded(shape) == shape ? shape : shape) {
+        backend.perform(shape) {
             parts.model.forward(forward, cache: cache, backend: backend)
         }
         try backend.synchronize()
