@@ -292,7 +292,7 @@ INLINE void attend_item(attention_arguments *a, const attention_item *item, cons
             }
             weigh_chunk(a, w, octets, ahead, from, to, is_bf16);
         } else {
-            weigh_windows(w, octets, head_dim, from, to, is_bf16);
+            attend_windows(w, octets, head_dim, from, to, is_bf16);
         }
         if (item->partial < 0) fold_chunk(w, from, to, head_dim, is_bf16);
         else store_partials(a, item, w, chunk, from, to);

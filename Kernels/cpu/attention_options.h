@@ -7,7 +7,7 @@
 #define find_starts NAME(find_starts)
 #define cap_scores NAME(cap_scores)
 #define weigh_row NAME(weigh_row)
-#define weigh_windows NAME(weigh_windows)
+#define attend_windows NAME(attend_windows)
 #define add_sink NAME(add_sink)
 
 /// Fills `starts`; rows from `to` on look back on nothing of the chunk, no row on what is behind `least`, and there is
@@ -60,7 +60,7 @@ INLINE f32x16 weigh_row(
 }
 
 /// Weights and weighted values of a chunk that lies partly behind some rows' windows, each row on its own.
-static NOINLINE void weigh_windows(
+static NOINLINE void attend_windows(
     const workspace *w, const uint8_t *const *octets, int64_t head_dim, int from, int to, bool is_bf16) {
     const s32x16 lanes = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 };
     for (int r = from; r < to; r++) {
