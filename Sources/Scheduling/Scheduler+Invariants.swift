@@ -82,7 +82,8 @@ extension Scheduler {
             throw InvariantViolation("\(sequence.id) has nothing left to compute")
         }
         if sequence.table.hiddenCount > limits.hiddenBlocks(at: sequence.computedTokenCount) {
-            throw InvariantViolation("\(sequence.id) has given up \(sequence.table.hiddenCount) blocks that rows still see")
+            throw InvariantViolation(
+                "\(sequence.id) has given up \(sequence.table.hiddenCount) blocks, some that rows still see")
         }
         for (index, block) in zip(sequence.table.heldBlocks.indices, sequence.table.heldBlocks) {
             let isFull = (index + 1) * blockSize <= sequence.computedTokenCount

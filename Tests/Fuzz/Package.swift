@@ -36,7 +36,7 @@ let package = Package(
         .target(name: "Tensors", swiftSettings: swift),
         .target(name: "Scheduling", swiftSettings: swift),
         .target(name: "Tokenization", swiftSettings: covered),
-        .target(name: "Checkpoints", dependencies: ["Tensors"], swiftSettings: covered),
+        .target(name: "Checkpoints", dependencies: ["JSON", "Tensors"], swiftSettings: covered),
         .target(
             name: "Execution", dependencies: ["Scheduling"],
             sources: [

@@ -58,7 +58,7 @@ import Testing
         Plant(.keepsStaleIndex, "keeps a stale index", "published as something it does not hold"),
         Plant(.leaksRow, "leaks a row", "rows are free"),
         Plant(.missesDeadlines, "misses deadlines", "lives after its deadline"),
-        Plant(.hidesEarly, "gives up a block within the window", "that rows still see"),
+        Plant(.hidesEarly, "gives up a block within the window", "some that rows still see"),
     ])
     func `a planted bug is found within the seeds of a normal run`(plant: Plant) throws {
         let found = try #require(try Self.firstFailure(with: plant.fault, checksDeeply: true))
