@@ -98,7 +98,7 @@ let package = Package(
         .testTarget(name: "SimulationTests", dependencies: ["Scheduling"], swiftSettings: swift),
         .testTarget(name: "GrammarsTests", dependencies: ["Grammars", "JSON"], swiftSettings: swift),
         .testTarget(name: "TokenizationTests", dependencies: ["Tokenization"], swiftSettings: swift),
-        .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints", "Tensors"], swiftSettings: swift),
+        .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints", "JSON", "Tensors"], swiftSettings: swift),
         .testTarget(
             name: "BackendTests", dependencies: ["CPUBackend", "CPUKernels", "Conformance", "Tensors"],
             swiftSettings: swift),

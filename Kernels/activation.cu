@@ -1,4 +1,6 @@
-// Math:    output = silu(g) · u, silu(g) = g / (1 + e⁻ᵍ), in f32, rounded to bf16 once.
+// Math:    output = g / (1 + e⁻ᵍ) · u (SiLU); g / (1 + e⁻²ʸ) · u with y = √(2/π) (g + 0.044715 g³), which is GELU's
+//          approximation; or h / (1 + e^(−1.702 h)) · (clamp(u, ±limit) + 1) with h = min(g, limit). In f32, rounded to
+//          bf16 once.
 // Shapes:  x [tokens, 2 × ffn] f32 (g then u); output [tokens, ffn] bf16.
 // Launch:  grid (tokens, runs of 1024 columns); a thread takes four adjacent columns.
 // Bound:   bytes of x and output.
@@ -11,8 +13,15 @@
 
 namespace {
 
-APUS_DEVICE float gated(float gate, float value) {
-    return gate / (exponential(-gate) + 1.0f) * value;
+APUS_DEVICE float gated(float gate, float value, int kind, float limit) {
+    if (kind == CUDA_GATE_SILU) return gate / (exponential(-gate) + 1.0f) * value;
+    if (kind == CUDA_GATE_GELU_TANH) {
+        const float inner = fmaf(gate * gate * gate, 0.044715f, gate);
+        return gate / (exponential(-1.5957691216057308f * inner) + 1.0f) * value;
+    }
+    const float low = gate > limit ? limit : gate;
+    const float clamped = value < -limit ? -limit : value > limit ? limit : value;
+    return low / (exponential(-1.702f * low) + 1.0f) * (clamped + 1.0f);
 }
 
 }  // namespace
@@ -24,6 +33,8 @@ APUS_KERNEL(gate, cuda_gate_arguments, ROW_THREADS, 8) {
     const float *gates = at<const float>(a.x, token * 2 * ffn), *values = gates + ffn;
     const bool is_aligned = ffn % 4 == 0 && a.x % 16 == 0 && a.output % 8 == 0;
     const float4 g = load_four(gates, column, a.ffn, is_aligned), u = load_four(values, column, a.ffn, is_aligned);
-    const float4 result = make_float4(gated(g.x, u.x), gated(g.y, u.y), gated(g.z, u.z), gated(g.w, u.w));
+    const float4 result = make_float4(
+        gated(g.x, u.x, a.kind, a.limit), gated(g.y, u.y, a.kind, a.limit), gated(g.z, u.z, a.kind, a.limit),
+        gated(g.w, u.w, a.kind, a.limit));
     store_four_bf16(at<uint16_t>(a.output, token * ffn), result, column, a.ffn, is_aligned);
 }

@@ -1,4 +1,5 @@
-// Math:    output[t] = Σ_p softmax_p(scale · q[t] · k[p]) · v[p] over positions p ≤ position[t] of t's sequence.
+// Math:    output[t] = Σ_p softmax_p(scale · q[t] · k[p]) · v[p] over positions p ≤ position[t] of t's sequence;
+//          the kernels called options also have windows, soft caps and sinks (cuda/span.cuh), which cost registers.
 // Shapes:  q [tokens, stride] f32, heads side by side; cache as in cuda/pages.cuh; output [tokens, heads, head_dim]
 //          bf16. Here for sequences with one query row; the others are prefill.cu's.
 // Launch:  plan: one block, once a step. decode: a warp per (kv head, up to 8 of its heads, span of 128 positions),
@@ -115,16 +116,17 @@ APUS_KERNEL(attention_plan, cuda_attention_plan_arguments, 256, 1) {
 
 /// Computes a span for the columns of `query`, which all see the first `limit` positions of the sequence. Fragments are
 /// read a piece ahead of their products; the compiler goes as much further as registers allow.
-template <int FRAGMENTS>
+template <bool has_options, int FRAGMENTS>
 APUS_DEVICE void attend_span(
-    const cuda_attend_arguments &a, const int32_t *table, int head, int first_token, int limit,
+    const cuda_attend_arguments &a, const int32_t *table, int head, int first_token, int limit, const int &behind,
     const uint32_t (&query)[FRAGMENTS][2], softmax_state<FRAGMENTS> &span) {
     constexpr int piece = FRAGMENTS == 16 ? 2 : FRAGMENTS % 4 == 0 ? 4 : FRAGMENTS, parts = FRAGMENTS / piece;
     constexpr int half = TILE_GROUPS * parts, pieces = 2 * half;
     // Lane i knows where the span's i-th group is; −1 is nowhere.
     const int token = first_token + lane_index() * CUDA_GROUP_TOKENS;
     int place = -1;
-    if (lane_index() < SPAN_GROUPS && token < limit) {
+    const bool is_behind = has_options && token + CUDA_GROUP_TOKENS <= behind;
+    if (lane_index() < SPAN_GROUPS && token < limit && !is_behind) {
         const int size = a.cache.block_size;
         place = cuda_kv_group(table[token / size], token % size, head, a.cache.kv_heads, size);
     }
@@ -154,6 +156,11 @@ APUS_DEVICE void attend_span(
             load(tile + (i + 1) / pieces, (i + 1) % pieces, fragments[(i + 1) % 2]);
             const int group = i % half / parts, part = i % parts * piece;
             if (i == half) {
+                if (has_options && a.soft_cap > 0) cap_scores(scores, a.soft_cap);
+                if (has_options && a.window > 0) {
+                    const int hidden = behind - first_token - tile * TILE_TOKENS - lane_index() / 4;
+                    mask_behind(scores, hidden, hidden);
+                }
                 if (tile_limit < TILE_TOKENS) {
                     const int remaining = tile_limit - lane_index() / 4;
                     mask_scores(scores, remaining, remaining);
@@ -184,7 +191,7 @@ APUS_DEVICE void move_columns(
 }
 
 /// Writes the first `columns` columns of a total, normalized, to consecutive heads of a row.
-template <int FRAGMENTS>
+template <bool has_options, int FRAGMENTS>
 APUS_DEVICE void store_columns(
     const cuda_attend_arguments &a, int64_t row, int head, int columns, const softmax_state<FRAGMENTS> &total) {
 #pragma unroll
@@ -192,7 +199,9 @@ APUS_DEVICE void store_columns(
         const int column = lane_index() % 4 * 2 + c;
         if (column >= columns) continue;
         const int64_t place = row * a.batch.heads + head + column;
-        store_output(total, c, at<uint16_t>(a.output, place * a.batch.head_dim));
+        const float inverse = has_options ? inverse_with_sink(a, head + column, total.maximum[c], total.sum[c])
+                                          : inverse_of_sum(total.sum[c]);
+        store_output(total, c, inverse, at<uint16_t>(a.output, place * a.batch.head_dim));
     }
 }
 
@@ -204,13 +213,16 @@ struct decode_item {
     int columns;
     int row;
     int limit;
+    /// Positions before this one are behind the window.
+    int behind;
     /// As in the plan.
     int slot;
     int first_span;
     int last_span;
 };
 
-APUS_DEVICE decode_item find_item(const cuda_attention_batch &batch, int item) {
+APUS_DEVICE decode_item find_item(const cuda_attend_arguments &a, int item) {
+    const cuda_attention_batch &batch = a.batch;
     const int32_t *const units = at<const int32_t>(batch.plan);
     const int group = batch.heads / batch.kv_heads, tiles = cuda_decode_tiles(batch.heads, batch.kv_heads);
     const int pairs = batch.kv_heads * tiles;
@@ -225,12 +237,16 @@ APUS_DEVICE decode_item find_item(const cuda_attention_batch &batch, int item) {
     own.limit =
         min(at<const int32_t>(batch.context_lengths)[own.sequence], at<const int32_t>(batch.positions)[own.row] + 1);
     own.slot = units[cuda_plan_slots(batch.sequence_count) + own.sequence];
-    own.first_span = own.slot >= 0 ? local % count : 0;
-    own.last_span = own.slot >= 0 ? own.first_span : max(cuda_spans(own.limit) - 1, 0);
+    // Spans behind the window are nobody's work: combine does not look at them.
+    own.behind = window_start(a, own.limit);
+    const int hidden = own.behind / static_cast<int>(CUDA_SPAN_TOKENS);
+    own.first_span = own.slot >= 0 ? local % count : hidden;
+    own.last_span = own.slot >= 0 ? own.first_span : max(cuda_spans(own.limit) - 1, hidden);
+    if (own.first_span < hidden) own.last_span = -1;
     return own;
 }
 
-template <int FRAGMENTS> APUS_DEVICE void attend_decode(const cuda_attend_arguments &a) {
+template <int FRAGMENTS, bool has_options> APUS_DEVICE void attend_decode(const cuda_attend_arguments &a) {
     // In shared memory, and read again where needed, because the products take all registers.
     __shared__ decode_item items[4];
     const decode_item &own = items[warp_index()];
@@ -241,7 +257,7 @@ template <int FRAGMENTS> APUS_DEVICE void attend_decode(const cuda_attend_argume
     const int pairs = batch.kv_heads * cuda_decode_tiles(batch.heads, batch.kv_heads);
     const int blocks = static_cast<int>(gridDim.x);
     for (int item = warp_index() * blocks + static_cast<int>(blockIdx.x); item < *units * pairs; item += 4 * blocks) {
-        const decode_item found = find_item(batch, item);
+        const decode_item found = find_item(a, item);
         warp_sync();
         if (lane_index() == 0) items[warp_index()] = found;
         warp_sync();
@@ -255,7 +271,7 @@ template <int FRAGMENTS> APUS_DEVICE void attend_decode(const cuda_attend_argume
             const int32_t *const table =
                 at<const int32_t>(batch.block_tables, static_cast<int64_t>(own.sequence) * batch.blocks_per_sequence);
             softmax_state<FRAGMENTS> span;
-            attend_span(a, table, own.kv_head, index * CUDA_SPAN_TOKENS, own.limit, query, span);
+            attend_span<has_options>(a, table, own.kv_head, index * CUDA_SPAN_TOKENS, own.limit, own.behind, query, span);
             warp_sync();
             if (own.slot >= 0) {
                 move_columns<true>(a, own.slot + index, own.first_head, own.columns, span);
@@ -263,11 +279,13 @@ template <int FRAGMENTS> APUS_DEVICE void attend_decode(const cuda_attend_argume
             }
             softmax_state<FRAGMENTS> total;
             total.clear();
-            if (index > 0) move_columns<false>(a, own.sequence, own.first_head, own.columns, total);
+            if (index > (has_options ? own.first_span : 0)) {
+                move_columns<false>(a, own.sequence, own.first_head, own.columns, total);
+            }
             warp_sync();
             fold_span(total, span);
             if (index < own.last_span) move_columns<true>(a, own.sequence, own.first_head, own.columns, total);
-            else store_columns(a, own.row, own.first_head, own.columns, total);
+            else store_columns<has_options>(a, own.row, own.first_head, own.columns, total);
         }
     }
 }
@@ -322,7 +340,7 @@ APUS_DEVICE void combine_row(
         block_sync();
     }
     if (dimension >= batch.head_dim) return;
-    const float inverse = inverse_of_sum(sum);
+    const float inverse = inverse_with_sink(a, head, maximum, sum);
     *at<uint32_t>(a.output, ((row * batch.heads + head) * batch.head_dim + dimension) / 2) =
         pack_bf16(output[0] * inverse, output[1] * inverse);
 }
@@ -341,15 +359,21 @@ APUS_KERNEL(attend_combine, cuda_attend_arguments, 128, 6) {
         const int row = at<const int32_t>(batch.query_starts)[s] + own_row;
         const int context = at<const int32_t>(batch.context_lengths)[s];
         const int limit = min(context, at<const int32_t>(batch.positions)[row] + 1);
-        const int64_t slot = slots[s] + static_cast<int64_t>(own_row) * cuda_spans(context);
-        combine_row(a, row, item % batch.heads, slot, cuda_spans(limit), maxima, spans);
+        const int behind = window_start(a, limit) / static_cast<int>(CUDA_SPAN_TOKENS);
+        const int64_t slot = slots[s] + static_cast<int64_t>(own_row) * cuda_spans(context) + behind;
+        combine_row(a, row, item % batch.heads, slot, cuda_spans(limit) - behind, maxima, spans);
     }
 }
 
 // MARK: Head sizes
 
 #define DECODE(dimensions, blocks) \
-    APUS_KERNEL(attend_decode_##dimensions, cuda_attend_arguments, 128, blocks) { attend_decode<dimensions / 16>(a); }
+    APUS_KERNEL(attend_decode_##dimensions, cuda_attend_arguments, 128, blocks) { \
+        attend_decode<dimensions / 16, false>(a); \
+    } \
+    APUS_KERNEL(attend_decode_options_##dimensions, cuda_attend_arguments, 128, 2) { \
+        attend_decode<dimensions / 16, true>(a); \
+    }
 
 DECODE(64, 3)
 DECODE(80, 3)

@@ -1,4 +1,5 @@
-// Math:    output[t] = Σ_p softmax_p(scale · q[t] · k[p]) · v[p] over positions p ≤ position[t] of t's sequence.
+// Math:    output[t] = Σ_p softmax_p(scale · q[t] · k[p]) · v[p] over positions p ≤ position[t] of t's sequence;
+//          options as in attention.cu.
 // Shapes:  q [tokens, stride] f32, heads side by side; cache as in cuda/pages.cuh; output [tokens, heads, head_dim]
 //          bf16. Here for sequences with several query rows; the others are attention.cu's.
 // Launch:  A block takes tiles of 128 columns, (query row, head) pairs of one kv head, 16 to a warp (8 of large heads).
@@ -25,13 +26,16 @@ struct prefill_item {
     /// The positions to take: all that the last of the tile's columns sees, or those of a run.
     int first_token;
     int limit;
+    /// What lies before this position is behind the windows of all columns.
+    int behind;
     /// The sequence's first slot if its context is cut into runs, and its spans.
     int slot;
     int spans;
 };
 
 /// The last rows of a sequence, which look back furthest, come first.
-APUS_DEVICE prefill_item find_item(const cuda_attention_batch &batch, int columns, int item) {
+APUS_DEVICE prefill_item find_item(const cuda_attend_arguments &a, int columns, int item) {
+    const cuda_attention_batch &batch = a.batch;
     const int32_t *const tiles = at<const int32_t>(batch.plan) + cuda_plan_tiles(batch.sequence_count);
     const int32_t *const starts = at<const int32_t>(batch.query_starts);
     const int tile = tiles[batch.sequence_count] - 1 - item / batch.kv_heads, group = batch.heads / batch.kv_heads;
@@ -49,7 +53,11 @@ APUS_DEVICE prefill_item find_item(const cuda_attention_batch &batch, int column
     const int last_row = own.first_row + (min(own.first_column + columns, own.column_count) - 1) / group;
     own.limit = min(own.context, at<const int32_t>(batch.positions)[last_row] + 1);
     own.first_token = local % runs * RUN_TOKENS;
+    const int first = own.first_row + own.first_column / group;
+    own.behind = window_start(a, min(own.context, at<const int32_t>(batch.positions)[first] + 1));
     if (own.slot >= 0) own.limit = min(own.limit, own.first_token + RUN_TOKENS);
+    // Spans begin at multiples of their length.
+    own.first_token = max(own.first_token, own.behind / static_cast<int>(CUDA_SPAN_TOKENS) * CUDA_SPAN_TOKENS);
     return own;
 }
 
@@ -92,9 +100,9 @@ APUS_DEVICE void load_columns(
 }
 
 /// Takes 64 positions from `first_token`, keys and then values in `stage`, into the spans of a warp's columns.
-template <int FRAGMENTS, int TILES>
+template <bool has_options, int FRAGMENTS, int TILES>
 APUS_DEVICE void attend_tile(
-    const uint16_t *stage, int first_token, bool is_first,
+    const cuda_attend_arguments &a, const uint16_t *stage, int first_token, bool is_first,
     const prefill_columns<FRAGMENTS, TILES> &columns, softmax_state<FRAGMENTS> (&spans)[TILES]) {
     const uint16_t *const keys = stage + lane_index() * CUDA_LANE_ELEMENTS;
     const uint16_t *const values = keys + TILE_GROUPS * FRAGMENTS * CUDA_FRAGMENT_ELEMENTS;
@@ -113,8 +121,13 @@ APUS_DEVICE void attend_tile(
     uint32_t weights[TILES][TILE_GROUPS][2];
 #pragma unroll
     for (int tile = 0; tile < TILES; tile++) {
+        const int lane_token = first_token + lane_index() / 4;
+        if (has_options && a.soft_cap > 0) cap_scores(scores[tile], a.soft_cap);
+        if (has_options && a.window > 0) {
+            const int (&limits)[2] = columns.limits[tile];
+            mask_behind(scores[tile], limits[0] - a.window - lane_token, limits[1] - a.window - lane_token);
+        }
         if (first_token + TILE_TOKENS > columns.least) {
-            const int lane_token = first_token + lane_index() / 4;
             mask_scores(scores[tile], columns.limits[tile][0] - lane_token, columns.limits[tile][1] - lane_token);
         }
         weigh_tile(scores[tile], is_first, spans[tile], weights[tile]);
@@ -140,7 +153,7 @@ APUS_DEVICE void copy_tile(
     const int token = first_token + warp_index() % TILE_GROUPS * CUDA_GROUP_TOKENS, size = a.cache.block_size;
     const int32_t *const table =
         at<const int32_t>(a.batch.block_tables, static_cast<int64_t>(item.sequence) * a.batch.blocks_per_sequence);
-    const bool is_valid = token < item.limit;
+    const bool is_valid = token < item.limit && token + CUDA_GROUP_TOKENS > item.behind;
     const int64_t group =
         is_valid ? cuda_kv_group(table[token / size], token % size, item.kv_head, a.cache.kv_heads, size) : 0;
     const cuda_address cache = warp_index() < TILE_GROUPS ? a.cache.keys : a.cache.values;
@@ -181,7 +194,7 @@ APUS_DEVICE void for_each_column(const cuda_attention_batch &batch, const prefil
 }
 
 /// Takes an item's positions. Spans are folded into totals, or left as partial results if the context is cut.
-template <int FRAGMENTS, int TILES, bool is_cut>
+template <int FRAGMENTS, int TILES, bool is_cut, bool has_options>
 APUS_DEVICE void attend_item(const cuda_attend_arguments &a, const prefill_item &own, uint16_t *stages) {
     constexpr int stage_elements = 2 * TILE_GROUPS * FRAGMENTS * CUDA_FRAGMENT_ELEMENTS;
     if (own.first_token < own.limit) copy_tile<FRAGMENTS>(a, own, own.first_token, stages);
@@ -205,7 +218,7 @@ APUS_DEVICE void attend_item(const cuda_attend_arguments &a, const prefill_item 
         for (int i = 0; i < TILES; i++) {
             if (parity == 0) spans[i].clear();
         }
-        attend_tile(stage, token, parity == 0, columns, spans);
+        attend_tile<has_options>(a, stage, token, parity == 0, columns, spans);
         if (parity == 0 && token + TILE_TOKENS < columns.greatest) continue;
 #pragma unroll
         for (int i = 0; i < TILES; i++) {
@@ -224,11 +237,13 @@ APUS_DEVICE void attend_item(const cuda_attend_arguments &a, const prefill_item 
     if (is_cut) return;
     for_each_column<TILES>(a.batch, own, [&](int tile, int c, int row, int head) {
         const int64_t place = static_cast<int64_t>(own.first_row + row) * a.batch.heads + head;
-        store_output(totals[tile], c, at<uint16_t>(a.output, place * a.batch.head_dim));
+        const float maximum = totals[tile].maximum[c], sum = totals[tile].sum[c];
+        const float inverse = has_options ? inverse_with_sink(a, head, maximum, sum) : inverse_of_sum(sum);
+        store_output(totals[tile], c, inverse, at<uint16_t>(a.output, place * a.batch.head_dim));
     });
 }
 
-template <int FRAGMENTS, int TILES> APUS_DEVICE void attend_prefill(const cuda_attend_arguments &a) {
+template <int FRAGMENTS, int TILES, bool has_options> APUS_DEVICE void attend_prefill(const cuda_attend_arguments &a) {
     DYNAMIC_SHARED(uint16_t, stages);
     // In shared memory, and read again where needed, because the products take all registers.
     __shared__ prefill_item own;
@@ -237,12 +252,12 @@ template <int FRAGMENTS, int TILES> APUS_DEVICE void attend_prefill(const cuda_a
     const int items = tiles[batch.sequence_count] * batch.kv_heads;
     for (int item = static_cast<int>(blockIdx.x); item < items; item += static_cast<int>(gridDim.x)) {
         if (warp_index() == 0) {
-            const prefill_item found = find_item(batch, 64 * TILES, item);
+            const prefill_item found = find_item(a, 64 * TILES, item);
             if (lane_index() == 0) own = found;
         }
         block_sync();
-        if (own.slot >= 0) attend_item<FRAGMENTS, TILES, true>(a, own, stages);
-        else attend_item<FRAGMENTS, TILES, false>(a, own, stages);
+        if (own.slot >= 0) attend_item<FRAGMENTS, TILES, true, has_options>(a, own, stages);
+        else attend_item<FRAGMENTS, TILES, false, has_options>(a, own, stages);
         block_sync();
     }
 }
@@ -251,7 +266,10 @@ template <int FRAGMENTS, int TILES> APUS_DEVICE void attend_prefill(const cuda_a
 
 #define PREFILL(dimensions, tiles) \
     APUS_KERNEL(attend_prefill_##dimensions, cuda_attend_arguments, 256, 1) { \
-        attend_prefill<dimensions / 16, tiles>(a); \
+        attend_prefill<dimensions / 16, tiles, false>(a); \
+    } \
+    APUS_KERNEL(attend_prefill_options_##dimensions, cuda_attend_arguments, 256, 1) { \
+        attend_prefill<dimensions / 16, tiles, true>(a); \
     }
 
 PREFILL(64, 2)

@@ -49,6 +49,8 @@ APUS_KERNEL(rotate, cuda_rotate_arguments, 256, 4) {
     const float position = static_cast<float>(at<const int32_t>(a.positions)[token]);
     for (int i = static_cast<int>(threadIdx.x); i < pairs; i += static_cast<int>(blockDim.x)) {
         cosine_and_sine(position * at<const float>(a.frequencies)[i], cosines[i], sines[i]);
+        cosines[i] *= a.magnitude;
+        sines[i] *= a.magnitude;
     }
     block_sync();
     const int first_head = static_cast<int>(blockIdx.y) * ROTATE_HEADS;

@@ -25,10 +25,13 @@ package struct StepCapacity: Sendable {
     package let tokens: Int
     /// Rows that are sampled in one step.
     package let sampledRows: Int
+    /// Tokens of the longest sequence; nil for as many as the model was trained for.
+    package let sequenceLength: Int?
 
-    package init(tokens: Int, sampledRows: Int) {
+    package init(tokens: Int, sampledRows: Int, sequenceLength: Int? = nil) {
         self.tokens = tokens
         self.sampledRows = sampledRows
+        self.sequenceLength = sequenceLength
     }
 }
 
@@ -45,13 +48,15 @@ package struct ModelDimensions: Sendable, Equatable {
     package let vocabularyCount: Int
     /// Tokens the model was trained to attend over.
     package let contextLength: Int
+    /// Positions that every layer looks back on at most; nil where some layer looks back on all.
+    package let slidingWindow: Int?
     /// Multiplications one token costs in a layer's matrices, and in its attention for each position it looks back on.
     package let matrixMultiplications: Int
     package let attentionMultiplications: Int
 
     package init(
         architecture: String, layerCount: Int, kvHeadCount: Int, headDim: Int, vocabularyCount: Int,
-        contextLength: Int, matrixMultiplications: Int, attentionMultiplications: Int
+        contextLength: Int, slidingWindow: Int? = nil, matrixMultiplications: Int, attentionMultiplications: Int
     ) {
         self.architecture = architecture
         self.layerCount = layerCount
@@ -59,6 +64,7 @@ package struct ModelDimensions: Sendable, Equatable {
         self.headDim = headDim
         self.vocabularyCount = vocabularyCount
         self.contextLength = contextLength
+        self.slidingWindow = slidingWindow
         self.matrixMultiplications = matrixMultiplications
         self.attentionMultiplications = attentionMultiplications
     }
@@ -67,10 +73,13 @@ package struct ModelDimensions: Sendable, Equatable {
     package init(_ config: ModelConfig) {
         let queries = config.headCount * config.headDim
         let keysAndValues = 2 * config.kvHeadCount * config.headDim
+        // A token goes through few of a layer's experts.
+        let ffn = config.experts.map { $0.routing.usedCount * $0.ffnSize } ?? config.ffnSize
         self.init(
             architecture: config.architecture, layerCount: config.layerCount, kvHeadCount: config.kvHeadCount,
             headDim: config.headDim, vocabularyCount: config.vocabSize, contextLength: config.contextLength,
-            matrixMultiplications: config.hiddenSize * (2 * queries + keysAndValues + 3 * config.ffnSize),
+            slidingWindow: config.commonWindow,
+            matrixMultiplications: config.hiddenSize * (2 * queries + keysAndValues + 3 * ffn),
             attentionMultiplications: 2 * queries)
     }
 }

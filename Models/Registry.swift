@@ -11,7 +11,15 @@ package enum Registry {
     /// By name, as GGUF's `general.architecture` spells it.
     private static var architectures: [String: Load] {
         [
-            "llama": { try Llama($0, weights: $1, capacity: $2, backend: $3, progress: $4) }
+            "gemma2": { try Gemma2($0, weights: $1, capacity: $2, backend: $3, progress: $4) },
+            "gemma3": { try Gemma3($0, weights: $1, capacity: $2, backend: $3, progress: $4) },
+            "gpt-oss": { try GPTOSS($0, weights: $1, capacity: $2, backend: $3, progress: $4) },
+            "llama": { try Llama($0, weights: $1, capacity: $2, backend: $3, progress: $4) },
+            "phi3": { try Phi3($0, weights: $1, capacity: $2, backend: $3, progress: $4) },
+            "qwen2": { try Qwen2($0, weights: $1, capacity: $2, backend: $3, progress: $4) },
+            "qwen3": { try Qwen3($0, weights: $1, capacity: $2, backend: $3, progress: $4) },
+            "qwen3moe": { try Qwen3($0, weights: $1, capacity: $2, backend: $3, progress: $4) },
+            "smollm3": { try SmolLM3($0, weights: $1, capacity: $2, backend: $3, progress: $4) },
         ]
     }
 

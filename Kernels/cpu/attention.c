@@ -1,4 +1,6 @@
-// Math:    output[t] = Σ_p softmax_p(scale · q[t] · k[p]) · v[p] over positions p ≤ position[t] of t's sequence.
+// Math:    output[t] = Σ_p softmax_p(scale · q[t] · k[p]) · v[p] over positions p ≤ position[t] of t's sequence;
+//          with a window only the last of them, with a soft cap c of scores c · tanh(s / c), with sinks one weight more
+//          that has no value (attention_options.h).
 // Shapes:  q [tokens, heads × head_dim]; keys and values bf16 or f32, layouts in attention.h (lanes run over positions
 //          for the scores, over elements for the values); output [tokens, heads × head_dim].
 // Launch:  an item is (sequence, kv head, a tile of query rows: tokens × the heads that share the kv head [, a run of
@@ -30,15 +32,16 @@ static int64_t list_items(
         // The longest contexts first, so that no long item is left for the end.
         for (int64_t last = end; last > begin; last -= tile_tokens) {
             int64_t first = last - tile_tokens > begin ? last - tile_tokens : begin;
-            int64_t chunks = chunks_of(batch, last - 1);
+            int64_t behind = first_chunk_of(batch, first), end_chunk = chunks_of(batch, last - 1);
+            int64_t chunks = end_chunk - behind;
             bool is_cut = chunks > run;
             for (int64_t h = 0; h < kv_heads; h++) {
-                for (int64_t chunk = 0; chunk < chunks; chunk += is_cut ? run : chunks) {
-                    int64_t length = is_cut && chunks - chunk > run ? run : chunks - chunk;
+                for (int64_t chunk = behind; chunk < end_chunk; chunk += is_cut ? run : chunks) {
+                    int64_t length = is_cut && end_chunk - chunk > run ? run : end_chunk - chunk;
                     if (items != NULL) {
                         items[count] = (attention_item){
                             (int32_t)s, (int32_t)h, (int32_t)first, (int32_t)(last - first), (int32_t)chunk,
-                            (int32_t)length, is_cut ? *partial_count : -1, chunks,
+                            (int32_t)length, (int32_t)behind, is_cut ? *partial_count : -1, chunks,
                         };
                     }
                     count += 1;
@@ -56,7 +59,10 @@ static int64_t chunk_run(const cpu_attention_batch *batch, int64_t kv_heads, int
     int64_t total = 0;
     for (int64_t s = 0; s < batch->sequences; s++) {
         int64_t begin = batch->query_starts[s], end = batch->query_starts[s + 1];
-        for (int64_t last = end; last > begin; last -= tile_tokens) total += chunks_of(batch, last - 1);
+        for (int64_t last = end; last > begin; last -= tile_tokens) {
+            int64_t first = last - tile_tokens > begin ? last - tile_tokens : begin;
+            total += chunks_of(batch, last - 1) - first_chunk_of(batch, first);
+        }
     }
     int64_t run = total * kv_heads / (threads * 4);
     return run < MIN_RUN ? MIN_RUN : run;
@@ -99,16 +105,16 @@ bool cpu_attend(cpu_context *context, const cpu_attention_batch *batch, const cp
 #else
 
 #include "attention_tile.h"
+#include "attention_places.h"
+#include "hyperbolic.h"
 
 #define pack_query NAME(pack_query)
 #define prepare_item NAME(prepare_item)
-#define find_keys NAME(find_keys)
-#define find_values NAME(find_values)
-#define find_ahead NAME(find_ahead)
 #define score_chunk NAME(score_chunk)
 #define weigh_chunk NAME(weigh_chunk)
 #define fold_factors NAME(fold_factors)
 #define fold_values NAME(fold_values)
+#define clear_chunk NAME(clear_chunk)
 #define fold_chunk NAME(fold_chunk)
 #define store_partials NAME(store_partials)
 #define finish_row NAME(finish_row)
@@ -151,74 +157,9 @@ INLINE void prepare_item(
     memset(w->values, 0, (size_t)(rows * head_dim) * sizeof(float));
 }
 
-/// Where the keys of each 16 positions from `first` on lie; returns the bytes between the rows of their layout.
-INLINE int64_t find_keys(
-    const cpu_kv_layer *layer, const int32_t *table, int64_t kv_head, int64_t first, int positions,
-    const workspace *w, const uint8_t *keys[CHUNK / 16], bool is_bf16) {
-    int64_t block_size = layer->block_size, rows = is_bf16 ? layer->head_dim / 2 : layer->head_dim;
-    int count = (positions + 15) / 16;
-    for (int i = 0; i < count; i++) {
-        int64_t position = first + 16 * i;
-        const uint8_t *parts[2];
-        for (int half = 0; half < (block_size < 16 ? 2 : 1); half++) {
-            // Blocks of 8 give two halves; a block that is not in the table is not looked for.
-            int64_t at = 16 * i + 8 * half < positions ? position + 8 * half : position;
-            int64_t block = table[at / block_size] * layer->kv_heads + kv_head;
-            parts[half] = (const uint8_t *)layer->keys + (block * rows * block_size + at % block_size) * 4;
-        }
-        keys[i] = parts[0];
-        if (block_size >= 16) continue;
-        uint8_t *copy = (uint8_t *)w->copied_keys + i * rows * 64;
-        for (int64_t row = 0; row < rows; row++) {
-            memcpy(copy + row * 64, parts[0] + row * block_size * 4, 32);
-            memcpy(copy + row * 64 + 32, parts[1] + row * block_size * 4, 32);
-        }
-        keys[i] = copy;
-    }
-    // Tiles take several of these; scores that only fill up a tile are never looked at.
-    for (int i = count; i % WIDE != 0; i++) keys[i] = keys[count - 1];
-    return block_size < 16 ? 64 : block_size * 4;
-}
-
-/// Where the values of each 8 positions from `first` on lie: block sizes are multiples of eight.
-INLINE void find_values(
-    const cpu_kv_layer *layer, const int32_t *table, int64_t kv_head, int64_t first, int positions,
-    const uint8_t *octets[CHUNK / 8], bool is_bf16) {
-    int64_t block_size = layer->block_size, position_bytes = layer->head_dim * (is_bf16 ? 2 : 4);
-    for (int i = 0; 8 * i < positions; i++) {
-        int64_t at = first + 8 * i, block = table[at / block_size] * layer->kv_heads + kv_head;
-        octets[i] = (const uint8_t *)layer->values + (block * block_size + at % block_size) * position_bytes;
-    }
-}
-
-/// Where the next chunk's keys lie, 16 positions' bytes at a time: the item's next chunk, or the first one of the item
-/// that this thread will take next, as far as one can tell. Entries that are left over repeat.
-INLINE void find_ahead(
-    attention_arguments *a, const attention_item *item, int64_t chunk, const uint8_t *ahead[CHUNK / 16],
-    const uint8_t *fallback) {
-    const cpu_kv_layer *layer = a->layer;
-    int64_t block_size = layer->block_size, piece = layer->head_dim * 32, next = chunk + 1;
-    for (int i = 0; i < CHUNK / 16; i++) ahead[i] = fallback;
-    if (next == item->first_chunk + item->chunk_count) {
-        item += 1;
-        bool is_last = (item - a->items) % a->items_together == 0;
-        if (is_last) item = a->items + atomic_load_explicit(&a->next.next, memory_order_relaxed);
-        if (item >= a->items + a->item_count) return;
-        next = item->first_chunk;
-    }
-    if (block_size < 16) return;
-    const int32_t *table = a->batch->block_tables + item->sequence * a->batch->blocks_per_sequence;
-    int64_t last = a->batch->positions[item->first_token];
-    for (int i = 0; i < CHUNK / 16 && next * CHUNK + 16 * i <= last; i++) {
-        int64_t at = next * CHUNK + 16 * i, block = table[at / block_size] * layer->kv_heads + item->kv_head;
-        int64_t offset = block * block_size * layer->head_dim * 2 + at % block_size / 16 * piece;
-        ahead[i] = (const uint8_t *)layer->keys + offset;
-    }
-}
-
 INLINE void score_chunk(
     const attention_arguments *a, const workspace *w, const uint8_t *const *keys, const uint8_t *const *octets,
-    int64_t stride, int from, int rows, bool is_bf16) {
+    int64_t stride, int least, int from, int rows, bool is_bf16) {
     int64_t head_dim = a->layer->head_dim;
     const uint8_t *ahead[CHUNK / 16];
     for (int i = 0; i < CHUNK / 16; i++) ahead[i] = 16 * i < w->limits[rows - 1] ? octets[2 * i] : octets[0];
@@ -227,7 +168,7 @@ INLINE void score_chunk(
         // Later rows see more.
         int vectors = (w->limits[r + tile - 1] + 15) / 16;
         const float *queries = w->queries + r * head_dim;
-        for (int v = 0; v < vectors;) {
+        for (int v = least / 16 / WIDE * WIDE; v < vectors;) {
             bool is_wide = vectors - v > NARROW || WIDE == NARROW;
             const NAME(score_function) *tiles = is_wide ? NAME(score_wide)[is_bf16] : NAME(score_narrow)[is_bf16];
             float *scores = w->scores + r * CHUNK + 16 * v;
@@ -276,12 +217,18 @@ INLINE void fold_values(float *values, const float *others, float old, float new
     if (d < head_dim) *(f32x8 *)(values + d) = *(const f32x8 *)(values + d) * old + *(const f32x8 *)(others + d) * new;
 }
 
-/// Folds the chunk's (maximum, sum, values) of rows from `from` on into the results so far.
-INLINE void fold_chunk(const workspace *w, int from, int rows, int64_t head_dim, bool is_bf16) {
-    for (int r = from / 16 * 16; r < from; r++) {
+/// Rows that see nothing of a chunk.
+INLINE void clear_chunk(const workspace *w, int from, int to) {
+    for (int r = from; r < to; r++) {
         w->chunk_maxima[r] = -__builtin_inff();
         w->chunk_sums[r] = 0;
     }
+}
+
+/// Folds the chunk's (maximum, sum, values) of rows from `from` to `rows` into the results so far.
+INLINE void fold_chunk(const workspace *w, int from, int rows, int64_t head_dim, bool is_bf16) {
+    clear_chunk(w, from / 16 * 16, from);
+    clear_chunk(w, rows, (int)round_up(rows, 16));
     for (int r = from / 16 * 16; r < rows; r += 16) {
         f32x16 *sums = (f32x16 *)(w->sums + r);
         f32x16 old, new;
@@ -311,6 +258,8 @@ INLINE void finish_row(float *output, const float *values, float sum, int64_t he
     for (int64_t d = 0; d < head_dim; d += 8) *(f32x8 *)(output + d) = *(const f32x8 *)(values + d) / sum;
 }
 
+#include "attention_options.h"
+
 INLINE void attend_item(attention_arguments *a, const attention_item *item, const workspace *w, bool is_bf16) {
     const cpu_attention_batch *batch = a->batch;
     const int32_t *table = batch->block_tables + item->sequence * batch->blocks_per_sequence;
@@ -326,22 +275,31 @@ INLINE void attend_item(attention_arguments *a, const attention_item *item, cons
             if (w->limits[r] > 0) from = r;
             if (w->limits[r] > longest) longest = w->limits[r];
         }
+        // Behind their windows rows see nothing either: those from `to` on nothing at all of this chunk.
+        int to = rows, least = 0, most = 0;
+        if (batch->window > 0) find_starts(a, item, w, chunk, from, &to, &least, &most);
         const uint8_t *keys[CHUNK / 16], *octets[CHUNK / 8];
         int64_t stride =
-            find_keys(a->layer, table, item->kv_head, chunk * CHUNK, longest, w, keys, is_bf16);
-        find_values(a->layer, table, item->kv_head, chunk * CHUNK, longest, octets, is_bf16);
-        score_chunk(a, w, keys, octets, stride, from, rows, is_bf16);
-        for (int r = from; r < rows; r++) {
-            exponentiate(w->scores + r * CHUNK, w->limits[r], &w->chunk_maxima[r], &w->chunk_sums[r], is_bf16);
-        }
+            find_keys(a->layer, table, item->kv_head, chunk * CHUNK, least, longest, w, keys, is_bf16);
+        find_values(a->layer, table, item->kv_head, chunk * CHUNK, least, longest, octets, is_bf16);
+        score_chunk(a, w, keys, octets, stride, least, from, to, is_bf16);
+        if (batch->soft_cap > 0) cap_scores(w, batch->soft_cap, from, to, is_bf16);
         const uint8_t *ahead[CHUNK / 16];
         find_ahead(a, item, chunk, ahead, octets[0]);
-        weigh_chunk(a, w, octets, ahead, from, rows, is_bf16);
-        if (item->partial < 0) fold_chunk(w, from, rows, head_dim, is_bf16);
-        else store_partials(a, item, w, chunk, from, rows);
+        if (most == 0) {
+            for (int r = from; r < to; r++) {
+                exponentiate(w->scores + r * CHUNK, w->limits[r], &w->chunk_maxima[r], &w->chunk_sums[r], is_bf16);
+            }
+            weigh_chunk(a, w, octets, ahead, from, to, is_bf16);
+        } else {
+            attend_windows(w, octets, head_dim, from, to, is_bf16);
+        }
+        if (item->partial < 0) fold_chunk(w, from, to, head_dim, is_bf16);
+        else store_partials(a, item, w, chunk, from, to);
     }
     if (item->partial >= 0) return;
     for (int r = 0; r < rows; r++) {
+        if (batch->sinks != NULL) add_sink(a, item, r, w->maxima[r], &w->sums[r], w->values + r * head_dim);
         finish_row(output_of(a, item, r), w->values + r * head_dim, w->sums[r], head_dim);
     }
 }
@@ -352,13 +310,14 @@ INLINE void fold_partials(const attention_arguments *a, const attention_item *it
     for (int r = 0; r < item->token_count * a->group; r++) {
         f32x16 maximum = -__builtin_inff(), sum = 0.0f, old, new;
         memset(w->values, 0, (size_t)head_dim * sizeof(float));
-        int64_t chunks = chunks_of(a->batch, item->first_token + r / a->group);
-        for (int64_t chunk = 0; chunk < chunks; chunk++) {
+        int64_t token = item->first_token + r / a->group, chunks = chunks_of(a->batch, token);
+        for (int64_t chunk = first_chunk_of(a->batch, token); chunk < chunks; chunk++) {
             const float *partial = partial_at(a, item, r, chunk);
             fold_factors(&maximum, (f32x16)partial[head_dim], &old, &new, a->layer->is_bf16);
             sum = sum * old + partial[head_dim + 1] * new;
             fold_values(w->values, partial, old[0], new[0], head_dim);
         }
+        if (a->batch->sinks != NULL) add_sink(a, item, r, maximum[0], (float *)&sum, w->values);
         finish_row(output_of(a, item, r), w->values, sum[0], head_dim);
     }
 }
@@ -386,7 +345,7 @@ static void NAME(attention_task)(void *arguments, const team *team, int worker) 
     team_barrier(team);
     for (int64_t i = take_work(&a->next_fold, 1); i < a->item_count; i = take_work(&a->next_fold, 1)) {
         const attention_item *item = &a->items[i];
-        if (item->partial >= 0 && item->first_chunk == 0) fold_partials(a, item, &w);
+        if (item->partial >= 0 && item->first_chunk == item->tile_chunk) fold_partials(a, item, &w);
     }
 }
 

@@ -30,9 +30,11 @@ typedef struct {
     int32_t token_count;
     int32_t first_chunk;
     int32_t chunk_count;
+    /// The first chunk that the query tile looks back on.
+    int32_t tile_chunk;
     /// Index of the first (row, chunk) partial result of the query tile, or −1 when one item does all chunks.
     int64_t partial;
-    /// Chunks of the whole context, the stride between a row's and the next row's partials.
+    /// Chunks of the tile's context, the stride between a row's and the next row's partials.
     int64_t partial_stride;
 } attention_item;
 
@@ -74,13 +76,14 @@ typedef struct {
     float *queries;
     /// [head_dim, CHUNK] keys of a chunk, copied when a block has fewer positions than a vector has lanes.
     float *copied_keys;
-    /// [rows] How many positions of the chunk each row may see.
+    /// [rows] How many positions of the chunk each row may see, and how many of these lie behind its window.
     int32_t *limits;
+    int32_t *starts;
 } workspace;
 
 static inline int64_t workspace_floats(int64_t rows, int64_t head_dim) {
     rows = round_up(rows, 16);
-    return rows * (CHUNK + 3 * head_dim + 7) + CHUNK * head_dim;
+    return rows * (CHUNK + 3 * head_dim + 8) + CHUNK * head_dim;
 }
 
 static inline workspace workspace_at(float *base, int64_t rows, int64_t head_dim) {
@@ -98,17 +101,28 @@ static inline workspace workspace_at(float *base, int64_t rows, int64_t head_dim
     w.old_factors = w.chunk_sums + rows;
     w.new_factors = w.old_factors + rows;
     w.limits = (int32_t *)(w.new_factors + rows);
+    w.starts = w.limits + rows;
     return w;
 }
 
 static inline float *partial_at(
     const attention_arguments *a, const attention_item *item, int64_t row, int64_t chunk) {
-    return a->partials + (item->partial + row * item->partial_stride + chunk) * (a->layer->head_dim + 2);
+    return a->partials + (item->partial + row * item->partial_stride + chunk - item->tile_chunk) * (a->layer->head_dim + 2);
 }
 
 static inline float *output_of(const attention_arguments *a, const attention_item *item, int64_t row) {
     int64_t token = item->first_token + row / a->group, head = item->kv_head * a->group + row % a->group;
     return a->batch->output + (token * a->batch->heads + head) * a->layer->head_dim;
+}
+
+/// The first position that a row looks back on.
+static inline int64_t window_start(const cpu_attention_batch *batch, int64_t token) {
+    int64_t behind = batch->positions[token] + 1 - batch->window;
+    return batch->window > 0 && behind > 0 ? behind : 0;
+}
+
+static inline int64_t first_chunk_of(const cpu_attention_batch *batch, int64_t token) {
+    return window_start(batch, token) / CHUNK;
 }
 
 static inline int64_t chunks_of(const cpu_attention_batch *batch, int64_t last_token) {

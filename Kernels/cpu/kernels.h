@@ -23,6 +23,8 @@ typedef enum {
     SCRATCH_PARTIALS,
     SCRATCH_ITEMS,
     SCRATCH_SAMPLING,
+    SCRATCH_EXPERTS,
+    SCRATCH_ROUTES,
     SCRATCH_COUNT,
 } scratch_use;
 
@@ -35,6 +37,7 @@ typedef struct {
 typedef struct {
     int64_t tokens;
     int64_t frequency_count;
+    float magnitude;
 } rotary_cache;
 
 typedef struct worker_pool worker_pool;
@@ -119,10 +122,24 @@ static inline bool take_rows(work_counter *counter, int64_t rows, int64_t at_a_t
 /// The content survives as long as no larger request comes.
 void *scratch(cpu_context *context, scratch_use use, uint64_t bytes);
 
+/// What an operation works on whose rows need nothing but themselves (rows.h); each says what it makes of it.
+typedef struct {
+    float *x;
+    int64_t x_stride;
+    const float *weight;
+    float *output;
+    int64_t output_stride;
+    /// A row's parts, side by side, and their width.
+    int64_t parts;
+    int64_t width;
+    float number;
+    int32_t kind;
+} row_arguments;
+
 /// One operation over the rows of a step.
 typedef struct {
     enum { OPERATION_EMBED, OPERATION_NORM, OPERATION_LINEAR, OPERATION_ROTATE, OPERATION_STORE, OPERATION_ATTEND,
-        OPERATION_GATE } kind;
+        OPERATION_GATE, OPERATION_ROWS } kind;
     int64_t rows;
     union {
         struct { const int32_t *tokens; cpu_weight table; float *output; } embed;
@@ -130,11 +147,12 @@ typedef struct {
         struct { const float *x; int64_t stride; cpu_weight weight; float *output; int64_t output_stride;
             bool accumulate; } linear;
         struct { float *x; int64_t stride, heads, head_dim; const int32_t *positions; const float *frequencies;
-            int64_t frequency_count; bool interleaved; } rotate;
+            int64_t frequency_count; float magnitude; bool interleaved; } rotate;
         struct { const float *qkv; int64_t stride, key_offset, value_offset; const int32_t *slots;
             cpu_kv_layer layer; } store;
         struct { cpu_attention_batch batch; cpu_kv_layer layer; } attend;
         struct { const float *x; int64_t ffn; float *output; } gate;
+        struct { const worker_task *tasks; row_arguments arguments; } each_row;
     };
 } operation;
 

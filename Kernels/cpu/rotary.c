@@ -1,5 +1,6 @@
 // Math:    (x_a, x_b) ← (x_a · cos θ − x_b · sin θ, x_b · cos θ + x_a · sin θ). θ = position · frequency is rounded to
-//          f32, as the reference implementations round it; its cosine and sine are correct to the last place.
+//          f32, as the reference implementations round it; its cosine and sine are correct to the last place;
+//          they are multiplied by a magnitude, which is 1 but for stretched contexts.
 // Shapes:  x [tokens, stride], the first heads × head_dim of each row in place; frequencies [rotary / 2].
 // Launch:  the table of cosines and sines [tokens, 2, rotary / 2] is kept from call to call and rebuilt when the
 //          positions or frequencies change: once a step, not once a layer. Threads take rows.
@@ -28,6 +29,7 @@ typedef struct {
     const float *frequencies;
     /// [tokens, 2, half]: cosines, then sines.
     float *table;
+    float magnitude;
     bool interleaved;
     work_counter next_angles;
     work_counter next;
@@ -42,8 +44,8 @@ static void angles_task(void *arguments, const team *team, int worker) {
             float *cosines = a->table + t * 2 * a->half, *sines = cosines + a->half;
             for (int64_t i = 0; i < a->half; i++) {
                 float angle = (float)a->positions[t] * a->frequencies[i];
-                cosines[i] = (float)cos((double)angle);
-                sines[i] = (float)sin((double)angle);
+                cosines[i] = (float)cos((double)angle) * a->magnitude;
+                sines[i] = (float)sin((double)angle) * a->magnitude;
             }
         }
     }
@@ -56,11 +58,12 @@ static const worker_task rotate_tasks[CPU_ISA_COUNT] = EACH_ISA(rotate_task);
 
 bool cpu_rotate(
     cpu_context *context, float *x, int64_t tokens, int64_t stride, int64_t heads, int64_t head_dim,
-    const int32_t *positions, const float *frequencies, int64_t frequency_count, bool interleaved) {
+    const int32_t *positions, const float *frequencies, int64_t frequency_count,
+    float magnitude, bool interleaved) {
     if (tokens == 0) return true;
     operation whole = {
         OPERATION_ROTATE, tokens,
-        .rotate = { x, stride, heads, head_dim, positions, frequencies, frequency_count, interleaved },
+        .rotate = { x, stride, heads, head_dim, positions, frequencies, frequency_count, magnitude, interleaved },
     };
     if (record(context, whole)) return true;
     // The area holds the positions and frequencies the table was made for, then the table.
@@ -70,16 +73,16 @@ bool cpu_rotate(
     rotate_arguments arguments = {
         .x = x, .tokens = tokens, .stride = stride, .heads = heads, .head_dim = head_dim, .half = frequency_count,
         .positions = positions, .frequencies = frequencies, .table = (float *)(area + key_bytes),
-        .interleaved = interleaved,
+        .magnitude = magnitude, .interleaved = interleaved,
     };
     size_t position_bytes = (size_t)tokens * 4, frequency_bytes = (size_t)frequency_count * 4;
     bool is_current = context->rotary.tokens == tokens && context->rotary.frequency_count == frequency_count
-        && memcmp(area, positions, position_bytes) == 0
+        && context->rotary.magnitude == magnitude && memcmp(area, positions, position_bytes) == 0
         && memcmp(area + position_bytes, frequencies, frequency_bytes) == 0;
     if (!is_current) {
         memcpy(area, positions, position_bytes);
         memcpy(area + position_bytes, frequencies, frequency_bytes);
-        context->rotary = (rotary_cache){ tokens, frequency_count };
+        context->rotary = (rotary_cache){ tokens, frequency_count, magnitude };
         if (tokens * frequency_count < ANGLES_ALONE) run_alone(context, angles_task, &arguments);
         else run_on_available(context, angles_task, &arguments);
     }

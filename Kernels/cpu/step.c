@@ -9,7 +9,7 @@
 
 #include <stdlib.h>
 
-#include "kernels.h"
+#include "rows.h"
 
 enum {
     /// Rows for each thread from which on the step is worth dividing.
@@ -252,7 +252,7 @@ static bool run_operation(const recorded_step *step, step_part *part, const oper
         return cpu_rotate(
             context, o->rotate.x + first * o->rotate.stride, rows, o->rotate.stride, o->rotate.heads,
             o->rotate.head_dim, o->rotate.positions + first, o->rotate.frequencies, o->rotate.frequency_count,
-            o->rotate.interleaved);
+            o->rotate.magnitude, o->rotate.interleaved);
     case OPERATION_STORE:
         cpu_store_kv(
             context, o->store.qkv + first * o->store.stride, rows, o->store.stride, o->store.key_offset,
@@ -270,6 +270,13 @@ static bool run_operation(const recorded_step *step, step_part *part, const oper
         cpu_gate(
             context, o->gate.x + first * 2 * o->gate.ffn, rows, o->gate.ffn, o->gate.output + first * o->gate.ffn);
         return true;
+    case OPERATION_ROWS: {
+        row_arguments own = o->each_row.arguments;
+        own.x += first * own.x_stride;
+        if (own.output != NULL) own.output += first * own.output_stride;
+        apply_to_rows(context, o->each_row.tasks, rows, own);
+        return true;
+    }
     }
     return false;
 }

@@ -11,6 +11,8 @@ enum {
     COMBINE_THREADS = 128,
     /// That fit on a multiprocessor.
     COMBINE_BLOCKS = 6,
+    /// Decode blocks of the kernels with options that do.
+    OPTIONS_BLOCKS = 2,
     /// Positions that a prefill block stages at a time, twice, keys and values.
     STAGE_TOKENS = 64,
     /// Query rows whose context is cut in prefill, for which there should be room even where sequences are few.
@@ -22,13 +24,16 @@ static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t spans_of(int64_t tokens) { return (tokens + CUDA_SPAN_TOKENS - 1) / CUDA_SPAN_TOKENS; }
 
 /// The kernels of a head size, and how many decode blocks fit on a multiprocessor.
-static bool find_kernels(int32_t head_dim, int32_t *decode, int32_t *prefill, int32_t *decode_blocks) {
+static bool find_kernels(
+    int32_t head_dim, bool has_options, int32_t *decode, int32_t *prefill, int32_t *decode_blocks) {
     switch (head_dim) {
 #define HEAD_DIM(dimensions, blocks) \
     case dimensions: \
-        *decode = CUDA_KERNEL_attend_decode_##dimensions; \
-        *prefill = CUDA_KERNEL_attend_prefill_##dimensions; \
-        *decode_blocks = blocks; \
+        *decode = has_options ? CUDA_KERNEL_attend_decode_options_##dimensions \
+                              : CUDA_KERNEL_attend_decode_##dimensions; \
+        *prefill = has_options ? CUDA_KERNEL_attend_prefill_options_##dimensions \
+                               : CUDA_KERNEL_attend_prefill_##dimensions; \
+        *decode_blocks = has_options ? OPTIONS_BLOCKS : blocks; \
         return true;
     HEAD_DIM(64, 3)
     HEAD_DIM(80, 3)
@@ -42,7 +47,7 @@ static bool find_kernels(int32_t head_dim, int32_t *decode, int32_t *prefill, in
 
 bool cuda_attention_supports(int32_t head_dim) {
     int32_t decode, prefill, blocks;
-    return find_kernels(head_dim, &decode, &prefill, &blocks);
+    return find_kernels(head_dim, false, &decode, &prefill, &blocks);
 }
 
 uint64_t cuda_attention_plan_bytes(int64_t max_sequences, int64_t max_tokens) {
@@ -68,10 +73,14 @@ cuda_launch cuda_attention_plan_launch(const cuda_attention_plan_arguments *argu
     };
 }
 
+static bool has_options(const cuda_attend_arguments *arguments) {
+    return arguments->window > 0 || arguments->soft_cap > 0 || arguments->sinks != 0;
+}
+
 cuda_launch cuda_attend_decode_launch(const cuda_attend_arguments *arguments) {
     const cuda_attention_batch *batch = &arguments->batch;
     int32_t decode, prefill, blocks;
-    (void)find_kernels(batch->head_dim, &decode, &prefill, &blocks);
+    (void)find_kernels(batch->head_dim, has_options(arguments), &decode, &prefill, &blocks);
     int64_t most_spans = spans_of((int64_t)batch->blocks_per_sequence * arguments->cache.block_size);
     int64_t warps = (int64_t)batch->sequence_count * most_spans * batch->kv_heads
         * cuda_decode_tiles(batch->heads, batch->kv_heads);
@@ -94,7 +103,7 @@ cuda_launch cuda_attend_combine_launch(const cuda_attend_arguments *arguments) {
 cuda_launch cuda_attend_prefill_launch(const cuda_attend_arguments *arguments) {
     const cuda_attention_batch *batch = &arguments->batch;
     int32_t decode, prefill, blocks;
-    (void)find_kernels(batch->head_dim, &decode, &prefill, &blocks);
+    (void)find_kernels(batch->head_dim, has_options(arguments), &decode, &prefill, &blocks);
     int64_t columns = cuda_prefill_columns(batch->head_dim), group = batch->heads / batch->kv_heads;
     int64_t tiles = (int64_t)batch->token_count * group / columns + batch->sequence_count;
     int64_t most_spans = spans_of((int64_t)batch->blocks_per_sequence * arguments->cache.block_size);

@@ -33,6 +33,20 @@ cuda_launch cuda_rms_norm_launch(const cuda_rms_norm_arguments *arguments) {
     };
 }
 
+cuda_launch cuda_norm_parts_launch(const cuda_norm_parts_arguments *arguments) {
+    bool is_narrow = arguments->width <= NARROW_COLUMNS;
+    int64_t count = (int64_t)arguments->row_count * arguments->parts;
+    return (cuda_launch){
+        .kernel = CUDA_KERNEL_norm_parts, .grid_x = blocks_for(count, is_narrow ? ROW_WARPS : 1), .grid_y = 1,
+        .grid_z = 1, .threads = ROW_THREADS,
+    };
+}
+
+cuda_launch cuda_change_elements_launch(const cuda_change_elements_arguments *arguments) {
+    return launch_over_columns(
+        CUDA_KERNEL_change_elements, arguments->row_count, arguments->columns, ROW_THREADS);
+}
+
 cuda_launch cuda_gate_launch(const cuda_gate_arguments *arguments) {
     return launch_over_columns(CUDA_KERNEL_gate, arguments->token_count, arguments->ffn, 4 * ROW_THREADS);
 }

@@ -149,6 +149,47 @@ APUS_DEVICE void fold_span(softmax_state<FRAGMENTS> &total, const softmax_state<
 /// What outputs are multiplied with in the end. A row without context is 0.
 APUS_DEVICE float inverse_of_sum(float sum) { return sum == 0 ? 0 : 1 / sum; }
 
+// MARK: Options
+
+/// The first position that a row looks back on that sees `limit` positions.
+APUS_DEVICE int window_start(const cuda_attend_arguments &a, int limit) {
+    return a.window > 0 ? max(limit - a.window, 0) : 0;
+}
+
+/// Sets the scores of tokens behind a column's window to −∞. `behind` counts from the lane's first token.
+APUS_DEVICE void mask_behind(float (&scores)[TILE_GROUPS][4], int behind_0, int behind_1) {
+#pragma unroll
+    for (int group = 0; group < TILE_GROUPS; group++) {
+        const int token = group * CUDA_GROUP_TOKENS;
+        if (token < behind_0) scores[group][0] = -APUS_INFINITY;
+        if (token < behind_1) scores[group][1] = -APUS_INFINITY;
+        if (token + 8 < behind_0) scores[group][2] = -APUS_INFINITY;
+        if (token + 8 < behind_1) scores[group][3] = -APUS_INFINITY;
+    }
+}
+
+/// score ← cap · tanh(score / cap), scores being in units of log2.
+APUS_DEVICE void cap_scores(float (&scores)[TILE_GROUPS][4], float cap) {
+    const float scaled = cap * 1.44269504088896340736f, inverse = 1 / scaled;
+#pragma unroll
+    for (int group = 0; group < TILE_GROUPS; group++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            // tanh x = 1 − 2 / (e²ˣ + 1); the error is a millionth of the cap.
+            const float power = exp2_approx(scores[group][i] * inverse * 2.88539008177792681472f);
+            scores[group][i] = scaled - 2 * scaled / (power + 1);
+        }
+    }
+}
+
+/// What outputs are multiplied with in the end when a head's sink takes its share of the weights.
+APUS_DEVICE float inverse_with_sink(const cuda_attend_arguments &a, int head, float maximum, float sum) {
+    if (a.sinks == 0) return inverse_of_sum(sum);
+    const float sink = at<const float>(a.sinks)[head] * 1.44269504088896340736f, highest = fmaxf(maximum, sink);
+    const float own = exp2_approx(maximum - highest);
+    return own / fmaf(sum, own, exp2_approx(sink - highest));
+}
+
 // MARK: Work
 
 /// The sequence s with starts[s] ≤ index < starts[s + 1]. A warp looks at 32 places at a time.
@@ -237,10 +278,10 @@ APUS_DEVICE void load_query(const float *row, float scale, uint32_t (&query)[FRA
     }
 }
 
-/// Writes a column of a total, normalized, to its head of a row.
+/// Writes a column of a total, multiplied by `inverse`, to its head of a row.
 template <int FRAGMENTS>
-APUS_DEVICE void store_output(const softmax_state<FRAGMENTS> &total, int column, uint16_t *row) {
-    const float inverse = inverse_of_sum(total.sum[column]);
+APUS_DEVICE void store_output(
+    const softmax_state<FRAGMENTS> &total, int column, float inverse, uint16_t *row) {
 #pragma unroll
     for (int f = 0; f < FRAGMENTS; f++) {
         *reinterpret_cast<uint32_t *>(row + f * 16 + lane_index() / 4 * 2) =

@@ -95,7 +95,38 @@ typedef struct {
     const int32_t *block_tables;
     int64_t blocks_per_sequence;
     const int32_t *positions;
+    /// Positions that a row looks back on, its own included; 0 for all. Table entries behind are not read.
+    int64_t window;
+    /// Scores s become cap · tanh(s / cap); 0 leaves them.
+    float soft_cap;
+    /// [heads] Scores that take their share of the weights and have no value; NULL for none.
+    const float *sinks;
 } cpu_attention_batch;
+
+/// How a gated block activates its gate; gates.c says what each computes.
+enum {
+    CPU_GATE_SILU = 0,
+    CPU_GATE_GELU_TANH = 1,
+    CPU_GATE_CLAMPED = 2,
+};
+
+/// The feed-forward networks of a layer, of which a row goes through `used`; see `ExpertWeights` in Swift.
+typedef struct {
+    int64_t count;
+    int64_t used;
+    /// Whether the weights of those used are made to add up to 1.
+    bool is_normalized;
+    int32_t gate;
+    float limit;
+    int64_t hidden;
+    int64_t ffn;
+    /// [count] each, [2 × ffn, hidden] and [hidden, ffn].
+    const cpu_weight *gate_up;
+    const cpu_weight *down;
+    /// [count, 2 × ffn] and [count, hidden], or NULL.
+    const float *gate_up_bias;
+    const float *down_bias;
+} cpu_experts;
 
 /// How to choose a token from a row of logits; see `SamplingRow` in Swift.
 typedef struct {
@@ -205,15 +236,32 @@ void cpu_rms_norm(
 bool cpu_linear(
     cpu_context *context, const float *x, int64_t tokens, int64_t x_stride, const cpu_weight *weight, float *output,
     int64_t output_stride, bool accumulate);
-/// `interleaved`: pairs (0, 1), (2, 3), …; else (0, rotary/2), (1, rotary/2 + 1), ….
+/// `interleaved`: pairs (0, 1), (2, 3), …; else (0, rotary/2), (1, rotary/2 + 1), …. Turned elements are multiplied by
+/// `magnitude`.
 bool cpu_rotate(
     cpu_context *context, float *x, int64_t tokens, int64_t stride, int64_t heads, int64_t head_dim,
-    const int32_t *positions, const float *frequencies, int64_t frequency_count, bool interleaved);
+    const int32_t *positions, const float *frequencies, int64_t frequency_count, float magnitude, bool interleaved);
 void cpu_store_kv(
     cpu_context *context, const float *qkv, int64_t tokens, int64_t stride, int64_t key_offset, int64_t value_offset,
     const int32_t *slots, const cpu_kv_layer *layer);
 bool cpu_attend(cpu_context *context, const cpu_attention_batch *batch, const cpu_kv_layer *layer);
 void cpu_gate(cpu_context *context, const float *x, int64_t tokens, int64_t ffn, float *output);
+/// The same with any of CPU_GATE_*; `limit` is that of CPU_GATE_CLAMPED.
+void cpu_gate_by(
+    cpu_context *context, int32_t kind, float limit, const float *x, int64_t tokens, int64_t ffn, float *output);
+/// Normalizes `heads` parts of each row in place, from `offset` on.
+void cpu_norm_heads(
+    cpu_context *context, float *x, int64_t rows, int64_t stride, int64_t offset, int64_t heads, int64_t head_dim,
+    const float *weight, float epsilon);
+/// Adds the norm of each row to `output`.
+void cpu_add_rms_norm(
+    cpu_context *context, float *x, int64_t rows, int64_t hidden, const float *weight, float epsilon, float *output);
+void cpu_multiply_rows(cpu_context *context, float *x, int64_t rows, int64_t width, float factor);
+void cpu_soft_cap(cpu_context *context, float *x, int64_t rows, int64_t width, float cap);
+void cpu_add_bias(cpu_context *context, float *x, int64_t rows, int64_t stride, const float *bias, int64_t width);
+/// Adds to `output` [rows, hidden] what the experts that `logits` [rows, count] choose make of `x` [rows, hidden].
+bool cpu_mix_experts(
+    cpu_context *context, const cpu_experts *experts, const float *x, const float *logits, int64_t rows, float *output);
 void cpu_gather_rows(
     cpu_context *context, const float *x, int64_t width, const int32_t *rows, int64_t row_count, float *output);
 /// `adjustments`: NULL when no row has any.

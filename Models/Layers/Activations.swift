@@ -17,6 +17,10 @@ struct Activations {
     let gateUp: Tensor
     /// [tokens, ffn] `linearInputType`
     let gated: Tensor
+    /// [tokens, hidden] what a part of a layer gives before it is normalized
+    let branch: Tensor
+    /// [tokens, experts]
+    let routerLogits: Tensor
     /// [sampled rows, hidden]
     let sampledHidden: Tensor
     /// [sampled rows, hidden] `linearInputType`
@@ -35,8 +39,12 @@ struct Activations {
         normed = try buffer(capacity.tokens, config.hiddenSize, input)
         qkv = try buffer(capacity.tokens, (heads + 2 * kvHeads) * config.headDim)
         attended = try buffer(capacity.tokens, heads * config.headDim, input)
-        gateUp = try buffer(capacity.tokens, 2 * config.ffnSize)
-        gated = try buffer(capacity.tokens, config.ffnSize, input)
+        // Experts have memory of their own, and few models a use for the others.
+        let ffn = config.experts == nil ? config.ffnSize : 1
+        gateUp = try buffer(capacity.tokens, 2 * ffn)
+        gated = try buffer(capacity.tokens, ffn, input)
+        branch = try buffer(capacity.tokens, config.architecture.hasPrefix("gemma") ? config.hiddenSize : 1)
+        routerLogits = try buffer(capacity.tokens, config.experts?.count ?? 1)
         sampledHidden = try buffer(capacity.sampledRows, config.hiddenSize)
         sampledNormed = try buffer(capacity.sampledRows, config.hiddenSize, input)
         logits = try buffer(capacity.sampledRows, config.vocabSize)
@@ -49,6 +57,8 @@ struct Activations {
         attended = whole.attended.prefix(rows: tokens)
         gateUp = whole.gateUp.prefix(rows: tokens)
         gated = whole.gated.prefix(rows: tokens)
+        branch = whole.branch.prefix(rows: tokens)
+        routerLogits = whole.routerLogits.prefix(rows: tokens)
         sampledHidden = whole.sampledHidden.prefix(rows: sampledRows)
         sampledNormed = whole.sampledNormed.prefix(rows: sampledRows)
         logits = whole.logits.prefix(rows: sampledRows)
@@ -61,7 +71,8 @@ struct Activations {
 
     /// Bytes of all buffers.
     var byteCount: Int {
-        [hidden, normed, qkv, attended, gateUp, gated, sampledHidden, sampledNormed, logits]
-            .reduce(0) { $0 + $1.elementCount * $1.dtype.blockByteCount }
+        [
+            hidden, normed, qkv, attended, gateUp, gated, branch, routerLogits, sampledHidden, sampledNormed, logits,
+        ].reduce(0) { $0 + $1.elementCount * $1.dtype.blockByteCount }
     }
 }

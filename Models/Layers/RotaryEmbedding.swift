@@ -2,7 +2,6 @@
 // arXiv 2104.09864.
 
 import Checkpoints
-import Foundation
 import Tensors
 
 /// The frequencies of one model, shared by its layers.
@@ -11,30 +10,48 @@ struct RotaryEmbedding {
     private let frequencies: Tensor
     private let layout: RotaryLayout
     private let headDim: Int
+    /// What turned elements are multiplied by.
+    private let magnitude: Float
 
-    /// Reads the optional `rope_freqs.weight` (Llama 3): a divisor for each frequency.
-    init(_ config: ModelConfig, _ weights: WeightReader, backend: any Backend) throws {
+    /// Reads the optional `rope_freqs.weight` (Llama 3) or the factors of LongRoPE: a divisor for each frequency.
+    init(_ config: ModelConfig, _ weights: WeightReader, capacity: StepCapacity, backend: any Backend) throws {
         let pairCount = config.ropeDimension / 2
-        let divisors = try weights.optionalVector("rope_freqs.weight", count: pairCount)
-        let stretch: Double =
-            switch config.ropeScaling {
-            case .none: 1
-            case .linear(let factor): factor
-            }
-        let values = (0..<pairCount).map { pair -> Float in
-            let exponent = Double(2 * pair) / Double(config.ropeDimension)
-            let frequency = pow(config.ropeTheta, -exponent) / stretch
-            return Float(frequency / Double(divisors?[pair] ?? 1))
+        var divisors = try weights.optionalVector("rope_freqs.weight", count: pairCount)?.map { Double($0) }
+        if case .longRope(let scaling) = config.ropeScaling {
+            // One choice for a model's lifetime, by the longest sequence there can be: keys that are cached already
+            // cannot be turned again when a sequence grows beyond the original context.
+            let isLong = (capacity.sequenceLength ?? config.contextLength) > scaling.originalContext
+            let long = try weights.optionalVector("rope_factors_long.weight", count: pairCount)
+            let short = try weights.optionalVector("rope_factors_short.weight", count: pairCount)
+            let stated = isLong ? scaling.long : scaling.short
+            divisors = stated.isEmpty ? (isLong ? long : short)?.map { Double($0) } : stated
         }
-        frequencies = try backend.allocate([pairCount], .f32, purpose: "rotary frequencies")
-        backend.upload(values, to: frequencies)
+        let values = rotaryFrequencies(
+            theta: config.ropeTheta, dimension: config.ropeDimension, scaling: config.ropeScaling, divisors: divisors)
+        self.init(
+            config, try backend.vector(values, purpose: Self.purpose), magnitude: config.ropeScaling.magnitude)
+    }
+
+    private static let purpose = "rotary frequencies"
+
+    private init(_ config: ModelConfig, _ frequencies: Tensor, magnitude: Double) {
+        self.frequencies = frequencies
         layout = config.ropeLayout
         headDim = config.headDim
+        self.magnitude = Float(magnitude)
+    }
+
+    /// The embedding of windowed layers: their own base, not stretched; or the same as everywhere.
+    func local(_ config: ModelConfig, backend: any Backend) throws(BackendError) -> RotaryEmbedding {
+        guard let theta = config.localRopeTheta else { return self }
+        let values = rotaryFrequencies(theta: theta, dimension: config.ropeDimension, scaling: .none, divisors: nil)
+        return RotaryEmbedding(config, try backend.vector(values, purpose: Self.purpose), magnitude: 1)
     }
 
     /// Turns the first `heads` heads of each row of `x` in place. x: [tokens, ≥ heads × headDim].
     func callAsFunction(_ x: Tensor, heads: Int, positions: Tensor, backend: any Backend) {
         backend.rotate(
-            x, heads: heads, headDim: headDim, positions: positions, frequencies: frequencies, layout: layout)
+            x, heads: heads, headDim: headDim, positions: positions, frequencies: frequencies, magnitude: magnitude,
+            layout: layout)
     }
 }

@@ -143,12 +143,6 @@ package final class CPUBackend: Backend {
         }
     }
 
-    package func rmsNorm(_ x: Tensor, weight: Tensor, epsilon: Float, into output: Tensor) {
-        precondition(x.rowElementCount == weight.elementCount && output.elementCount >= x.elementCount)
-        unsafe cpu_rms_norm(
-            context, floats(x), Int64(x.rowCount), Int64(x.rowElementCount), floats(weight), epsilon, floats(output))
-    }
-
     package func linear(_ x: Tensor, _ weight: PreparedWeight, into output: Tensor, mode: LinearMode) {
         precondition(
             x.rowElementCount == weight.columnCount && output.rowElementCount == weight.rowCount
@@ -162,58 +156,22 @@ package final class CPUBackend: Backend {
     }
 
     package func rotate(
-        _ x: Tensor, heads: Int, headDim: Int, positions: Tensor, frequencies: Tensor, layout: RotaryLayout
+        _ x: Tensor, heads: Int, headDim: Int, positions: Tensor, frequencies: Tensor, magnitude: Float,
+        layout: RotaryLayout
     ) {
         precondition(heads * headDim <= x.rowElementCount && positions.elementCount >= x.rowCount)
         precondition(frequencies.elementCount * 2 <= headDim)
         let isDone = unsafe cpu_rotate(
             context, floats(x), Int64(x.rowCount), Int64(x.rowElementCount), Int64(heads), Int64(headDim),
-            integers(positions), floats(frequencies), Int64(frequencies.elementCount), layout == .interleaved)
+            integers(positions), floats(frequencies), Int64(frequencies.elementCount), magnitude,
+            layout == .interleaved)
         note(isDone, "rotate")
-    }
-
-    package func gate(_ x: Tensor, into output: Tensor) {
-        precondition(x.rowElementCount == 2 * output.rowElementCount && output.rowCount >= x.rowCount)
-        unsafe cpu_gate(context, floats(x), Int64(x.rowCount), Int64(output.rowElementCount), floats(output))
     }
 
     package func gatherRows(_ x: Tensor, rows: Tensor, into output: Tensor) {
         precondition(x.rowElementCount == output.rowElementCount && output.rowCount >= rows.elementCount)
         unsafe cpu_gather_rows(
             context, floats(x), Int64(x.rowElementCount), integers(rows), Int64(rows.elementCount), floats(output))
-    }
-
-    // MARK: Attention
-
-    package func storeKV(
-        _ qkv: Tensor, keyOffset: Int, valueOffset: Int, kvHeads: Int, headDim: Int, slots: Tensor, cache: KVLayer
-    ) {
-        precondition(slots.elementCount >= qkv.rowCount)
-        var layer = unsafe kvLayer(cache, kvHeads: kvHeads, headDim: headDim)
-        unsafe cpu_store_kv(
-            context, floats(qkv), Int64(qkv.rowCount), Int64(qkv.rowElementCount), Int64(keyOffset),
-            Int64(valueOffset), integers(slots), &layer)
-    }
-
-    package func attend(
-        _ q: Tensor, heads: Int, kvHeads: Int, headDim: Int, scale: Float, cache: KVLayer, batch: AttentionBatch,
-        into output: Tensor
-    ) {
-        precondition(heads % kvHeads == 0 && heads * headDim <= q.rowElementCount)
-        precondition(output.rowElementCount == heads * headDim && output.rowCount >= batch.tokenCount)
-        var layer = unsafe kvLayer(cache, kvHeads: kvHeads, headDim: headDim)
-        var queries = unsafe cpu_attention_batch(
-            q: floats(q), q_stride: Int64(q.rowElementCount), output: floats(output), heads: Int64(heads), scale: scale,
-            sequences: Int64(batch.sequenceCount), query_starts: integers(batch.queryStarts),
-            block_tables: integers(batch.blockTables),
-            blocks_per_sequence: Int64(batch.blockTables.rowElementCount), positions: integers(batch.positions))
-        note(unsafe cpu_attend(context, &queries, &layer), "attention")
-    }
-
-    private func kvLayer(_ cache: KVLayer, kvHeads: Int, headDim: Int) -> cpu_kv_layer {
-        unsafe cpu_kv_layer(
-            keys: address(cache.keys), values: address(cache.values), block_size: Int64(cache.blockSize),
-            kv_heads: Int64(kvHeads), head_dim: Int64(headDim), is_bf16: cache.keys.dtype == .bf16)
     }
 
     // MARK: Sampling
@@ -277,7 +235,7 @@ package final class CPUBackend: Backend {
     // MARK: Addresses
 
     /// Remembers that an operation could not get its scratch memory.
-    private func note(_ isDone: Bool, _ operation: String) {
+    func note(_ isDone: Bool, _ operation: String) {
         if !isDone, failure == nil {
             failure = .deviceFailure(operation: operation, reason: "out of memory for scratch space")
         }
@@ -299,24 +257,24 @@ package final class CPUBackend: Backend {
         return overflow || result < 0 ? nil : result
     }
 
-    private func cpuWeight(_ weight: PreparedWeight) -> CPUWeight {
+    func cpuWeight(_ weight: PreparedWeight) -> CPUWeight {
         guard let storage = weight.storage as? CPUWeight else { preconditionFailure("a weight of another backend") }
         return storage
     }
 
-    private func address(_ tensor: Tensor) -> UnsafeMutableRawPointer {
+    func address(_ tensor: Tensor) -> UnsafeMutableRawPointer {
         guard let pointer = unsafe UnsafeMutableRawPointer(bitPattern: tensor.address) else {
             preconditionFailure("a tensor without memory")
         }
         return unsafe pointer
     }
 
-    private func floats(_ tensor: Tensor) -> UnsafeMutablePointer<Float> {
+    func floats(_ tensor: Tensor) -> UnsafeMutablePointer<Float> {
         precondition(tensor.dtype == .f32, "a tensor of \(tensor.dtype) where f32 belongs")
         return unsafe address(tensor).assumingMemoryBound(to: Float.self)
     }
 
-    private func integers(_ tensor: Tensor) -> UnsafeMutablePointer<Int32> {
+    func integers(_ tensor: Tensor) -> UnsafeMutablePointer<Int32> {
         precondition(tensor.dtype == .i32, "a tensor of \(tensor.dtype) where i32 belongs")
         return unsafe address(tensor).assumingMemoryBound(to: Int32.self)
     }

@@ -17,6 +17,8 @@ package enum CheckpointError: Error, Equatable, CustomStringConvertible {
     case unsupported(file: String, offset: Int, field: String, actual: String, supported: String)
     /// A metadata key without which the model cannot be built.
     case missingMetadata(file: String, key: String)
+    /// A field of a JSON file, such as config.json, that is absent, damaged, or asks for something Apus does not have.
+    case wrongSetting(file: String, field: String, actual: String, expected: String)
     /// A tensor the architecture needs; `similar` are the closest names in the file.
     case missingTensor(file: String, name: String, similar: [String])
     /// A tensor whose shape contradicts the model's configuration. Shapes are outermost first.
@@ -29,6 +31,7 @@ package enum CheckpointError: Error, Equatable, CustomStringConvertible {
         switch self {
         case .cannotOpen(let file, _), .changedWhileOpen(let file, _, _, _), .malformed(let file, _, _, _, _),
             .overLimit(let file, _, _, _, _), .unsupported(let file, _, _, _, _), .missingMetadata(let file, _),
+            .wrongSetting(let file, _, _, _),
             .missingTensor(let file, _, _), .wrongShape(let file, _, _, _, _), .unreadTensors(let file, _):
             file
         }
@@ -40,7 +43,7 @@ package enum CheckpointError: Error, Equatable, CustomStringConvertible {
         case .malformed(_, let offset, _, _, _), .overLimit(_, let offset, _, _, _),
             .unsupported(_, let offset, _, _, _), .wrongShape(_, let offset, _, _, _):
             offset
-        case .cannotOpen, .changedWhileOpen, .missingMetadata, .missingTensor, .unreadTensors:
+        case .cannotOpen, .changedWhileOpen, .missingMetadata, .missingTensor, .unreadTensors, .wrongSetting:
             nil
         }
     }
@@ -49,7 +52,7 @@ package enum CheckpointError: Error, Equatable, CustomStringConvertible {
     package var field: String? {
         switch self {
         case .malformed(_, _, let field, _, _), .overLimit(_, _, let field, _, _), .unsupported(_, _, let field, _, _),
-            .changedWhileOpen(_, let field, _, _):
+            .changedWhileOpen(_, let field, _, _), .wrongSetting(_, let field, _, _):
             field
         case .missingMetadata(_, let key): key
         case .missingTensor(_, let name, _), .wrongShape(_, _, let name, _, _): name
@@ -75,6 +78,8 @@ package enum CheckpointError: Error, Equatable, CustomStringConvertible {
                 + "supported: \(supported)."
         case .missingMetadata(let file, let key):
             "\(file) has no metadata \(key), without which the model cannot be built."
+        case .wrongSetting(let file, let field, let actual, let expected):
+            "\(file) cannot be served: \(field) is \(actual); expected \(expected)."
         case .missingTensor(let file, let name, let similar):
             "\(file) has no tensor \(name)" + (similar.isEmpty ? "." : "; similar: \(similar.joined(separator: ", ")).")
         case .wrongShape(let file, let offset, let name, let actual, let expected):

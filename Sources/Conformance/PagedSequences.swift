@@ -22,6 +22,11 @@ struct PagedSequences {
     let sharedLength: Int
     /// [length, (heads + 2 × kvHeads) × headDim] of each sequence: q, k, v side by side.
     let qkv: [[Float]]
+    /// What attention does beside the usual.
+    var window: Int?
+    var softCap: Float?
+    /// [heads]
+    var sinks: [Float]?
 
     var width: Int { (heads + 2 * kvHeads) * headDim }
     var scale: Float { 1 / Float(headDim).squareRoot() }
@@ -107,11 +112,20 @@ struct PagedSequences {
             }
             batch.starts.append(Int32(batch.positions.count))
             batch.contexts.append(Int32(span.first + span.count))
-            batch.tables += tables[span.sequence]
+            batch.tables += hiding(tables[span.sequence], before: span.first, blockSize: blockSize)
             batch.longestQuery = max(batch.longestQuery, span.count)
         }
         return batch
     }
+
+    /// A table without the blocks that lie wholly behind the window of the row at `position`.
+    private func hiding(_ table: [Int32], before position: Int, blockSize: Int) -> [Int32] {
+        let hidden = firstSeen(from: position) / blockSize
+        return table.enumerated().map { $0.offset < hidden ? .max : $0.element }
+    }
+
+    /// The first position that the row at `position` looks back on.
+    private func firstSeen(from position: Int) -> Int { window.map { max(0, position + 1 - $0) } ?? 0 }
 
     /// Writes the rows' keys and values; returns the rows.
     private func store(_ rows: BatchRows, _ cache: KVLayer, _ backend: any Backend) throws -> Tensor {
@@ -136,7 +150,11 @@ struct PagedSequences {
         let output = try backend.tensor(
             [Float](repeating: .nan, count: count * outputWidth), [count, outputWidth], backend.linearInputType)
         backend.attend(
-            x, heads: heads, kvHeads: kvHeads, headDim: headDim, scale: scale, cache: cache, batch: batch, into: output)
+            x, heads: heads, kvHeads: kvHeads, headDim: headDim,
+            options: AttentionOptions(
+                scale: scale, slidingWindow: window, logitSoftCap: softCap,
+                sinks: try sinks.map { try backend.tensor($0, [heads]) }),
+            cache: cache, batch: batch, into: output)
         try backend.synchronize()
         return backend.download(output)
     }
@@ -194,17 +212,20 @@ struct PagedSequences {
             return isBF16
                 ? Double((q * (scale * log2e)).roundedToBF16) / Double(log2e) : Double(q) * Double(scale)
         }
-        let scores = (0...position).map { p in
-            (0..<headDim).reduce(0.0) { $0 + query[$1] * cached(heads, p, $1) }
+        let seen = firstSeen(from: position)...position
+        let scores = seen.map { p in
+            let score = (0..<headDim).reduce(0.0) { $0 + query[$1] * cached(heads, p, $1) }
+            return softCap.map { Double($0) * tanh(score / Double($0)) } ?? score
         }
-        let highest = scores.max() ?? 0
+        let sink = sinks.map { Double($0[head]) } ?? -.infinity
+        let highest = max(scores.max() ?? 0, sink)
         let weights = scores.map { exp($0 - highest) }
-        let sum = weights.reduce(0, +)
+        let sum = weights.reduce(exp(sink - highest), +)
         var values = [Double](repeating: 0, count: headDim)
         var sizes = values
-        for p in 0...position {
+        for p in seen {
             for d in 0..<headDim {
-                let value = weights[p] / sum * cached(heads + kvHeads, p, d)
+                let value = weights[p - seen.lowerBound] / sum * cached(heads + kvHeads, p, d)
                 values[d] += value
                 sizes[d] += abs(value)
             }

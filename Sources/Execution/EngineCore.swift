@@ -64,7 +64,8 @@ struct EngineCore: ~Copyable {
             tokenBudget: configuration.tokenBudget, maxModelLength: plan.maxModelLength,
             enablePrefixCaching: configuration.enablePrefixCaching, policy: configuration.policy,
             longPrefillTokenThreshold: configuration.longPrefillTokenThreshold,
-            attentionScale: Self.attentionScale(of: model), speculation: configuration.speculation)
+            attentionScale: Self.attentionScale(of: model), speculation: configuration.speculation,
+            slidingWindow: model.slidingWindow)
         let runner = try ModelRunner(parts: parts, plan: plan, limits: limits)
         let scheduler = try Scheduler(limits: limits, cacheKey: configuration.cacheKey)
         self.runner = runner

@@ -26,7 +26,9 @@ extension StepCapacity {
     /// Room for every step of an engine with these limits on this backend.
     package init(_ configuration: EngineConfiguration, backend: any Backend) {
         let largest = backend.largestStep(tokens: configuration.tokenBudget, sequences: configuration.maxSequences)
-        self.init(tokens: largest.tokenCount, sampledRows: largest.sampledRowCount)
+        self.init(
+            tokens: largest.tokenCount, sampledRows: largest.sampledRowCount,
+            sequenceLength: configuration.maxModelLength)
     }
 }
 

@@ -77,10 +77,17 @@ package struct BlockPool: ~Copyable {
 
     /// Gives up all blocks of a table, the last one first. A table without blocks is left alone.
     package mutating func release(_ table: inout BlockTable) {
-        for block in table.blocks.reversed() { dropReference(to: block) }
-        if faults.contains(.releasesTwice), let first = table.blocks.first { dropReference(to: first) }
+        for block in table.heldBlocks.reversed() { dropReference(to: block) }
+        if faults.contains(.releasesTwice), let first = table.heldBlocks.first { dropReference(to: first) }
         table.removeAll()
         precondition(freeCount + heldCount == blockCount, "\(freeCount) free and \(heldCount) held of \(blockCount)")
+    }
+
+    /// Gives up the first `count` blocks of a table, the last of them first, and keeps their entries.
+    mutating func releaseLeading(_ count: Int, of table: inout BlockTable) {
+        guard count > table.hiddenCount else { return }
+        for block in table.blocks[table.hiddenCount..<count].reversed() { dropReference(to: block) }
+        table.hide(count)
     }
 
     /// Gives up the blocks of a table after the first `count`, which hold nothing that is known.
@@ -90,7 +97,7 @@ package struct BlockPool: ~Copyable {
 
     /// Remembers that the blocks of a table hold something that is not a number. Whoever is given one later finds it in
     /// `scrubs`.
-    package mutating func taint(_ table: borrowing BlockTable) { taint(table.blocks[...]) }
+    package mutating func taint(_ table: borrowing BlockTable) { taint(table.heldBlocks) }
 
     /// The same for some blocks.
     mutating func taint(_ blocks: ArraySlice<BlockID>) {
@@ -122,7 +129,7 @@ package struct BlockPool: ~Copyable {
 
     /// Makes all blocks of a table, and with them everything built upon them, unfindable.
     package mutating func unpublish(_ table: borrowing BlockTable) {
-        for block in table.blocks where prefixes.contains(block) {
+        for block in table.heldBlocks where prefixes.contains(block) {
             prefixes.remove(block)
             becomeUnfindable(block)
         }

@@ -40,6 +40,7 @@ extension Scheduler {
                     sequence, by: scheduled.tokenRange.count, sample: scheduled.samples ? samples[first] : nil,
                     into: &events)
             }
+            if scheduled.samples { releaseHiddenBlocks(of: sequence) }
             if sequence.isInFlight || sequence.stage == .running { continue }
             someLeft = true
             if sequence.stage == .leaving { withdraw(sequence) } else { retire(sequence) }

@@ -7,7 +7,7 @@ extension Scheduler {
         try checkQueues()
         var holders = Array(repeating: 0, count: limits.blockCount)
         for sequence in running {
-            for block in sequence.table.blocks { holders[block.index] += 1 }
+            for block in sequence.table.heldBlocks { holders[block.index] += 1 }
         }
         try pool.checkInvariants(holders: holders)
         for sequence in running { try check(sequence, holders: holders) }
@@ -81,7 +81,11 @@ extension Scheduler {
         if sequence.stage == .running, sequence.remainingTokenCount < 1, sequence.pendingTokenCount == 0 {
             throw InvariantViolation("\(sequence.id) has nothing left to compute")
         }
-        for (index, block) in sequence.table.blocks.enumerated() {
+        if sequence.table.hiddenCount > limits.hiddenBlocks(at: sequence.computedTokenCount) {
+            throw InvariantViolation(
+                "\(sequence.id) has given up \(sequence.table.hiddenCount) blocks, some that rows still see")
+        }
+        for (index, block) in zip(sequence.table.heldBlocks.indices, sequence.table.heldBlocks) {
             let isFull = (index + 1) * blockSize <= sequence.computedTokenCount
             if !isFull, holders[block.index] != 1 {
                 throw InvariantViolation("\(block) is still being filled and \(holders[block.index]) tables hold it")

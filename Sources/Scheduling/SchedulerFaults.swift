@@ -71,6 +71,8 @@ package struct SchedulerFaults: OptionSet, Sendable {
     package static let leaksRow = SchedulerFaults(rawValue: 1 << 29)
     /// Deadlines of those that wait are not looked at.
     package static let missesDeadlines = SchedulerFaults(rawValue: 1 << 30)
+    /// A block is given up that still lies within the window.
+    package static let hidesEarly = SchedulerFaults(rawValue: 1 << 31)
 }
 
 /// What a deep check found broken.

@@ -41,6 +41,8 @@ package struct SchedulerLimits: Sendable, Equatable {
     package let maxPreemptions: Int
     /// Guessing ahead.
     package let speculation: SpeculationLimits
+    /// Positions that every layer of the model looks back on at most, a row's own included; nil where one sees all.
+    package let slidingWindow: Int?
 
     /// The block sizes that the kernels know.
     package static let blockSizes = [8, 16, 32, 64, 128]
@@ -50,7 +52,7 @@ package struct SchedulerLimits: Sendable, Equatable {
         blockSize: Int = 16, blockCount: Int, maxSequences: Int = 256, tokenBudget: Int = 2048, maxModelLength: Int,
         enablePrefixCaching: Bool = true, policy: SchedulingPolicy = .fcfs, longPrefillTokenThreshold: Int = 0,
         attentionScale: Int = 0, watermark: Double = 0.01, priorityAgeing: Duration? = .seconds(30),
-        maxPreemptions: Int = 4, speculation: SpeculationLimits = .off
+        maxPreemptions: Int = 4, speculation: SpeculationLimits = .off, slidingWindow: Int? = nil
     ) throws(SchedulingError) {
         var violations: [LimitViolation] = []
         func require(_ field: String, _ value: some CustomStringConvertible, _ holds: Bool, _ allowed: String) {
@@ -80,6 +82,7 @@ package struct SchedulerLimits: Sendable, Equatable {
         let sizes = speculation.patternSizes
         require("prompt-lookup-min", sizes.lowerBound, sizes.lowerBound >= 1, "1 to prompt-lookup-max")
         require("prompt-lookup-max", sizes.upperBound, sizes.upperBound <= 16, "prompt-lookup-min to 16")
+        require("sliding-window", slidingWindow ?? 1, (1...ceiling).contains(slidingWindow ?? 1), "1 to \(ceiling)")
         if !violations.isEmpty { throw .invalidLimits(violations) }
 
         self.blockSize = blockSize
@@ -95,6 +98,7 @@ package struct SchedulerLimits: Sendable, Equatable {
         self.priorityAgeing = priorityAgeing
         self.maxPreemptions = maxPreemptions
         self.speculation = speculation
+        self.slidingWindow = slidingWindow
     }
 
     /// Blocks kept free when a sequence joins running ones.

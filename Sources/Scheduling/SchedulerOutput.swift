@@ -14,6 +14,7 @@ package struct ScheduledSequence: Sendable {
     /// [queryLength] Range of `SchedulerOutput.tokens`, at positions start, start + 1, ...
     package let tokenRange: Range<Int>
     /// [ceil((start + queryLength) / blockSize)] Range of `SchedulerOutput.blocks`: the whole table, oldest first.
+    /// Where the model has a window, entries wholly behind that of `start` may name blocks of others.
     package let blockRange: Range<Int>
     /// The step reaches the last known token: the runner samples the next one.
     package let samples: Bool

@@ -41,7 +41,7 @@ package enum RotaryLayout: Sendable {
     case halves
 }
 
-/// Whether `linear` overwrites its output or adds to it (a residual connection).
+/// Whether an operation overwrites its output or adds to it (a residual connection).
 package enum LinearMode: Sendable {
     case overwrite
     case accumulate
@@ -98,6 +98,8 @@ package protocol Backend: AnyObject {
     /// Converts a matrix, given as row blocks stacked in order ([rows_i, columns] each), into the layout `linear`
     /// and `embed` read. Row blocks may differ in dtype.
     func prepare(_ parts: [StoredTensor]) throws(BackendError) -> PreparedWeight
+    /// Throws unless this backend has `feature`; asked for while loading.
+    func require(_ feature: BackendFeature) throws(BackendError)
     /// The shape that a step is filled up to, so that few shapes are captured. No count shrinks, none ever falls when
     /// the step grows, and a decode-only step keeps one token for each sequence.
     func padded(_ shape: StepShape) -> StepShape
@@ -109,14 +111,24 @@ package protocol Backend: AnyObject {
     /// output[t] = table[tokens[t]]. tokens: [tokens] i32; output: [tokens, hidden]. Token −1 − r stands for the token
     /// that row r of the latest `sample` chose; only asynchronous backends are asked for it.
     func embed(_ tokens: Tensor, _ table: PreparedWeight, into output: Tensor)
-    /// output[t] = x[t] · weight / √(mean(x[t]²) + epsilon). x, output: [tokens, hidden]; weight: [hidden] f32.
-    func rmsNorm(_ x: Tensor, weight: Tensor, epsilon: Float, into output: Tensor)
+    /// output[t] (+)= x[t] · weight / √(mean(x[t]²) + epsilon). x, output: [tokens, hidden]; weight: [hidden] f32. What
+    /// is added to is f32.
+    func rmsNorm(_ x: Tensor, weight: Tensor, epsilon: Float, into output: Tensor, mode: LinearMode)
+    /// Normalizes `heads` heads of each row of `x` in place, each on its own, from the `firstHead`-th on. x: [tokens,
+    /// ≥ heads × headDim] f32; weight: [headDim] f32.
+    func normalizeHeads(
+        _ x: Tensor, firstHead: Int, heads: Int, headDim: Int, weight: Tensor, epsilon: Float)
+    /// x[t] += bias. x: [tokens, columns] f32; bias: [columns] f32.
+    func addBias(_ bias: Tensor, to x: Tensor)
+    /// Replaces every element of `x` (f32).
+    func apply(_ function: ElementFunction, to x: Tensor)
     /// output[t] (+)= weight · x[t]. x: [tokens, columns]; output: [tokens, rows].
     func linear(_ x: Tensor, _ weight: PreparedWeight, into output: Tensor, mode: LinearMode)
     /// Rotates the first `heads` heads of each row of `x` in place (`x`: [tokens, ≥ heads × headDim], row stride its
-    /// width). frequencies: [rotaryDim / 2] f32 radians per position.
+    /// width). frequencies: [rotaryDim / 2] f32 radians per position. What was turned is multiplied by `magnitude`.
     func rotate(
-        _ x: Tensor, heads: Int, headDim: Int, positions: Tensor, frequencies: Tensor, layout: RotaryLayout)
+        _ x: Tensor, heads: Int, headDim: Int, positions: Tensor, frequencies: Tensor, magnitude: Float,
+        layout: RotaryLayout)
     /// Writes each row's keys and values (columns [keyOffset…] and [valueOffset…] of `qkv`) to its slot.
     func storeKV(
         _ qkv: Tensor, keyOffset: Int, valueOffset: Int, kvHeads: Int, headDim: Int,
@@ -124,10 +136,15 @@ package protocol Backend: AnyObject {
     /// Causal attention of each row of `q` (the first heads × headDim columns) over its sequence's cached keys.
     /// output: [tokens, heads × headDim]. Rows are independent: the result of a row depends on its own context only.
     func attend(
-        _ q: Tensor, heads: Int, kvHeads: Int, headDim: Int, scale: Float, cache: KVLayer, batch: AttentionBatch,
+        _ q: Tensor, heads: Int, kvHeads: Int, headDim: Int, options: AttentionOptions, cache: KVLayer,
+        batch: AttentionBatch, into output: Tensor)
+    /// output = activation(x[:, :ffn], x[:, ffn:]). x: [tokens, 2 × ffn]; output: [tokens, ffn].
+    func gate(_ x: Tensor, _ activation: GateActivation, into output: Tensor)
+    /// output[t] += what the experts that logits[t] choose make of x[t]. x, output: [tokens, hidden]; logits: [tokens,
+    /// experts] f32.
+    func mixExperts(
+        _ x: Tensor, logits: Tensor, _ experts: ExpertWeights, routing: ExpertRouting, activation: GateActivation,
         into output: Tensor)
-    /// output = silu(x[:, :ffn]) · x[:, ffn:]. x: [tokens, 2 × ffn]; output: [tokens, ffn].
-    func gate(_ x: Tensor, into output: Tensor)
     /// output[i] = x[rows[i]]. rows: [rows] i32.
     func gatherRows(_ x: Tensor, rows: Tensor, into output: Tensor)
     /// Begins to choose a token from each row of `logits` [rows, vocab]. At most two are not collected at a time, one
@@ -136,4 +153,33 @@ package protocol Backend: AnyObject {
     /// Waits for the oldest `sample` that was not collected, copies what it chose to the first rows of `results`, and
     /// reports a device that failed.
     func collect(into results: inout SamplingResults) throws(BackendError)
+}
+
+extension Backend {
+    /// output[t] = x[t] · weight / √(mean(x[t]²) + epsilon).
+    package func rmsNorm(_ x: Tensor, weight: Tensor, epsilon: Float, into output: Tensor) {
+        rmsNorm(x, weight: weight, epsilon: epsilon, into: output, mode: .overwrite)
+    }
+
+    /// output = silu(x[:, :ffn]) · x[:, ffn:].
+    package func gate(_ x: Tensor, into output: Tensor) { gate(x, .silu, into: output) }
+
+    /// A rotation that keeps lengths.
+    package func rotate(
+        _ x: Tensor, heads: Int, headDim: Int, positions: Tensor, frequencies: Tensor, layout: RotaryLayout
+    ) {
+        rotate(
+            x, heads: heads, headDim: headDim, positions: positions, frequencies: frequencies, magnitude: 1,
+            layout: layout)
+    }
+
+    /// Attention whose only option is its scale.
+    package func attend(
+        _ q: Tensor, heads: Int, kvHeads: Int, headDim: Int, scale: Float, cache: KVLayer, batch: AttentionBatch,
+        into output: Tensor
+    ) {
+        attend(
+            q, heads: heads, kvHeads: kvHeads, headDim: headDim, options: AttentionOptions(scale: scale), cache: cache,
+            batch: batch, into: output)
+    }
 }

@@ -76,4 +76,13 @@ package struct StoredTensor {
         unsafe self.bytes = bytes
         self.owner = owner
     }
+
+    /// The `index`-th of the tensors that are stacked along the outermost dimension.
+    package func slice(_ index: Int) -> StoredTensor {
+        precondition(shape.count > 1 && index >= 0 && index < shape[0], "slice \(index) of a tensor of \(shape)")
+        let size = unsafe bytes.count / shape[0]
+        let part = unsafe UnsafeRawBufferPointer(rebasing: bytes[index * size..<(index + 1) * size])
+        return unsafe StoredTensor(
+            name: "\(name)[\(index)]", dtype: dtype, shape: Array(shape.dropFirst()), bytes: part, owner: owner)
+    }
 }

@@ -37,7 +37,8 @@ struct Driver: ~Copyable {
         maxModelLength: Int = 200,
         enablePrefixCaching: Bool = true, policy: SchedulingPolicy = .fcfs, longPrefillTokenThreshold: Int = 0,
         attentionScale: Int = 0, watermark: Double = 0, priorityAgeing: Duration? = .seconds(30),
-        maxPreemptions: Int = 4, speculation: SpeculationLimits = .off, proposer: (any DraftProposer)? = nil
+        maxPreemptions: Int = 4, speculation: SpeculationLimits = .off, slidingWindow: Int? = nil,
+        proposer: (any DraftProposer)? = nil
     ) throws {
         scheduler = try Scheduler(
             limits: SchedulerLimits(
@@ -45,7 +46,7 @@ struct Driver: ~Copyable {
                 maxModelLength: maxModelLength, enablePrefixCaching: enablePrefixCaching, policy: policy,
                 longPrefillTokenThreshold: longPrefillTokenThreshold, attentionScale: attentionScale,
                 watermark: watermark, priorityAgeing: priorityAgeing, maxPreemptions: maxPreemptions,
-                speculation: speculation),
+                speculation: speculation, slidingWindow: slidingWindow),
             cacheKey: (1, 2), proposer: proposer)
     }
 

@@ -23,11 +23,17 @@ struct Recurrence {
 
     /// State of the position read last.
     private(set) var state: UInt64
-    /// Folds all states read, in order.
+    /// Folds all states read, in order; without a window.
     private var summary: UInt64 = 0
+    /// States that a row looks back on, the last ones read, where there is a window.
+    private let window: Int?
+    private var recent: [UInt64] = []
 
     /// Tenants have different models, as far as the simulation can tell: a hit across salts changes the output.
-    init(salt: UInt64) { state = mix(salt &+ 1) }
+    init(salt: UInt64, window: Int?) {
+        state = mix(salt &+ 1)
+        self.window = window
+    }
 
     static func next(after state: UInt64, token: TokenID) -> UInt64 {
         mix(state &+ UInt64(UInt32(bitPattern: token)) &+ 1)
@@ -35,12 +41,22 @@ struct Recurrence {
 
     mutating func read(_ state: UInt64) {
         self.state = state
-        // One multiplication, and order still matters.
-        summary = (summary ^ state) &* 0x9e37_79b9_7f4a_7c15
+        if let window {
+            if recent.count == window { recent.removeFirst() }
+            recent.append(state)
+        } else {
+            summary = Self.fold(summary, state)
+        }
+    }
+
+    /// One multiplication, and order still matters.
+    private static func fold(_ summary: UInt64, _ state: UInt64) -> UInt64 {
+        (summary ^ state) &* 0x9e37_79b9_7f4a_7c15
     }
 
     /// A loop of a few tokens, left now and then: when, depends on all that was read.
     func sample(seed: UInt64, position: Int) -> TokenID {
+        let summary = window == nil ? summary : recent.reduce(0, Self.fold)
         let chance = mix(summary ^ mix(seed &+ UInt64(position)))
         if seed >= Self.firstLoopSeed, chance >> 56 >= 16 {
             return TokenID((UInt64(position) % (seed % 7 + 1)) &+ seed % 11)
@@ -55,8 +71,8 @@ struct Oracle {
     private let seed: UInt64
     private var position: Int
 
-    init(prompt: [TokenID], salt: UInt64, seed: UInt64) {
-        recurrence = Recurrence(salt: salt)
+    init(prompt: [TokenID], salt: UInt64, seed: UInt64, window: Int?) {
+        recurrence = Recurrence(salt: salt, window: window)
         self.seed = seed
         position = prompt.count
         for token in prompt { recurrence.read(Recurrence.next(after: recurrence.state, token: token)) }
@@ -76,12 +92,15 @@ struct FakeModel {
     static let vocabulary = 40
 
     private let blockSize: Int
+    /// Positions that a row looks back on; at least 2, because a step goes on from the state before it.
+    private let window: Int?
     private var cells: [Cell]
     /// What the step executed last sampled.
     private var latestSamples: [TokenID] = []
 
-    init(blockCount: Int, blockSize: Int) {
+    init(blockCount: Int, blockSize: Int, window: Int?) {
         self.blockSize = blockSize
+        self.window = window
         cells = (0..<blockCount * blockSize).map { Cell(state: mix(0xdead ^ UInt64($0) << 32)) }
     }
 
@@ -116,7 +135,7 @@ struct FakeModel {
             if sequence.start > 0 {
                 state = cells[slot(sequence.start - 1, of: sequence, in: output)].state
             } else {
-                state = Recurrence(salt: salt(sequence.id)).state
+                state = Recurrence(salt: salt(sequence.id), window: window).state
             }
             for (offset, token) in output.tokens[sequence.tokenRange].enumerated() {
                 state = Recurrence.next(after: state, token: token < 0 ? latestSamples[Int(-1 - token)] : token)
@@ -135,11 +154,13 @@ struct FakeModel {
     private func sample(
         _ sequence: ScheduledSequence, of output: borrowing SchedulerOutput, into samples: inout [TokenSample]
     ) {
-        var recurrence = Recurrence(salt: 0)
+        var recurrence = Recurrence(salt: 0, window: window)
         var isFinite = true
-        var position = 0
+        // Blocks wholly behind the window of the first row that is sampled are not looked at.
+        let hidden = window.map { max(0, sequence.samplePosition - $0) / blockSize } ?? 0
+        var position = hidden * blockSize
         let first = samples.count
-        for block in output.blocks[sequence.blockRange] {
+        for block in output.blocks[sequence.blockRange].dropFirst(hidden) {
             let base = Int(block.rawValue) * blockSize
             for slot in base..<base + blockSize {
                 let cell = cells[slot]

@@ -36,7 +36,7 @@ import Testing
         Plant(.leaksOnAbort, "leaks on abort", "tables hold it"),
         Plant(.reusesEarly, "reuses early", "holds 0 blocks"),
         Plant(.sharesSlot, "shares a row", "which belongs to another"),
-        Plant(.trustsHash, "trusts the hash", "published as something it does not hold"),
+        Plant(.trustsHash, "trusts the hash", "seed"),
         Plant(.missesReference, "misses a reference", "tables hold it"),
         Plant(.keepsComputedCount, "keeps the computed count", "waits with 0 blocks"),
         Plant(.publishesUnfilled, "publishes unfilled blocks", "published as something it does not hold"),
@@ -58,6 +58,7 @@ import Testing
         Plant(.keepsStaleIndex, "keeps a stale index", "published as something it does not hold"),
         Plant(.leaksRow, "leaks a row", "rows are free"),
         Plant(.missesDeadlines, "misses deadlines", "lives after its deadline"),
+        Plant(.hidesEarly, "gives up a block within the window", "some that rows still see"),
     ])
     func `a planted bug is found within the seeds of a normal run`(plant: Plant) throws {
         let found = try #require(try Self.firstFailure(with: plant.fault, checksDeeply: true))

@@ -66,6 +66,8 @@ struct Scenario {
         // Short prompts that grow long in a small pool: preemption all the time.
         let isTight = features.contains(.tightPool)
         let maxSequences = random.pick(isTight ? [4, 8, 16] : [1, 2, 3, 4, 8, 16])
+        // Not a draw of `random`, so that what a seed stands for otherwise stays what it was.
+        let windows = [nil, nil, 2, 5, blockSize, blockSize + 3, 2 * blockSize + 1]
         let budget = random.pick([maxSequences, maxSequences + 3, blockSize + maxSequences, 4 * blockSize, 2048])
         limits = try SchedulerLimits(
             blockSize: blockSize,
@@ -83,7 +85,8 @@ struct Scenario {
             maxPreemptions: random.pick([1, 2, 4]),
             speculation: features.contains(.speculation)
                 ? SpeculationLimits(draftTokenCount: random.pick([1, 3, 8]), patternSizes: 1...random.int(1...4))
-                : .off)
+                : .off,
+            slidingWindow: windows[Int(mix(seed) % UInt64(windows.count))])
         faultySteps = random.int(0...300)
         self.features = features
         clients = []

@@ -11,8 +11,12 @@ extension Simulation {
 
     /// A step in flight writes blocks that somebody holds.
     func checkBlocks(of output: borrowing SchedulerOutput) throws {
-        for block in output.blocks where scheduler.referenceCount(of: block) == 0 {
-            throw failure("\(block) is written by a step in flight and nobody holds it")
+        for sequence in output.sequences {
+            let hidden = scenario.limits.hiddenBlocks(at: sequence.start)
+            for block in output.blocks[sequence.blockRange].dropFirst(hidden)
+            where scheduler.referenceCount(of: block) == 0 {
+                throw failure("\(block) is written by a step in flight and nobody holds it")
+            }
         }
     }
 

@@ -62,7 +62,9 @@ struct Simulation: ~Copyable {
         let scenario = try scenario ?? Scenario(seed: seed)
         let allFaults = scenario.features.contains(.weakHash) ? faults.union(.weakHash) : faults
         scheduler = try Scheduler(limits: scenario.limits, cacheKey: (seed, ~seed), faults: allFaults)
-        model = FakeModel(blockCount: scenario.limits.blockCount, blockSize: scenario.limits.blockSize)
+        model = FakeModel(
+            blockCount: scenario.limits.blockCount, blockSize: scenario.limits.blockSize,
+            window: scenario.limits.slidingWindow)
         // Ids start at 0; a shrunk scenario keeps those that it had.
         tracks = Array(repeating: nil, count: 1 + Int(scenario.clients.map(\.request.id.rawValue).max() ?? 0))
         self.scenario = scenario
@@ -126,7 +128,9 @@ struct Simulation: ~Copyable {
                 coverage.refusals += 1
                 continue
             }
-            let track = Track(client: client, order: order(of: request), abortMove: client.abortMove.map { $0 + move })
+            let track = Track(
+                client: client, order: order(of: request), abortMove: client.abortMove.map { $0 + move },
+                window: scenario.limits.slidingWindow)
             tracks[Int(request.id.rawValue)] = track
             acceptedCount += 1
             if client.abortMove != nil || client.stepsPerRead > 0 { fated.append(track) }

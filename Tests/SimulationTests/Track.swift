@@ -30,7 +30,9 @@ final class Track {
     var mustEnd = false
     var ending: FinishReason?
 
-    init(client: Client, order: (unprotected: Int, urgency: Int, number: Int), abortMove: Int?) {
+    init(
+        client: Client, order: (unprotected: Int, urgency: Int, number: Int), abortMove: Int?, window: Int?
+    ) {
         self.client = client
         self.order = order
         self.abortMove = abortMove
@@ -40,7 +42,8 @@ final class Track {
         stopTokens = request.stopTokens
         stepsPerRead = client.stepsPerRead
         brokenSample = client.brokenSample
-        oracle = Oracle(prompt: request.prompt, salt: request.cacheSalt, seed: request.sampling.seed)
+        oracle = Oracle(
+            prompt: request.prompt, salt: request.cacheSalt, seed: request.sampling.seed, window: window)
     }
 
     var id: RequestID { client.request.id }

@@ -185,8 +185,39 @@ package final class DeferredBackend: Backend {
         device.upload(values, to: output)
     }
 
-    package func rmsNorm(_ x: Tensor, weight: Tensor, epsilon: Float, into output: Tensor) {
-        queue.append { [unowned self] in device.rmsNorm(x, weight: weight, epsilon: epsilon, into: output) }
+    package func require(_ feature: BackendFeature) { device.require(feature) }
+
+    package func rmsNorm(_ x: Tensor, weight: Tensor, epsilon: Float, into output: Tensor, mode: LinearMode) {
+        queue.append { [unowned self] in
+            device.rmsNorm(x, weight: weight, epsilon: epsilon, into: output, mode: mode)
+        }
+    }
+
+    package func normalizeHeads(
+        _ x: Tensor, firstHead: Int, heads: Int, headDim: Int, weight: Tensor, epsilon: Float
+    ) {
+        queue.append { [unowned self] in
+            device.normalizeHeads(
+                x, firstHead: firstHead, heads: heads, headDim: headDim, weight: weight, epsilon: epsilon)
+        }
+    }
+
+    package func addBias(_ bias: Tensor, to x: Tensor) {
+        queue.append { [unowned self] in device.addBias(bias, to: x) }
+    }
+
+    package func apply(_ function: ElementFunction, to x: Tensor) {
+        queue.append { [unowned self] in device.apply(function, to: x) }
+    }
+
+    package func mixExperts(
+        _ x: Tensor, logits: Tensor, _ experts: ExpertWeights, routing: ExpertRouting, activation: GateActivation,
+        into output: Tensor
+    ) {
+        queue.append { [unowned self] in
+            device.mixExperts(
+                x, logits: logits, experts, routing: routing, activation: activation, into: output)
+        }
     }
 
     package func linear(_ x: Tensor, _ weight: PreparedWeight, into output: Tensor, mode: LinearMode) {
@@ -194,11 +225,13 @@ package final class DeferredBackend: Backend {
     }
 
     package func rotate(
-        _ x: Tensor, heads: Int, headDim: Int, positions: Tensor, frequencies: Tensor, layout: RotaryLayout
+        _ x: Tensor, heads: Int, headDim: Int, positions: Tensor, frequencies: Tensor, magnitude: Float,
+        layout: RotaryLayout
     ) {
         queue.append { [unowned self] in
             device.rotate(
-                x, heads: heads, headDim: headDim, positions: positions, frequencies: frequencies, layout: layout)
+                x, heads: heads, headDim: headDim, positions: positions, frequencies: frequencies,
+                magnitude: magnitude, layout: layout)
         }
     }
 
@@ -213,18 +246,18 @@ package final class DeferredBackend: Backend {
     }
 
     package func attend(
-        _ q: Tensor, heads: Int, kvHeads: Int, headDim: Int, scale: Float, cache: KVLayer, batch: AttentionBatch,
-        into output: Tensor
+        _ q: Tensor, heads: Int, kvHeads: Int, headDim: Int, options: AttentionOptions, cache: KVLayer,
+        batch: AttentionBatch, into output: Tensor
     ) {
         queue.append { [unowned self] in
             device.attend(
-                q, heads: heads, kvHeads: kvHeads, headDim: headDim, scale: scale, cache: cache, batch: batch,
+                q, heads: heads, kvHeads: kvHeads, headDim: headDim, options: options, cache: cache, batch: batch,
                 into: output)
         }
     }
 
-    package func gate(_ x: Tensor, into output: Tensor) {
-        queue.append { [unowned self] in device.gate(x, into: output) }
+    package func gate(_ x: Tensor, _ activation: GateActivation, into output: Tensor) {
+        queue.append { [unowned self] in device.gate(x, activation, into: output) }
     }
 
     package func gatherRows(_ x: Tensor, rows: Tensor, into output: Tensor) {

@@ -39,24 +39,27 @@ package enum RealModel {
         return options.deferral.map { DeferredBackend(device, $0) } ?? device
     }
 
-    /// The model on a backend.
-    package static func parts(_ backend: any Backend, capacity: StepCapacity) throws -> EngineParts {
-        let file = try GGUFFile(path: path())
+    /// The model on a backend, or another of which the path is given.
+    package static func parts(
+        _ backend: any Backend, capacity: StepCapacity, path other: String? = nil
+    ) throws -> EngineParts {
+        let file = try GGUFFile(path: other ?? path())
         let model = try Registry.load(
             ModelConfig(file), weights: WeightReader(file), capacity: capacity, backend: backend)
         return EngineParts(backend: backend, model: model)
     }
 
-    /// A running engine over the real model.
+    /// A running engine over the real model, or another of which the path is given.
     package static func engine(
-        _ options: BackendOptions = BackendOptions(), configure: (inout EngineConfiguration) -> Void = { _ in }
+        _ options: BackendOptions = BackendOptions(), path: String? = nil,
+        configure: (inout EngineConfiguration) -> Void = { _ in }
     ) async throws -> Engine {
         var configuration = EngineConfiguration(availableMemoryBytes: 4 << 30, cacheKey: (1, 2))
         configuration.maxModelLength = 2048
         configure(&configuration)
         return try await Engine.start(configuration) { [configuration] in
             let backend = try backend(options)
-            return try parts(backend, capacity: StepCapacity(configuration, backend: backend))
+            return try parts(backend, capacity: StepCapacity(configuration, backend: backend), path: path)
         }
     }
 }

@@ -25,6 +25,8 @@ typedef uint64_t cuda_address;
     X(embed) \
     X(gather_rows) \
     X(rms_norm) \
+    X(norm_parts) \
+    X(change_elements) \
     X(gate) \
     X(rotate) \
     X(store_kv) \
@@ -39,6 +41,16 @@ typedef uint64_t cuda_address;
     X(attend_prefill_96) \
     X(attend_prefill_128) \
     X(attend_prefill_256) \
+    X(attend_decode_options_64) \
+    X(attend_decode_options_80) \
+    X(attend_decode_options_96) \
+    X(attend_decode_options_128) \
+    X(attend_decode_options_256) \
+    X(attend_prefill_options_64) \
+    X(attend_prefill_options_80) \
+    X(attend_prefill_options_96) \
+    X(attend_prefill_options_128) \
+    X(attend_prefill_options_256) \
     X(attend_combine) \
     X(linear_bf16_8) X(linear_bf16_16) X(linear_bf16_32) X(linear_bf16_64) X(linear_bf16_large) \
     X(linear_f16_8) X(linear_f16_16) X(linear_f16_32) X(linear_f16_64) X(linear_f16_large) \
@@ -73,7 +85,7 @@ typedef struct {
 // MARK: Stamp (stamp.cu)
 
 /// Raised when an argument or a layout changes its meaning but not its size.
-#define CUDA_KERNELS_VERSION 3
+#define CUDA_KERNELS_VERSION 4
 
 /// What kernels and backend must agree on. `stamp` writes the one its fatbin was built with, `cuda_kernels_stamp` returns
 /// the one this program was built with; a difference means that the fatbins are of another version.
@@ -143,7 +155,7 @@ void cuda_pack(
     int32_t format, const uint8_t *source, int64_t rows, int64_t columns, int64_t first_tile, int64_t tile_count,
     uint8_t *data, uint8_t *scales);
 
-// MARK: Rows (embedding.cu, norm.cu, activation.cu)
+// MARK: Rows (embedding.cu, norm.cu, elementwise.cu, activation.cu)
 
 /// output[i] = table[token i] as f32; a token −1 − r stands for `samples[r]`, the token chosen in row r of the step
 /// before. Ids outside the table give zeros.
@@ -179,12 +191,55 @@ typedef struct {
 } cuda_rms_norm_arguments;
 cuda_launch cuda_rms_norm_launch(const cuda_rms_norm_arguments *arguments);
 
-/// output = silu(x[:, :ffn]) · x[:, ffn:], rounded to bf16.
+/// Normalizes parts of rows, `width` columns each from `first` on: in place, or a single part a row added to `output`.
+typedef struct {
+    cuda_address x;  // [rows, x_stride] f32
+    cuda_address weight;  // [width] f32
+    cuda_address output;  // [rows, width] f32, or 0
+    int32_t row_count;
+    int32_t x_stride;
+    int32_t first;
+    int32_t parts;
+    int32_t width;
+    float epsilon;
+} cuda_norm_parts_arguments;
+cuda_launch cuda_norm_parts_launch(const cuda_norm_parts_arguments *arguments);
+
+/// Functions of an element: x · number; number · tanh(x / number); x + bias of its column.
+enum {
+    CUDA_ELEMENT_MULTIPLY = 0,
+    CUDA_ELEMENT_SOFT_CAP = 1,
+    CUDA_ELEMENT_ADD_BIAS = 2,
+};
+
+/// Changes every element of x in place.
+typedef struct {
+    cuda_address x;  // [rows, columns] f32
+    cuda_address bias;  // [columns] f32, or 0
+    int32_t row_count;
+    int32_t columns;
+    float number;
+    /// One of CUDA_ELEMENT_*.
+    int32_t kind;
+} cuda_change_elements_arguments;
+cuda_launch cuda_change_elements_launch(const cuda_change_elements_arguments *arguments);
+
+/// How a gate g is activated, and what is made of the other half u: activation.cu says what each computes.
+enum {
+    CUDA_GATE_SILU = 0,
+    CUDA_GATE_GELU_TANH = 1,
+    CUDA_GATE_CLAMPED = 2,
+};
+
+/// output = activation(x[:, :ffn], x[:, ffn:]), rounded to bf16.
 typedef struct {
     cuda_address x;  // [tokens, 2 × ffn] f32
     cuda_address output;  // [tokens, ffn] bf16
     int32_t token_count;
     int32_t ffn;
+    /// One of CUDA_GATE_*, and the limit of CUDA_GATE_CLAMPED.
+    int32_t kind;
+    float limit;
 } cuda_gate_arguments;
 cuda_launch cuda_gate_launch(const cuda_gate_arguments *arguments);
 
@@ -220,6 +275,9 @@ typedef struct {
     int32_t frequency_count;
     /// 1 turns pairs (0, 1), (2, 3), …; 0 turns (0, dim/2), (1, dim/2 + 1), … with dim = 2 × frequency_count.
     int32_t interleaved;
+    /// What turned elements are multiplied by.
+    float magnitude;
+    int32_t unused;
 } cuda_rotate_arguments;
 cuda_launch cuda_rotate_launch(const cuda_rotate_arguments *arguments);
 
@@ -308,7 +366,12 @@ typedef struct {
     float scale;
     /// Of the device: persistent launches fill them.
     int32_t multiprocessors;
+    /// Positions that a row looks back on, its own included; 0 for all. What lies behind is not read.
+    int32_t window;
+    /// Scores s become cap · tanh(s / cap); 0 leaves them.
+    float soft_cap;
     int32_t unused;
+    cuda_address sinks;  // [heads] f32: scores that take part of the weights and have no value; 0 for none
 } cuda_attend_arguments;
 /// Whether a head of this size has kernels.
 bool cuda_attention_supports(int32_t head_dim);

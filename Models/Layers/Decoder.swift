@@ -1,0 +1,99 @@
+// What every decoder has around its layers: the embedding table, the last norm, the head, the activations.
+//
+//   x ← scale · embed(tokens);  each layer changes x;  logits ← cap(head(norm(x))) for the rows that are sampled
+
+import Checkpoints
+import Tensors
+
+/// One block of a decoder. It changes `scratch.hidden`.
+protocol DecoderLayer {
+    var weightBytes: Int { get }
+    func callAsFunction(_ scratch: Activations, batch: AttentionBatch, cache: KVLayer, backend: any Backend)
+}
+
+/// What the layers of one model have in common while they are made.
+struct LayerContext {
+    let config: ModelConfig
+    /// Of layers that look back on everything, and of windowed ones.
+    let rotary: RotaryEmbedding
+    let localRotary: RotaryEmbedding
+    let backend: any Backend
+}
+
+/// The layers of a model and what is around them.
+struct Decoder<Layer: DecoderLayer> {
+    let dimensions: ModelDimensions
+    let weightBytes: Int
+    let activations: Activations
+    private let embedding: PreparedWeight
+    private let embeddingScale: Float
+    private let layers: [Layer]
+    private let norm: RMSNorm
+    private let head: PreparedWeight
+    private let logitSoftCap: Float?
+
+    /// - Parameter makeLayer: reads one layer from a reader of its own scope.
+    init(
+        _ config: ModelConfig, weights: WeightReader, capacity: StepCapacity, backend: any Backend,
+        progress: (Double) -> Void, makeLayer: (LayerContext, WeightReader, Int) throws -> Layer
+    ) throws {
+        dimensions = ModelDimensions(config)
+        embedding = try backend.prepare([
+            weights.tensor("token_embd.weight", shape: [config.vocabSize, config.hiddenSize])
+        ])
+        embeddingScale = config.embeddingScale
+        let rotary = try RotaryEmbedding(config, weights, capacity: capacity, backend: backend)
+        let context = LayerContext(
+            config: config, rotary: rotary, localRotary: try rotary.local(config, backend: backend), backend: backend)
+        var layers: [Layer] = []
+        for index in 0..<config.layerCount {
+            layers.append(try makeLayer(context, weights.scoped("blk.\(index)"), index))
+            progress(Double(index + 1) / Double(config.layerCount))
+        }
+        self.layers = layers
+        norm = try RMSNorm(config, weights, "output_norm", backend)
+        if config.hasTiedEmbeddings {
+            head = embedding
+        } else {
+            head = try backend.prepare([
+                weights.tensor("output.weight", shape: [config.vocabSize, config.hiddenSize])
+            ])
+        }
+        logitSoftCap = config.logitSoftCap
+        weightBytes = layers.reduce(embedding.byteCount + (config.hasTiedEmbeddings ? 0 : head.byteCount)) {
+            $0 + $1.weightBytes
+        }
+        activations = try Activations(config, capacity: capacity, backend: backend)
+    }
+
+    func forward(_ step: ForwardStep, cache: [KVLayer], backend: any Backend) {
+        let scratch = activations.prefix(tokens: step.batch.tokenCount, sampledRows: step.sampledRows.rowCount)
+        backend.embed(step.tokens, embedding, into: scratch.hidden)
+        if embeddingScale != 1 { backend.apply(.multiply(embeddingScale), to: scratch.hidden) }
+        for (layer, layerCache) in zip(layers, cache) {
+            layer(scratch, batch: step.batch, cache: layerCache, backend: backend)
+        }
+        guard step.sampledRows.rowCount > 0 else { return }
+        backend.gatherRows(scratch.hidden, rows: step.sampledRows, into: scratch.sampledHidden)
+        norm(scratch.sampledHidden, into: scratch.sampledNormed, backend: backend)
+        backend.linear(scratch.sampledNormed, head, into: scratch.logits, mode: .overwrite)
+        if let logitSoftCap { backend.apply(.softCap(logitSoftCap), to: scratch.logits) }
+    }
+}
+
+/// A model that is a decoder and nothing else.
+protocol DecoderModel: LanguageModel {
+    associatedtype Layer: DecoderLayer
+    var decoder: Decoder<Layer> { get }
+}
+
+extension DecoderModel {
+    package var dimensions: ModelDimensions { decoder.dimensions }
+    package var logits: Tensor { decoder.activations.logits }
+    package var weightBytes: Int { decoder.weightBytes }
+    package var activationBytes: Int { decoder.activations.byteCount }
+
+    package func forward(_ step: ForwardStep, cache: [KVLayer], backend: any Backend) {
+        decoder.forward(step, cache: cache, backend: backend)
+    }
+}

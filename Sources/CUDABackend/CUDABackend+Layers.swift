@@ -1,0 +1,125 @@
+// The operations that differ between architectures: attention, norms, gates, biases. Mixtures of experts have no
+// kernels and are refused.
+
+import CUDAKernels
+import Tensors
+
+extension CUDABackend {
+    package func require(_ feature: BackendFeature) throws(BackendError) {
+        switch feature {
+        case .experts:
+            throw .unsupported(
+                operation: "\(feature.rawValue) on a GPU", reason: "there are no kernels for them; run it on the CPU")
+        }
+    }
+
+    // MARK: Norms and elements
+
+    package func rmsNorm(_ x: Tensor, weight: Tensor, epsilon: Float, into output: Tensor, mode: LinearMode) {
+        precondition(x.rowElementCount == weight.elementCount && output.elementCount >= x.elementCount)
+        guard mode == .overwrite else {
+            return normalizeParts(
+                x, first: 0, parts: 1, width: x.rowElementCount, weight: weight, epsilon: epsilon, addedTo: output)
+        }
+        let arguments = cuda_rms_norm_arguments(
+            x: floats(x), weight: floats(weight), output: halves(output), row_count: Int32(x.rowCount),
+            columns: Int32(x.rowElementCount), epsilon: epsilon, unused: 0)
+        unsafe launch(cuda_rms_norm_launch, arguments, "rmsNorm")
+    }
+
+    package func normalizeHeads(
+        _ x: Tensor, firstHead: Int, heads: Int, headDim: Int, weight: Tensor, epsilon: Float
+    ) {
+        precondition((firstHead + heads) * headDim <= x.rowElementCount && weight.elementCount == headDim)
+        normalizeParts(
+            x, first: firstHead * headDim, parts: heads, width: headDim, weight: weight, epsilon: epsilon, addedTo: nil)
+    }
+
+    private func normalizeParts(
+        _ x: Tensor, first: Int, parts: Int, width: Int, weight: Tensor, epsilon: Float, addedTo output: Tensor?
+    ) {
+        let arguments = cuda_norm_parts_arguments(
+            x: floats(x), weight: floats(weight), output: output.map { floats($0) } ?? 0,
+            row_count: Int32(x.rowCount), x_stride: Int32(x.rowElementCount), first: Int32(first), parts: Int32(parts),
+            width: Int32(width), epsilon: epsilon)
+        unsafe launch(cuda_norm_parts_launch, arguments, "rmsNorm of parts")
+    }
+
+    package func addBias(_ bias: Tensor, to x: Tensor) {
+        precondition(bias.elementCount == x.rowElementCount)
+        change(x, CUDA_ELEMENT_ADD_BIAS, number: 0, bias: floats(bias), "addBias")
+    }
+
+    package func apply(_ function: ElementFunction, to x: Tensor) {
+        switch function {
+        case .multiply(let factor): change(x, CUDA_ELEMENT_MULTIPLY, number: factor, bias: 0, "multiply")
+        case .softCap(let cap): change(x, CUDA_ELEMENT_SOFT_CAP, number: cap, bias: 0, "softCap")
+        }
+    }
+
+    private func change(_ x: Tensor, _ kind: Int, number: Float, bias: cuda_address, _ operation: String) {
+        let arguments = cuda_change_elements_arguments(
+            x: floats(x), bias: bias, row_count: Int32(x.rowCount), columns: Int32(x.rowElementCount), number: number,
+            kind: Int32(kind))
+        unsafe launch(cuda_change_elements_launch, arguments, operation)
+    }
+
+    package func gate(_ x: Tensor, _ activation: GateActivation, into output: Tensor) {
+        precondition(x.rowElementCount == 2 * output.rowElementCount && output.rowCount >= x.rowCount)
+        let (kind, limit): (Int, Float) =
+            switch activation {
+            case .silu: (CUDA_GATE_SILU, 0)
+            case .geluTanh: (CUDA_GATE_GELU_TANH, 0)
+            case .clamped(let limit): (CUDA_GATE_CLAMPED, limit)
+            }
+        let arguments = cuda_gate_arguments(
+            x: floats(x), output: halves(output), token_count: Int32(x.rowCount), ffn: Int32(output.rowElementCount),
+            kind: Int32(kind), limit: limit)
+        unsafe launch(cuda_gate_launch, arguments, "gate")
+    }
+
+    package func mixExperts(
+        _ x: Tensor, logits: Tensor, _ experts: ExpertWeights, routing: ExpertRouting, activation: GateActivation,
+        into output: Tensor
+    ) {
+        preconditionFailure("`require` has refused the model")
+    }
+
+    // MARK: Attention
+
+    package func attend(
+        _ q: Tensor, heads: Int, kvHeads: Int, headDim: Int, options: AttentionOptions, cache: KVLayer,
+        batch: AttentionBatch, into output: Tensor
+    ) {
+        precondition(heads % kvHeads == 0 && heads * headDim <= q.rowElementCount)
+        precondition(output.rowElementCount == heads * headDim && output.rowCount >= batch.tokenCount)
+        precondition(options.sinks.map { $0.elementCount == heads } ?? true)
+        guard
+            let scratch = attentionScratch(
+                maxSequences: batch.blockTables.rowCount, maxTokens: batch.positions.elementCount,
+                maxContext: batch.blockTables.rowElementCount * cache.blockSize, heads: heads, headDim: headDim)
+        else { return }
+        let queries = cuda_attention_batch(
+            query_starts: integers(batch.queryStarts), context_lengths: integers(batch.contextLengths),
+            block_tables: integers(batch.blockTables), positions: integers(batch.positions),
+            plan: cuda_address(scratch.plan.address), sequence_count: Int32(batch.sequenceCount),
+            blocks_per_sequence: Int32(batch.blockTables.rowElementCount), token_count: Int32(batch.tokenCount),
+            kv_heads: Int32(kvHeads), heads: Int32(heads), head_dim: Int32(headDim),
+            partial_spans: scratch.partialSpans, cuts_prefill: 1)
+        if takesPlanning() {
+            let arguments = cuda_attention_plan_arguments(batch: queries)
+            unsafe launch(cuda_attention_plan_launch, arguments, "planning attention")
+        }
+        let arguments = cuda_attend_arguments(
+            batch: queries, cache: layer(cache, kvHeads: kvHeads, headDim: headDim), q: floats(q),
+            output: halves(output), partial: cuda_address(scratch.partial.address), q_stride: Int32(q.rowElementCount),
+            scale: options.scale, multiprocessors: Int32(device.properties.multiprocessorCount),
+            window: Int32(clamping: options.slidingWindow ?? 0), soft_cap: options.logitSoftCap ?? 0, unused: 0,
+            sinks: options.sinks.map { floats($0) } ?? 0)
+        unsafe launch(cuda_attend_decode_launch, arguments, "attention over one row each")
+        if batch.maxQueryLength > 1 {
+            unsafe launch(cuda_attend_prefill_launch, arguments, "attention over many rows")
+        }
+        unsafe launch(cuda_attend_combine_launch, arguments, "attention's combination")
+    }
+}
