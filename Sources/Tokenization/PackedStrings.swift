@@ -45,6 +45,12 @@ package struct PackedStrings: Sendable {
         (index == 0 ? 0 : ends[index - 1])..<ends[index]
     }
 
+    /// The entry equal to `text`, found by looking at all.
+    package func firstIndex(of text: String) -> Int? {
+        let wanted = Array(text.utf8)
+        return (0..<count).first { range(of: $0).count == wanted.count && self[$0].elementsEqual(wanted) }
+    }
+
     /// Entry `index` as text, with U+FFFD where it is not UTF-8: for error messages.
     func text(of index: Int) -> String { String(decoding: self[index], as: UTF8.self) }
 }
