@@ -9,8 +9,10 @@ struct PieceEncoding: Sendable {
     var tokenOfByte = [UInt32](repeating: PairTable.absent, count: 256)
     /// [128] the token of each ASCII character, or `PairTable.absent`.
     var tokenOfASCII = [UInt32](repeating: PairTable.absent, count: 128)
-    /// The pieces that text may become, as they are spelled; nil where bytes are all that is looked up.
+    /// The pieces as they are spelled; nil where bytes are all that is looked up.
     var index: PieceIndex?
+    /// [vocab] whether text may become the piece.
+    var isText: [Bool] = []
     /// What stands for a character that nothing else stands for, or `PairTable.absent`.
     var unknown = PairTable.absent
     var usesByteFallback = false
@@ -28,6 +30,7 @@ struct PieceEncoding: Sendable {
     @inline(__always)
     func token(_ range: Range<Int>, of bytes: Span<UInt8>) -> UInt32 {
         if range.count == 1, bytes[range.lowerBound] < 0x80 { return tokenOfASCII[Int(bytes[range.lowerBound])] }
-        return index?.entry(equalTo: range, of: bytes).map { UInt32($0) } ?? PairTable.absent
+        guard let token = index?.entry(equalTo: range, of: bytes), isText[token] else { return PairTable.absent }
+        return UInt32(token)
     }
 }

@@ -99,7 +99,9 @@ struct TextEncoder {
     // MARK: One piece
 
     private mutating func encode(_ piece: Range<Int>, of bytes: Span<UInt8>) {
-        if encoding.takesWholePieces, let token = encoding.index?.entry(equalTo: piece, of: bytes) {
+        if encoding.takesWholePieces, let token = encoding.index?.entry(equalTo: piece, of: bytes),
+            encoding.isText[token]
+        {
             return tokens.append(Int32(truncatingIfNeeded: token))
         }
         switch encoding.algorithm {

@@ -114,6 +114,7 @@ extension Tokenizer {
         if let unk = definition.unk, pipeline.algorithm != .byteMerges || definition.pipeline != nil {
             encoding.unknown = UInt32(unk)
         }
+        encoding.isText = types.map { !$0.isControl }
         let spelled = try PieceIndex(definition.pieces) { types[$0] != .unused || definition.pieces[$0].count > 0 }
         switch pipeline.algorithm {
         case .byteMerges:
@@ -138,7 +139,7 @@ extension Tokenizer {
                     encoding.tokenOfByte[Int(byte)] = UInt32(token)
                 }
             }
-            encoding.index = try PieceIndex(definition.pieces, takesFirst: true) { !types[$0].isControl }
+            encoding.index = spelled
             if pipeline.algorithm == .unigram {
                 var pieces = UnigramPieces(scores: definition.scores)
                 for token in 0..<definition.pieces.count where !types[token].isControl && types[token] != .byte {
@@ -205,10 +206,13 @@ extension Tokenizer {
             order.append((definition.scores[token], Int32(token)))
         }
         // A score that is no number is the lowest of all.
-        order.sort { left, right in
+        func precedes(_ left: (score: Float, token: Int32), _ right: (score: Float, token: Int32)) -> Bool {
             let scores = (left.score.isNaN ? -.infinity : left.score, right.score.isNaN ? -.infinity : right.score)
             return scores.0 == scores.1 ? left.token < right.token : scores.0 > scores.1
         }
+        // Most vocabularies are in this order already.
+        let isSorted = zip(order, order.dropFirst()).allSatisfy { precedes($0, $1) }
+        if !isSorted { order.sort(by: precedes) }
         var merges = BytePairMerges(capacity: pieces.count * 5 / 2)
         for (_, token) in order {
             let range = pieces.range(of: Int(token))

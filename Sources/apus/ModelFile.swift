@@ -54,31 +54,3 @@ extension GGUFTensorInfo {
     /// The parser has bounded the product.
     var elementCount: Int { shape.reduce(1, *) }
 }
-
-extension TokenizerDefinition {
-    /// The tokenizer that a checkpoint's metadata describes. Tokens without a stated kind are ordinary text.
-    init(_ metadata: TokenizerMetadata) {
-        self.init(
-            model: metadata.model,
-            preTokenizer: metadata.pre ?? "default",
-            pieces: Tokenization.PackedStrings(metadata.tokens),
-            merges: metadata.merges.map { Tokenization.PackedStrings($0) } ?? Tokenization.PackedStrings(),
-            types: metadata.tokenTypes
-                ?? Array(repeating: TokenType.normal.rawValue, count: metadata.tokens.count),
-            bos: metadata.bosID.map { Int32($0) },
-            eos: metadata.eosID.map { Int32($0) },
-            unk: metadata.unknownID.map { Int32($0) },
-            pad: metadata.paddingID.map { Int32($0) },
-            addsBOS: metadata.addsBOS ?? false,
-            addsSpacePrefix: metadata.addsSpacePrefix ?? false)
-    }
-}
-
-extension Tokenization.PackedStrings {
-    /// The same strings.
-    init(_ strings: Checkpoints.PackedStrings) {
-        self.init()
-        reserve(count: strings.count, byteCount: strings.bytes.count)
-        for index in 0..<strings.count { append(strings[index].span) }
-    }
-}
