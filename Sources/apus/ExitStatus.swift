@@ -29,7 +29,7 @@ package enum ExitStatus: Int32, Sendable {
     /// The status for an error that ended a command.
     package init(_ error: any Error) {
         switch error {
-        case PullError.cancelled:
+        case PullError.cancelled, PullError.interrupted:
             self = .interrupted
         case is ConfigurationError, is CheckpointError, is ModelError, is TokenizationError, is TemplateError,
             is SchedulingError, is StartupError, is PullError, is CatalogError, is LoadError:
