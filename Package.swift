@@ -51,7 +51,7 @@ let package = Package(
         // Layer 1
         .target(name: "Tokenization", dependencies: ["JSON"], swiftSettings: swift),
         .target(name: "Grammars", dependencies: ["JSON"], swiftSettings: swift),
-        .target(name: "Checkpoints", dependencies: ["Tensors"], swiftSettings: swift),
+        .target(name: "Checkpoints", dependencies: ["JSON", "Tensors"], swiftSettings: swift),
         .target(name: "CPUBackend", dependencies: ["Tensors", "CPUKernels"], swiftSettings: swift),
         .target(name: "CUDABackend", dependencies: ["Tensors", "CUDADriver", "CUDAKernels"], swiftSettings: swift),
         .target(name: "Conformance", dependencies: ["Tensors"], swiftSettings: swift),

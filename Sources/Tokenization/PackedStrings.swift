@@ -4,7 +4,7 @@
 /// An append-only list of byte strings, stored end to end.
 package struct PackedStrings: Sendable {
     /// All entries, one after another, with nothing between them.
-    private(set) var bytes: [UInt8] = []
+    package private(set) var bytes: [UInt8] = []
     /// [count] where each entry ends in `bytes`; it begins where the one before it ends.
     private(set) var ends: [Int] = []
 

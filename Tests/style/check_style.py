@@ -17,7 +17,7 @@ ALLOWED = {
     "Scheduling": set(),
     "Tokenization": {"JSON"},
     "Grammars": {"JSON"} | SYSTEM,
-    "Checkpoints": {"Tensors"} | SYSTEM,
+    "Checkpoints": {"JSON", "Tensors"} | SYSTEM,
     "CPUBackend": {"Tensors", "CPUKernels"} | SYSTEM,
     "CUDABackend": {"Tensors", "CUDADriver", "CUDAKernels"} | SYSTEM,
     "Conformance": {"Tensors"} | SYSTEM,

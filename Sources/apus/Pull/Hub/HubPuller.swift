@@ -71,6 +71,15 @@ package struct HubPuller {
         return paths.first { $0.hasSuffix(".gguf") }.map { "\(folder)/\($0)" } ?? folder
     }
 
+    /// The digest that a file in a pulled folder was verified to have, if it is unchanged since.
+    static func verifiedDigest(of path: String, in folder: String) -> String? {
+        let name = URL(filePath: path).lastPathComponent
+        guard let entry = lock(in: folder)?.files.first(where: { $0.path == name }),
+            entry.identity == FileIdentity.of(path)
+        else { return nil }
+        return entry.sha256
+    }
+
     private static func lock(in folder: String) -> HubLock? {
         guard let content = FileManager.default.contents(atPath: "\(folder)/\(HubLock.name)") else { return nil }
         do { return try JSONDecoder().decode(HubLock.self, from: content) } catch { return nil }
