@@ -33,10 +33,10 @@ package struct HubListing: Sendable, Equatable {
         do throws(JSONError) { tree = try JSONParser.parse(answer, limits: limits) } catch {
             throw .badListing("\(repository)", reason: "it is not JSON at byte \(error.offset): \(error.reason)")
         }
-        guard case .string(let commit) = tree["sha"], HubRepository.isCommit(commit) else {
+        guard case .string(let commit) = tree.member("sha"), HubRepository.isCommit(commit) else {
             throw .badListing("\(repository)", reason: "sha is not a commit")
         }
-        guard case .array(let siblings) = tree["siblings"], siblings.count <= Self.maxFiles else {
+        guard case .array(let siblings) = tree.member("siblings"), siblings.count <= Self.maxFiles else {
             throw .badListing("\(repository)", reason: "siblings is not a list of at most \(Self.maxFiles) files")
         }
         self.commit = commit
@@ -44,7 +44,7 @@ package struct HubListing: Sendable, Equatable {
         var paths: Set<String> = []
         for sibling in siblings {
             // Files of other kinds may be called what they like.
-            guard case .string(let path) = sibling["rfilename"], Self.isWanted(path) else { continue }
+            guard case .string(let path) = sibling.member("rfilename"), Self.isWanted(path) else { continue }
             guard Self.isPath(path), paths.insert(path).inserted else {
                 throw .badListing("\(repository)", reason: "\(JSONValue.quoted(path)) is no path for a file")
             }
@@ -59,13 +59,14 @@ package struct HubListing: Sendable, Equatable {
         func isHex(_ text: String, _ count: Int) -> Bool {
             text.utf8.count == count && text.utf8.allSatisfy(HubRepository.isHexDigit)
         }
-        let large = sibling["lfs"]
-        if case .string(let sha256) = large["sha256"], isHex(sha256, 64),
-            let size = large["size"].exactInteger ?? sibling["size"].exactInteger, size >= 0
+        let large = sibling.member("lfs")
+        if case .string(let sha256) = large.member("sha256"), isHex(sha256, 64),
+            let size = large.member("size").exactInteger ?? sibling.member("size").exactInteger, size >= 0
         {
             return HubFile(path: path, byteCount: size, digest: .sha256(sha256))
         }
-        if case .string(let blob) = sibling["blobId"], isHex(blob, 40), let size = sibling["size"].exactInteger,
+        if case .string(let blob) = sibling.member("blobId"), isHex(blob, 40),
+            let size = sibling.member("size").exactInteger,
             size >= 0
         {
             return HubFile(path: path, byteCount: size, digest: .gitBlob(blob))
@@ -125,7 +126,7 @@ package struct HubListing: Sendable, Equatable {
 
 extension JSONValue {
     /// The member of that name; null where there is none.
-    fileprivate subscript(name: String) -> JSONValue {
+    fileprivate func member(_ name: String) -> JSONValue {
         guard case .object(let members) = self else { return .null }
         return members.first { $0.name == name }?.value ?? .null
     }
