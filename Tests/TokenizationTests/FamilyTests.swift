@@ -86,4 +86,13 @@ struct FamilyTests {
             }
         }
     }
+
+    @Test func `a stream that goes on where text ended keeps the space it begins with`() throws {
+        let tokenizer = try Self.tokenizer("mistral")
+        let ids = try tokenizer.encode("the cache", addSpecialTokens: false)
+        for (continues, expected) in [(false, "the cache"), (true, " the cache")] {
+            var stream = StreamingDetokenizer(tokenizer, continues: continues)
+            #expect(try ids.map { try stream.append($0) }.joined() + stream.finish() == expected)
+        }
+    }
 }
