@@ -44,12 +44,12 @@ let package = Package(
         .target(name: "JSON", swiftSettings: swift),
         .target(name: "Tensors", swiftSettings: swift),
         .target(name: "Scheduling", swiftSettings: swift),
-        .target(name: "Tokenization", swiftSettings: swift),
         .target(name: "CPUKernels", path: "Kernels", sources: ["cpu"], cSettings: c),
         // The host's side of Kernels/*.cu; the kernels themselves are compiled by `make kernels`.
         .target(name: "CUDAKernels", path: "Kernels/cuda", cSettings: c),
         .target(name: "CUDADriver", cSettings: c, linkerSettings: [.linkedLibrary("dl", .when(platforms: [.linux]))]),
         // Layer 1
+        .target(name: "Tokenization", dependencies: ["JSON"], swiftSettings: swift),
         .target(name: "Grammars", dependencies: ["JSON"], swiftSettings: swift),
         .target(name: "Checkpoints", dependencies: ["JSON", "Tensors"], swiftSettings: swift),
         .target(name: "CPUBackend", dependencies: ["Tensors", "CPUKernels"], swiftSettings: swift),
@@ -97,7 +97,7 @@ let package = Package(
         .testTarget(name: "SchedulingTests", dependencies: ["Scheduling"], swiftSettings: swift),
         .testTarget(name: "SimulationTests", dependencies: ["Scheduling"], swiftSettings: swift),
         .testTarget(name: "GrammarsTests", dependencies: ["Grammars", "JSON"], swiftSettings: swift),
-        .testTarget(name: "TokenizationTests", dependencies: ["Tokenization"], swiftSettings: swift),
+        .testTarget(name: "TokenizationTests", dependencies: ["JSON", "Tokenization"], swiftSettings: swift),
         .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints", "JSON", "Tensors"], swiftSettings: swift),
         .testTarget(
             name: "BackendTests", dependencies: ["CPUBackend", "CPUKernels", "Conformance", "Tensors"],

@@ -28,6 +28,16 @@ package struct CatalogEntry: Sendable, Equatable, Codable {
     package let contextLength: Int
     /// The files of the checkpoint; the first is the one to open.
     package let files: [CatalogFile]
+    /// What the model is known to say, if that was written down.
+    package let selfTest: CatalogSelfTest?
+}
+
+/// A prompt and the tokens that a model generates after it, greedily and with some way to the next best at each.
+package struct CatalogSelfTest: Sendable, Equatable, Codable {
+    package let prompt: String
+    /// Of the prompt, with those that the tokenizer adds.
+    package let promptTokens: [Int]
+    package let tokens: [Int]
 }
 
 /// A file of a checkpoint.
@@ -122,6 +132,12 @@ extension CatalogEntry {
         try require(!license.isEmpty, "license", license, "an SPDX identifier")
         try require(!files.isEmpty, "files", "[]", "at least one file")
         try require(Set(files.map(\.name)).count == files.count, "files", "\(files.map(\.name))", "distinct names")
+        if let selfTest {
+            let ids = selfTest.promptTokens + selfTest.tokens
+            try require(
+                !selfTest.promptTokens.isEmpty && !selfTest.tokens.isEmpty && ids.count <= 256
+                    && ids.allSatisfy { (0..<(1 << 20)).contains($0) }, "selfTest", "\(ids)", "up to 256 token ids")
+        }
         for file in files {
             try require(isPlainName(file.name, limit: 128), "files.name", file.name, "a plain file name")
             try require(file.byteCount > 0, "files.byteCount", "\(file.byteCount)", "a positive number")

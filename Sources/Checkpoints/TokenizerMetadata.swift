@@ -77,6 +77,14 @@ package struct GenerationDefaults: Sendable, Equatable {
     package let minP: Double?
     package let topK: Int?
 
+    /// What is known to be recommended.
+    package init(temperature: Double? = nil, topP: Double? = nil, minP: Double? = nil, topK: Int? = nil) {
+        self.temperature = temperature
+        self.topP = topP
+        self.minP = minP
+        self.topK = topK
+    }
+
     /// Reads `general.sampling.*`.
     package init(_ file: GGUFFile) throws(CheckpointError) {
         temperature = try file.number("general.sampling.temp", in: 0...2)

@@ -123,7 +123,11 @@ struct Choice: Sendable {
         stopTokens = request.stopTokens
         maxNewTokens = request.maxNewTokens
         self.tokenizer = tokenizer
-        detokenizer = StreamingDetokenizer(tokenizer, skipSpecialTokens: settings.answer.skipsSpecialTokens)
+        // After text, a space that the answer begins with is between two words; after a control token it is a mark of
+        // the vocabulary's.
+        detokenizer = StreamingDetokenizer(
+            tokenizer, skipSpecialTokens: settings.answer.skipsSpecialTokens,
+            continues: request.prompt.last.map { !tokenizer.isControl($0) } ?? false)
         stops = StopStrings(settings.sampling.stop, keepsMatch: settings.answer.includesStop)
         splitter = AnswerSplitter(settings.parts)
     }

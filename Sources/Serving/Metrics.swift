@@ -44,6 +44,14 @@ struct Metrics {
             "vllm:cache_config_info",
             engineLabels + ",block_size=\"\(model.blockSize)\",num_gpu_blocks=\"\(model.blockCount)\","
                 + "enable_prefix_caching=\"\(model.enablePrefixCaching ? "True" : "False")\"", 1)
+        guard let digests = model.digests else { return }
+        family("apus:model_info", "gauge", "Digests of what the model is made of.")
+        let labels = [
+            ("model_digest", digests.model), ("tokenizer_digest", digests.tokenizer),
+            ("chat_template_digest", digests.template ?? ""),
+        ]
+        sample(
+            "apus:model_info", labels.reduce(modelLabel) { $0 + ",\($1.0)=\"\(Self.escaped($1.1))\"" }, 1)
     }
 
     private mutating func writeCounters(_ statistics: EngineStatistics) {

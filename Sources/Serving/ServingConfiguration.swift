@@ -84,6 +84,20 @@ package struct SamplingDefaults: Sendable {
     package init() {}
 }
 
+/// The digests of a model's parts, each with the name of its kind before it ("sha256:…").
+package struct ServedDigests: Sendable, Equatable {
+    package let model: String
+    package let tokenizer: String
+    /// nil where the model has no template.
+    package let template: String?
+
+    package init(model: String, tokenizer: String, template: String?) {
+        self.model = model
+        self.tokenizer = tokenizer
+        self.template = template
+    }
+}
+
 /// The model behind the API: text to tokens and back, and the limits that requests are checked against.
 package struct ServedModel: Sendable {
     /// Turns text into tokens and back.
@@ -106,6 +120,8 @@ package struct ServedModel: Sendable {
     package let enablePrefixCaching: Bool
     /// Whether requests may have priorities.
     package let usesPriorities: Bool
+    /// What the model is made of: shown with it, so that a change is seen. nil shows nothing.
+    package var digests: ServedDigests?
 
     package init(
         tokenizer: Tokenizer, chatTemplate: ChatTemplate?, stopTokens: [TokenID], maxModelLength: Int,

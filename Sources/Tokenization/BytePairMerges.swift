@@ -20,6 +20,14 @@ struct BytePairMerges: Sendable {
         products.append(product)
     }
 
+    /// Adds a pair to the merges of the rank last appended: more than one pair may make the same product.
+    mutating func appendAgain(left: UInt32, right: UInt32) {
+        ranks.set(left, right, to: UInt32(products.count - 1))
+    }
+
+    /// Adds a rank that no pair has yet.
+    mutating func appendRank(product: UInt32) { products.append(product) }
+
     /// The rank of the merge of two tokens, or `PairTable.absent`, which is above every rank.
     @inline(__always)
     fileprivate func rank(_ left: UInt32, _ right: UInt32) -> UInt32 { ranks[left, right] }

@@ -18,6 +18,9 @@ struct ControlTokenTrie: Sendable {
     /// [nodes] the token that ends at each node, or -1.
     private var tokenOfNode: [Int32] = [-1]
 
+    /// Whether there are no tokens.
+    var isEmpty: Bool { tokenOfNode.count == 1 }
+
     /// Adds a token spelled `spelling`, which must not be empty.
     mutating func insert(_ spelling: ArraySlice<UInt8>, token: Int32) {
         guard let first = spelling.first else { return }
@@ -46,8 +49,11 @@ struct ControlTokenTrie: Sendable {
         return token < 0 ? nil : token
     }
 
-    /// The first token spelled out wholly inside `range` of `bytes`.
-    func firstMatch(in range: Range<Int>, of bytes: Span<UInt8>) -> Match? {
+    /// The first token from `range.lowerBound` on that is spelled out wholly inside `range` of `bytes` and that
+    /// `isAllowed` there; of those that begin together the longest.
+    func firstMatch(
+        in range: Range<Int>, of bytes: Span<UInt8>, isAllowed: (Match) -> Bool = { _ in true }
+    ) -> Match? {
         for start in range where beginsToken[Int(bytes[start])] {
             var node: UInt32 = 0
             var longest: Match?
@@ -55,7 +61,10 @@ struct ControlTokenTrie: Sendable {
                 node = edges[node, UInt32(bytes[position])]
                 if node == PairTable.absent { break }
                 let token = tokenOfNode[Int(node)]
-                if token >= 0 { longest = Match(range: start..<(position + 1), token: token) }
+                if token >= 0 {
+                    let match = Match(range: start..<(position + 1), token: token)
+                    if isAllowed(match) { longest = match }
+                }
             }
             if let longest { return longest }
         }

@@ -4,7 +4,7 @@
 /// An append-only list of byte strings, stored end to end.
 package struct PackedStrings: Sendable {
     /// All entries, one after another, with nothing between them.
-    private(set) var bytes: [UInt8] = []
+    package private(set) var bytes: [UInt8] = []
     /// [count] where each entry ends in `bytes`; it begins where the one before it ends.
     private(set) var ends: [Int] = []
 
@@ -43,6 +43,12 @@ package struct PackedStrings: Sendable {
     /// Where entry `index` lies in `bytes`.
     func range(of index: Int) -> Range<Int> {
         (index == 0 ? 0 : ends[index - 1])..<ends[index]
+    }
+
+    /// The entry equal to `text`, found by looking at all.
+    package func firstIndex(of text: String) -> Int? {
+        let wanted = Array(text.utf8)
+        return (0..<count).first { range(of: $0).count == wanted.count && self[$0].elementsEqual(wanted) }
     }
 
     /// Entry `index` as text, with U+FFFD where it is not UTF-8: for error messages.

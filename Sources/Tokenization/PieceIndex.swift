@@ -2,7 +2,7 @@
 // vocabulary. The hash is keyed at random, so no file can be written whose pieces all collide.
 
 /// A hash index over the entries of a `PackedStrings`.
-struct PieceIndex {
+struct PieceIndex: Sendable {
     /// The entries that are indexed.
     private let pieces: PackedStrings
     /// [power of two] the high half of an entry's hash, then the entry's number plus one; 0 where the slot is free.
@@ -10,8 +10,11 @@ struct PieceIndex {
     private let mask: Int
     private let key: UInt64
 
-    /// Indexes `pieces`, of which there must be fewer than 2³¹ and no two alike.
-    init(_ pieces: PackedStrings) throws(TokenizationError) {
+    /// Indexes those of `pieces` that are `included`, of which there must be fewer than 2³¹; no two may be alike unless
+    /// `takesFirst`.
+    init(
+        _ pieces: PackedStrings, takesFirst: Bool = false, included: (Int) -> Bool = { _ in true }
+    ) throws(TokenizationError) {
         self.pieces = pieces
         var capacity = 16
         while capacity < pieces.count * 2 { capacity *= 2 }
@@ -19,10 +22,11 @@ struct PieceIndex {
         mask = capacity - 1
         key = .random(in: .min ... .max)
         let bytes = pieces.bytes.span
-        for entry in 0..<pieces.count {
+        for entry in 0..<pieces.count where included(entry) {
             let range = pieces.range(of: entry)
             let (slot, found, hash) = probe(range, of: bytes)
             if let found {
+                if takesFirst { continue }
                 throw .duplicatePiece(piece: pieces.text(of: entry), first: found, second: entry)
             }
             slots[slot] = hash & ~0xFFFF_FFFF | UInt64(entry + 1)

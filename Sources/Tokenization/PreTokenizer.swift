@@ -1,6 +1,6 @@
-// Cuts text into the pieces within which BPE merges. Each pattern is a published regular expression, written here as a
-// scanner that looks at most one character past a run: no expression from a file is ever executed, and no text can
-// make one backtrack. A pattern is a case of `Pattern` and an arm of `end(ofPieceAt:)`.
+// Cuts text into the pieces within which merging happens. Each pattern is a published regular expression, written here
+// as a scanner that looks at most one run ahead: no expression from a file is ever executed, and no text can make one
+// backtrack. A pattern is a case of `Pattern` and an arm of `end(ofPieceAt:)`; files name it, or spell it out exactly.
 
 /// Finds where each piece of a text ends.
 package struct PreTokenizer: Sendable {
@@ -10,21 +10,64 @@ package struct PreTokenizer: Sendable {
         case gpt2
         /// Every digit alone first, then GPT-2's pattern on what lies between.
         case smollm
+        /// GPT-4's pattern and what others made of it.
+        case words(WordPattern)
     }
 
-    /// The names accepted, as checkpoints spell them.
-    package static let names = ["default", "gpt-2", "smollm"]
+    /// The names accepted, as GGUF checkpoints spell them.
+    package static let names = [
+        "default", "gpt-2", "phi-2", "smollm", "llama-bpe", "llama3", "llama-v3", "falcon3", "smaug-bpe", "dbrx",
+        "qwen2",
+        "deepseek-r1-qwen", "gpt-4o", "llama4", "tekken",
+    ]
 
     private let pattern: Pattern
     private let classes = CharacterClasses.shared
+    /// Whether vocabularies cut this way have tokens that their merges do not make.
+    let takesWholePieces: Bool
+    /// Whether their text is composed first.
+    let composes: Bool
 
     /// The pre-tokenizer that a checkpoint calls `name`.
     package init(named name: String) throws(TokenizationError) {
+        takesWholePieces = ["llama-bpe", "llama3", "llama-v3", "falcon3", "tekken"].contains(name)
+        composes = ["qwen2", "deepseek-r1-qwen"].contains(name)
         switch name {
-        case "default", "gpt-2": pattern = .gpt2
+        case "default", "gpt-2", "phi-2": pattern = .gpt2
         case "smollm": pattern = .smollm
+        case "llama-bpe", "llama3", "llama-v3", "falcon3", "smaug-bpe", "dbrx": pattern = .words(.gpt4)
+        case "qwen2", "deepseek-r1-qwen": pattern = .words(.qwen2)
+        case "gpt-4o", "llama4": pattern = .words(.gpt4o)
+        case "tekken": pattern = .words(.tekken)
         default: throw .unsupportedPreTokenizer(name)
         }
+    }
+
+    /// The pre-tokenizer that cuts as the regular expression `source` says, if it is one of those known.
+    package init?(expression source: String) {
+        (takesWholePieces, composes) = (false, false)
+        if Self.gpt2Expressions.contains(source) {
+            pattern = .gpt2
+        } else if let known = WordPattern(expression: source) {
+            pattern = .words(known)
+        } else {
+            return nil
+        }
+    }
+
+    private static let gpt2Expressions = [
+        #"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"#,
+        #"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"#,
+    ]
+
+    /// GPT-2's own.
+    static let gpt2 = PreTokenizer(.gpt2)
+    /// Digits alone, then GPT-2's.
+    static let smollm = PreTokenizer(.smollm)
+
+    private init(_ pattern: Pattern) {
+        self.pattern = pattern
+        (takesWholePieces, composes) = (false, false)
     }
 
     /// Where the piece that begins at `start` ends, in text that ends at `limit`; `start` must be before `limit`.
@@ -41,6 +84,7 @@ package struct PreTokenizer: Sendable {
             return endOfGPT2Piece(at: start, in: bytes, limit: limit) { kind in
                 kind == .number || kind == .laterDigit ? nil : kind
             }
+        case .words(let words): return words.end(ofPieceAt: start, in: bytes, limit: limit, classes)
         }
     }
 
@@ -85,16 +129,10 @@ package struct PreTokenizer: Sendable {
         return start + 2 < limit && bytes[start + 2] == second ? start + 3 : nil
     }
 
-    /// The class of the character at `position`, and where the next one begins. The text is UTF-8; were it not, the
-    /// answer would be meaningless but still make progress and stay within `limit`.
+    /// The class of the character at `position`, and where the next one begins.
     @inline(__always)
     private func character(at position: Int, in bytes: Span<UInt8>, limit: Int) -> (kind: CharacterClass, next: Int) {
-        let lead = UInt32(bytes[position])
-        if lead < 0x80 { return (classes[lead], position + 1) }
-        let length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2
-        let end = min(position + length, limit)
-        var scalar = lead & (0x7F >> UInt32(length))
-        for index in (position + 1)..<end { scalar = scalar << 6 | UInt32(bytes[index] & 0x3F) }
-        return (classes[min(scalar, 0x10FFFF)], end)
+        let (scalar, end) = Characters.next(bytes, position, limit)
+        return (classes[scalar], end)
     }
 }

@@ -8,13 +8,30 @@ extension Tokenizer {
         _ tokens: some Sequence<Int32>, skipSpecialTokens: Bool = false
     ) throws(TokenizationError) -> String {
         var bytes: [UInt8] = []
+        var beginning = leadingSpace
         for token in tokens {
             guard let piece = self.bytes(of: token) else {
                 throw .tokenOutOfRange(id: token, vocabulary: vocabularyCount)
             }
-            if !(skipSpecialTokens && isControl(token)) { bytes.append(contentsOf: piece) }
+            if skipSpecialTokens && isControl(token) { continue }
+            if beginning == .kept {
+                bytes.append(contentsOf: piece)
+            } else {
+                bytes.append(contentsOf: trimmed(piece, &beginning))
+            }
         }
         return String(decoding: bytes, as: UTF8.self)
+    }
+
+    /// A token's bytes as they are at this point of a text: `beginning` says what becomes of a space there, and is
+    /// `.kept` from the first text on.
+    fileprivate func trimmed(_ piece: ArraySlice<UInt8>, _ beginning: inout TokenizerPipeline.LeadingSpace) -> [UInt8] {
+        defer { if !piece.isEmpty { beginning = .kept } }
+        switch beginning {
+        case .kept: return Array(piece)
+        case .dropped: return Array(piece.first == 0x20 ? piece.dropFirst() : piece)
+        case .droppedFromFirstToken: return piece.filter { $0 != 0x20 }
+        }
     }
 }
 
@@ -26,11 +43,17 @@ package struct StreamingDetokenizer: Sendable {
     private let skipsSpecialTokens: Bool
     /// The beginning of a character whose rest has not come: at most three bytes between calls.
     private var pending: [UInt8] = []
+    /// What becomes of a space before the first text.
+    private var beginning: TokenizerPipeline.LeadingSpace
+    private let continues: Bool
 
-    /// A stream of text at its beginning.
-    package init(_ tokenizer: Tokenizer, skipSpecialTokens: Bool = false) {
+    /// A stream of text.
+    /// - Parameter continues: whether it goes on where other text ended, so that a space it begins with is one.
+    package init(_ tokenizer: Tokenizer, skipSpecialTokens: Bool = false, continues: Bool = false) {
         self.tokenizer = tokenizer
+        self.continues = continues
         skipsSpecialTokens = skipSpecialTokens
+        beginning = continues ? .kept : tokenizer.leadingSpace
     }
 
     /// The text that `token` completes; empty while a character is incomplete.
@@ -39,7 +62,11 @@ package struct StreamingDetokenizer: Sendable {
             throw .tokenOutOfRange(id: token, vocabulary: tokenizer.vocabularyCount)
         }
         if skipsSpecialTokens && tokenizer.isControl(token) { return "" }
-        pending.append(contentsOf: piece)
+        if beginning == .kept {
+            pending.append(contentsOf: piece)
+        } else {
+            pending.append(contentsOf: tokenizer.trimmed(piece, &beginning))
+        }
         let heldBack = Self.incompleteTailCount(of: pending)
         let text = String(decoding: pending.dropLast(heldBack), as: UTF8.self)
         pending.removeFirst(pending.count - heldBack)
@@ -50,6 +77,7 @@ package struct StreamingDetokenizer: Sendable {
     package mutating func finish() -> String {
         let text = String(decoding: pending, as: UTF8.self)
         pending.removeAll()
+        beginning = continues ? .kept : tokenizer.leadingSpace
         return text
     }
 

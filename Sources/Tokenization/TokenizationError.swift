@@ -12,6 +12,10 @@ package enum TokenizationError: Error, Equatable, Sendable {
     case tooManyMerges(count: Int, limit: Int)
     /// There is not one token type for each piece.
     case typeCount(types: Int, pieces: Int)
+    /// There is not one score for each piece, where the algorithm goes by scores.
+    case scoreCount(scores: Int, pieces: Int)
+    /// A file of the tokenizer says something that is not understood or not supported.
+    case malformedFile(file: String, field: String, reason: String)
     /// A token type is none of GGUF's.
     case unknownTokenType(token: Int, type: Int32)
     /// Two ids have the same piece.
@@ -42,7 +46,9 @@ extension TokenizationError: CustomStringConvertible {
     package var description: String {
         switch self {
         case .unsupportedModel(let name):
-            "The tokenizer model \"\(name)\" is not supported. Use a checkpoint whose tokenizer model is \"gpt2\"."
+            """
+            The tokenizer model "\(name)" is not supported. Use a checkpoint whose tokenizer model is "gpt2" or "llama".
+            """
         case .unsupportedPreTokenizer(let name):
             """
             The pre-tokenizer "\(name)" is not supported. Use a checkpoint with one of: \
@@ -54,6 +60,9 @@ extension TokenizationError: CustomStringConvertible {
             "The tokenizer has \(count) merges; at most \(limit) are accepted."
         case .typeCount(let types, let pieces):
             "The tokenizer has \(types) token types for \(pieces) pieces; there must be one for each."
+        case .scoreCount(let scores, let pieces):
+            "The tokenizer has \(scores) scores for \(pieces) pieces; there must be one for each."
+        case .malformedFile(let file, let field, let reason): "\(file): \(field) \(reason)"
         case .unknownTokenType(let token, let type):
             "Token \(token) has type \(type); token types are 1 to 6."
         case .duplicatePiece(let piece, let first, let second):

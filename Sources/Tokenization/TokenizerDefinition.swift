@@ -20,14 +20,19 @@ package enum TokenType: Int32, Sendable {
 
 /// A tokenizer as its checkpoint describes it, unchecked.
 package struct TokenizerDefinition: Sendable {
-    /// The algorithm: GGUF's `tokenizer.ggml.model`. Only "gpt2", byte-level BPE, is known.
+    /// The algorithm: GGUF's `tokenizer.ggml.model`, "gpt2" for byte-level BPE or "llama" for SentencePiece. Not read
+    /// where there is a `pipeline`.
     package var model: String
     /// How text is cut before merging: GGUF's `tokenizer.ggml.pre`.
     package var preTokenizer: String
     /// [vocab] the vocabulary in id order, in byte-level spelling ("Ġthe" for " the").
     package var pieces: PackedStrings
-    /// [merges] "left right" in rank order, the most eager first.
+    /// [merges] "left right" in rank order, the most eager first. Without any, `scores` say which.
     package var merges: PackedStrings
+    /// The byte between left and right; 0xFF where pieces may hold spaces, for no UTF-8 does.
+    package var mergeSeparator = UInt8(ascii: " ")
+    /// [vocab] how eager SentencePiece is for each piece, or its logarithmic likelihood; empty without.
+    package var scores: [Float] = []
     /// [vocab] the GGUF token type of each piece, a raw value of `TokenType`.
     package var types: [Int32]
     /// The token that begins a text, if there is one.
@@ -42,6 +47,14 @@ package struct TokenizerDefinition: Sendable {
     package var addsBOS: Bool
     /// Whether a text that does not begin with a space is encoded as if it did.
     package var addsSpacePrefix: Bool
+    /// Whether `encode` with special tokens puts `eos` last.
+    package var addsEOS = false
+    /// The steps, where the checkpoint spells them out; otherwise `model`, `preTokenizer` and the switches say which.
+    package var pipeline: TokenizerPipeline?
+    /// How the tokens that text may spell out are looked for, where that is not plainly.
+    package var addedTokenRules: [Int32: AddedTokenRule] = [:]
+    /// The chat template's source. A user-defined token that it spells out is its markup, and no user's text may be.
+    package var markup = ""
 
     /// A definition; the defaults are those of a checkpoint that says nothing.
     package init(

@@ -29,7 +29,7 @@ package enum ExitStatus: Int32, Sendable {
     /// The status for an error that ended a command.
     package init(_ error: any Error) {
         switch error {
-        case PullError.cancelled:
+        case PullError.cancelled, PullError.interrupted:
             self = .interrupted
         case is ConfigurationError, is CheckpointError, is ModelError, is TokenizationError, is TemplateError,
             is SchedulingError, is StartupError, is PullError, is CatalogError, is LoadError:
@@ -64,6 +64,8 @@ package enum StartupError: Error, Equatable, Sendable, CustomStringConvertible {
     case unusableKeyFile(path: String, reason: String)
     /// TLS cannot be offered with the files that are named.
     case unusableCertificate(TLSFileError)
+    /// A catalog model does not say what it is known to say.
+    case selfTestFailed(what: String, prompt: String, actual: [Int], expected: [Int])
     /// `--chat` was asked of a model that has no chat template.
     case noChatTemplate(model: String)
 
@@ -78,6 +80,9 @@ package enum StartupError: Error, Equatable, Sendable, CustomStringConvertible {
             "The key file \(path) cannot be used: \(reason). Give one key on a line, or sha256: and its digest."
         case .unusableCertificate(let error):
             "The server cannot offer TLS: \(error). Check --ssl-certfile, --ssl-keyfile and --ssl-ca-certs."
+        case .selfTestFailed(let what, let prompt, let actual, let expected):
+            "The self-test failed: for \"\(prompt)\" \(what) gives the tokens \(actual), and \(expected) are known. "
+                + "Pull the model again, and run `apus verify` to check the device."
         case .noChatTemplate(let model):
             "\(model) has no chat template, so --chat cannot frame the prompt. Leave --chat out."
         }

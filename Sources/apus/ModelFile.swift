@@ -1,8 +1,9 @@
-// A checkpoint opened by a command: its metadata, its tokenizer and its template. The weights stay in the file until
-// the engine reads them on its own thread.
+// A checkpoint opened by a command: its metadata, its tokenizer and its template, whether it is one GGUF file or a
+// Hugging Face folder. The weights stay in their files until the engine reads them on its own thread.
 
 import Checkpoints
 import Execution
+import Foundation
 import Models
 import Scheduling
 import Tensors
@@ -10,75 +11,92 @@ import Tokenization
 
 /// Everything about a model but its weights.
 struct ModelFile: Sendable {
-    let file: GGUFFile
+    /// The file or the folder.
+    let path: String
+    /// What it is, "GGUF version 3".
+    let format: String
+    /// Of all files that are read.
+    let byteCount: Int
     let config: ModelConfig
+    let weights: any TensorSource & Sendable
     let tokenizer: Tokenizer
     /// nil where the checkpoint has none.
     let chatTemplate: ChatTemplate?
     /// Tokens that end a generation.
     let stopTokens: [TokenID]
     let generationDefaults: GenerationDefaults
+    let digests: ModelDigests
+    /// In the order of the files.
+    let tensors: [TensorFact]
+    /// What the checkpoint says of itself, for people.
+    let metadata: [(key: String, summary: String)]
 
-    /// Opens and checks the GGUF file at `path`.
+    /// A tensor as it is stored.
+    struct TensorFact: Sendable {
+        let name: String
+        /// The element type's name in capitals.
+        let type: String
+        let shape: [Int]
+        let byteCount: Int
+
+        /// The parsers have bounded the product.
+        var elementCount: Int { shape.reduce(1, *) }
+    }
+
+    /// Opens and checks the checkpoint at `path`.
     /// - Throws: `CheckpointError`, `TokenizationError`, `TemplateError`.
     init(path: String) throws {
-        file = try GGUFFile(path: path)
-        config = try ModelConfig(file)
+        if ModelFolder.isFolder(path) { self = try ModelFolder(path: path).open() } else { try self.init(gguf: path) }
+    }
+
+    private init(gguf path: String) throws {
+        let file = try GGUFFile(path: path)
+        let config = try ModelConfig(file)
         let metadata = try TokenizerMetadata(file, vocabSize: config.vocabSize)
-        tokenizer = try Tokenizer(TokenizerDefinition(metadata))
-        chatTemplate = try metadata.chatTemplate.map { source throws(TemplateError) in
-            try ChatTemplate(source: source)
+        let tensors = file.tensors.map {
+            TensorFact(
+                name: $0.name, type: $0.dtype.rawValue.uppercased(), shape: $0.shape, byteCount: $0.byteRange.count)
         }
-        var stopTokens: [TokenID] = []
-        for id in [metadata.eosID, metadata.eotID].compactMap({ $0 }) where !stopTokens.contains(TokenID(id)) {
-            stopTokens.append(TokenID(id))
-        }
-        self.stopTokens = stopTokens
-        generationDefaults = try GenerationDefaults(file)
+        try self.init(
+            path: path, format: "GGUF version \(file.version)", byteCount: file.byteCount, config: config,
+            weights: file, tokenizer: TokenizerDefinition(metadata), makeTokenizer: Tokenizer.init,
+            templateSource: metadata.chatTemplate, stopTokens: [metadata.eosID, metadata.eotID].compactMap { $0 },
+            generationDefaults: GenerationDefaults(file), files: [path], tensors: tensors,
+            metadata: file.keys.map { (key: $0, summary: file[key: $0]?.summary ?? "") })
+    }
+
+    /// - Parameters:
+    ///   - makeTokenizer: makes a tokenizer of the definition, in whose errors the file is named.
+    ///   - files: those whose content the model's digest stands for.
+    init(
+        path: String, format: String, byteCount: Int, config: ModelConfig, weights: any TensorSource & Sendable,
+        tokenizer definition: TokenizerDefinition, makeTokenizer: (TokenizerDefinition) throws -> Tokenizer,
+        templateSource: String?, stopTokens: [Int], generationDefaults: GenerationDefaults, files: [String],
+        tensors: [TensorFact], metadata: [(key: String, summary: String)]
+    ) throws {
+        self.path = path
+        self.format = format
+        self.byteCount = byteCount
+        self.config = config
+        self.weights = weights
+        tokenizer = try makeTokenizer(definition)
+        chatTemplate = try templateSource.map { source throws(TemplateError) in try ChatTemplate(source: source) }
+        var stops: [TokenID] = []
+        for id in stopTokens where !stops.contains(TokenID(id)) { stops.append(TokenID(id)) }
+        self.stopTokens = stops
+        self.generationDefaults = generationDefaults
+        digests = try ModelDigests(files: files, tokenizer: definition, template: templateSource)
+        self.tensors = tensors
+        self.metadata = metadata
     }
 
     /// All elements of all tensors.
-    var parameterCount: Int {
-        file.tensors.reduce(0) { $0 + $1.elementCount }
-    }
+    var parameterCount: Int { tensors.reduce(0) { $0 + $1.elementCount } }
 
     /// Element types with the bytes each holds, largest first.
     var storedTypes: [(name: String, bytes: Int)] {
         var bytes: [String: Int] = [:]
-        for tensor in file.tensors { bytes[tensor.dtype.rawValue.uppercased(), default: 0] += tensor.byteRange.count }
+        for tensor in tensors { bytes[tensor.type, default: 0] += tensor.byteCount }
         return bytes.map { (name: $0.key, bytes: $0.value) }.sorted { ($1.bytes, $0.name) < ($0.bytes, $1.name) }
-    }
-}
-
-extension GGUFTensorInfo {
-    /// The parser has bounded the product.
-    var elementCount: Int { shape.reduce(1, *) }
-}
-
-extension TokenizerDefinition {
-    /// The tokenizer that a checkpoint's metadata describes. Tokens without a stated kind are ordinary text.
-    init(_ metadata: TokenizerMetadata) {
-        self.init(
-            model: metadata.model,
-            preTokenizer: metadata.pre ?? "default",
-            pieces: Tokenization.PackedStrings(metadata.tokens),
-            merges: metadata.merges.map { Tokenization.PackedStrings($0) } ?? Tokenization.PackedStrings(),
-            types: metadata.tokenTypes
-                ?? Array(repeating: TokenType.normal.rawValue, count: metadata.tokens.count),
-            bos: metadata.bosID.map { Int32($0) },
-            eos: metadata.eosID.map { Int32($0) },
-            unk: metadata.unknownID.map { Int32($0) },
-            pad: metadata.paddingID.map { Int32($0) },
-            addsBOS: metadata.addsBOS ?? false,
-            addsSpacePrefix: metadata.addsSpacePrefix ?? false)
-    }
-}
-
-extension Tokenization.PackedStrings {
-    /// The same strings.
-    init(_ strings: Checkpoints.PackedStrings) {
-        self.init()
-        reserve(count: strings.count, byteCount: strings.bytes.count)
-        for index in 0..<strings.count { append(strings[index].span) }
     }
 }

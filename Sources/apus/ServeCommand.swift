@@ -3,6 +3,7 @@
 import ArgumentParser
 import Foundation
 import Logging
+import Models
 import Serving
 
 package struct ServeCommand: AsyncParsableCommand {
@@ -48,6 +49,12 @@ package struct ServeCommand: AsyncParsableCommand {
         }
         logger.info("Loading \(located.path)")
         let running = try await RunningModel.start(path: located.path, settings: settings)
+        if let known = located.selfTest {
+            let begin = ContinuousClock.now
+            try await SelfTest.run(known, on: running)
+            let milliseconds = Int(begin.duration(to: .now) / .milliseconds(1))
+            logger.info("The self-test passed: \(known.tokens.count) known tokens in \(milliseconds) ms")
+        }
         for note in running.device.notes(environment: environment) { logger.notice("\(note)") }
         try await ServerAssembly(
             settings: settings, modelName: located.name, running: running, keys: keys, certificates: certificates,

@@ -32,7 +32,7 @@ struct RunningModel: Sendable {
         let begin = ContinuousClock.now
         let model = try ModelFile(path: path)
         let opened = begin.duration(to: .now)
-        let started = try await start(model.config, weights: model.file, settings: settings, adjust: adjust)
+        let started = try await start(model.config, weights: model.weights, settings: settings, adjust: adjust)
         return RunningModel(
             model: model, engine: started.engine, device: started.device, compute: started.compute,
             configuration: started.configuration,
@@ -145,9 +145,14 @@ struct ServerAssembly: Sendable {
         var configuration = ServingConfiguration(
             settings, modelName: modelName, defaults: running.model.generationDefaults)
         configuration.keys = keys
-        let served = ServedModel(
+        var served = ServedModel(
             running.engine.information, tokenizer: running.model.tokenizer,
             chatTemplate: running.model.chatTemplate, stopTokens: running.model.stopTokens)
+        let digests = running.model.digests
+        served.digests = ServedDigests(
+            model: digests.model, tokenizer: digests.tokenizer, template: digests.template)
+        let template = digests.template ?? "none"
+        logger.info("Model \(digests.model), tokenizer \(digests.tokenizer), chat template \(template)")
         let hasListened = Latch()
         let server = Server(
             configuration: configuration, model: served, engine: running.engine, logger: logger,

@@ -260,6 +260,19 @@ import Testing
         }
     }
 
+    @Test func `what the model is made of is told with it and in the metrics`() async throws {
+        var model = Vocabulary.model()
+        model.digests = ServedDigests(model: "sha256:aa", tokenizer: "sha256:bb", template: nil)
+        try await withServer(FakeEngine("ok"), model: model) { server in
+            let card = try await server.get("/v1/models/tiny").body
+            #expect(
+                card.contains(
+                    #""digests":{"model":"sha256:aa","tokenizer":"sha256:bb","chat_template":null},"permission":[]}"#))
+            let label = #"model_digest="sha256:aa",tokenizer_digest="sha256:bb",chat_template_digest="""#
+            #expect(try await server.metric("apus:model_info", label) == 1)
+        }
+    }
+
     @Test func `models are listed by every name`() async throws {
         try await withServer(FakeEngine("ok")) { server in
             let list = try await server.get("/v1/models")

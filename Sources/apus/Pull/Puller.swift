@@ -177,17 +177,7 @@ package struct Puller {
     }
 
     private func pythonPath() throws(PullError) -> String {
-        let candidates =
-            python.contains("/")
-            ? [python] : (environment["PATH"] ?? "").split(separator: ":").map { "\($0)/\(python)" }
-        guard let path = candidates.first(where: { $0.hasPrefix("/") && isExecutableFile($0) }) else {
-            throw .pythonMissing(name: python)
-        }
-        return path
-    }
-
-    private func isExecutableFile(_ path: String) -> Bool {
-        FileIdentity.of(path) != nil && FileManager.default.isExecutableFile(atPath: path)
+        try PythonPath.find(python, environment: environment)
     }
 
     /// Bytes of all files under a folder whose content changes meanwhile.

@@ -43,7 +43,7 @@ struct Inspection {
         var lines = facts.map { "\($0.name.padded(to: width))  \($0.text)" } + ["", cacheLine]
         if metadata {
             lines += ["", "METADATA"]
-            lines += model.file.keys.map { "  \(escape($0)) = \(model.file[key: $0]?.summary ?? "")" }
+            lines += model.metadata.map { "  \(escape($0.key)) = \($0.summary)" }
         }
         if tensors { lines += ["", "TENSORS"] + tensorLines }
         return lines.joined(separator: "\n")
@@ -69,9 +69,9 @@ struct Inspection {
         let config = model.config
         let tokenizer = model.tokenizer
         return [
-            Fact("file", model.file.path),
-            Fact(bytes: "file size", model.file.byteCount),
-            Fact("format", "GGUF version \(model.file.version)"),
+            Fact("file", model.path),
+            Fact(bytes: "file size", model.byteCount),
+            Fact("format", model.format),
             Fact("name", config.name ?? "-"),
             Fact("architecture", config.architecture),
             Fact("parameters", model.parameterCount),
@@ -86,6 +86,9 @@ struct Inspection {
             Fact("stored as", storedTypes, .object(model.storedTypes.map { ($0.name, .integer($0.bytes)) })),
             Fact("begins with", spell(tokenizer.addsBOS ? tokenizer.bos.map { [$0] } ?? [] : [])),
             Fact("stops at", spell(model.stopTokens)),
+            Fact("model digest", model.digests.model),
+            Fact("tokenizer digest", model.digests.tokenizer),
+            Fact("template digest", model.digests.template ?? "-"),
             Fact(
                 "chat template", model.chatTemplate == nil ? "none" : "yes", .boolean(model.chatTemplate != nil)),
             Fact(bytes: "weights", plan.weightBytes),
@@ -111,10 +114,10 @@ struct Inspection {
     }
 
     private var tensorLines: [String] {
-        let rows = model.file.tensors.map { tensor in
+        let rows = model.tensors.map { tensor in
             (
-                escape(tensor.name), tensor.dtype.rawValue.uppercased(),
-                tensor.shape.map { String($0) }.joined(separator: " × "), ByteCount.approximate(tensor.byteRange.count)
+                escape(tensor.name), tensor.type, tensor.shape.map { String($0) }.joined(separator: " × "),
+                ByteCount.approximate(tensor.byteCount)
             )
         }
         let nameWidth = rows.map(\.0.count).max() ?? 0
@@ -136,18 +139,18 @@ struct Inspection {
         ]
         if metadata {
             members.append(
-                ("metadata", .object(model.file.keys.map { ($0, .string(model.file[key: $0]?.summary ?? "")) })))
+                ("metadata", .object(model.metadata.map { ($0.key, .string($0.summary)) })))
         }
         if tensors {
             members.append(
                 (
                     "tensors",
                     .array(
-                        model.file.tensors.map { tensor in
+                        model.tensors.map { tensor in
                             .object([
-                                ("name", .string(tensor.name)), ("type", .string(tensor.dtype.rawValue.uppercased())),
+                                ("name", .string(tensor.name)), ("type", .string(tensor.type)),
                                 ("shape", .array(tensor.shape.map { .integer($0) })),
-                                ("bytes", .integer(tensor.byteRange.count)),
+                                ("bytes", .integer(tensor.byteCount)),
                             ])
                         })
                 ))

@@ -6,11 +6,14 @@
 //     t PIECE TYPE                the type of a piece, by their numbers
 //     p NAME, b ID, e ID, a, s    the pre-tokenizer, the special tokens, the two switches
 //     x                           without the 256 bytes: not every text can be said
+//
+// Bytes that begin with a brace are a tokenizer.json up to the first NUL, and the text after it.
 
 import Tokenization
 
 enum TokenizerTarget {
     static func run(_ bytes: [UInt8]) throws(BrokenPromise) {
+        if bytes.first == UInt8(ascii: "{") { return try runFile(bytes) }
         var definition = ByteVocabulary.definition
         var rest = bytes[...]
         while let change = nextChange(&rest) { apply(change, to: &definition) }
@@ -34,6 +37,30 @@ enum TokenizerTarget {
             guard !definition.addsSpacePrefix, saysEveryByte(tokenizer) else { continue }
             let body = tokenizer.addsBOS ? tokens.dropFirst() : tokens[...]
             try BrokenPromise.check(spelled(body, tokenizer) == Array(text.utf8), "a text did not survive")
+        }
+    }
+
+    private static func runFile(_ bytes: [UInt8]) throws(BrokenPromise) {
+        let end = bytes.firstIndex(of: 0) ?? bytes.count
+        let text = String(decoding: bytes[min(end + 1, bytes.count)...], as: UTF8.self)
+        let tokenizer: Tokenizer
+        do throws(TokenizationError) {
+            tokenizer = try TokenizerFolder(["tokenizer.json": Array(bytes[..<end])]).tokenizer()
+        } catch {
+            try BrokenPromise.check(
+                error.description.hasPrefix("tokenizer.json: "), "a refusal does not name the file: \(error)")
+            return try BrokenPromise.check(refusal: error.description, limit: 16 << 10)
+        }
+        for allowsControlTokens in [false, true] {
+            let tokens: [Int32]
+            do throws(TokenizationError) {
+                tokens = try tokenizer.encode(
+                    text, allowsControlTokens: allowsControlTokens, addSpecialTokens: false)
+            } catch {
+                try BrokenPromise.check(refusal: error.description, limit: 16 << 10)
+                continue
+            }
+            try check(tokens[...], tokenizer, allowsControlTokens: allowsControlTokens)
         }
     }
 
@@ -80,9 +107,17 @@ enum TokenizerTarget {
         _ tokens: [Int32], of text: String, _ tokenizer: Tokenizer, allowsControlTokens: Bool
     ) throws(BrokenPromise) {
         try BrokenPromise.check(tokens.allSatisfy(tokenizer.contains), "a token is not in the vocabulary")
-        let body = tokenizer.addsBOS ? tokens.dropFirst() : tokens[...]
+        try check(
+            tokenizer.addsBOS ? tokens.dropFirst() : tokens[...], tokenizer, allowsControlTokens: allowsControlTokens)
+    }
+
+    private static func check(
+        _ body: ArraySlice<Int32>, _ tokenizer: Tokenizer, allowsControlTokens: Bool
+    ) throws(BrokenPromise) {
+        try BrokenPromise.check(body.allSatisfy(tokenizer.contains), "a token is not in the vocabulary")
         try BrokenPromise.check(
-            allowsControlTokens || !body.contains(where: tokenizer.isControl), "a text became a control token")
+            allowsControlTokens || !body.contains { $0 != tokenizer.unk && tokenizer.isControl($0) },
+            "a text became a control token")
         let whole: String
         var pieces = ""
         do throws(TokenizationError) {

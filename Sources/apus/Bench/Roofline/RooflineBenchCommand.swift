@@ -150,7 +150,9 @@ struct ModelTypes {
         }
         let path = try ModelLocator.locate(model ?? "", home: settings.text(.home), environment: environment).path
         let file = try ModelFile(path: path)
-        let types = Dictionary(file.file.tensors.map { ($0.name, $0.dtype) }) { first, _ in first }
+        let types = Dictionary(
+            file.weights.tensorNames.map { ($0, file.weights.storedTensor($0)?.tensor.dtype ?? .f32) }
+        ) { first, _ in first }
         let head = types["output.weight"] ?? types["token_embd.weight"] ?? .f32
         let layer = [
             "gate-up": "blk.0.ffn_gate.weight", "down": "blk.0.ffn_down.weight", "qkv": "blk.0.attn_q.weight",
