@@ -201,6 +201,8 @@ private final class ConstraintQueue: Sendable {
 
     /// What was found to be forced; waits until the tasks posted so far are answered, or a time has passed.
     func takeForced(until deadline: DispatchTime) -> [ForcedText] {
+        // Signals of answers that nobody waited for.
+        while answerSignal.wait(timeout: .now()) == .success {}
         while state.withLock({ $0.answerCount < $0.postCount }) {
             if answerSignal.wait(timeout: deadline) == .timedOut { break }
         }

@@ -2,37 +2,52 @@
 // A model that expects the text divides it as its tokenizer does. One that does not is led there by the mask, token by
 // token, in its own way, and mostly takes the same way again: so what it chose at a place is guessed there next time.
 //
-// A guess costs a row of a step, and saves a step when it is right: only what is right two times in three is offered.
+// A guess costs a row of a step, and saves a step when it and all before it are right: how often they were is counted,
+// and no more of them are offered than are likely to be.
 
 import Synchronization
 
 /// How a model divides texts into tokens; one for all grammars of a model. Thread-safe.
 package final class TextDivision: Sendable {
+    private struct Rates: Sendable {
+        /// Of the tokenizer's divisions, where nobody has been before.
+        var first = GuessRate()
+        /// Of what was chosen at a place the last time.
+        var later = GuessRate()
+    }
+
     let encode: @Sendable (String) -> [Int32]
-    private let score = Mutex(GuessScore())
+    private let kinds = Mutex(Rates())
 
     /// `encode` divides a text as the model's tokenizer does; by default nobody knows how.
     package init(encode: @escaping @Sendable (String) -> [Int32] = { _ in [] }) { self.encode = encode }
 
-    /// Whether the model tends to divide texts that it meets for the first time as its tokenizer does.
-    var isTrusted: Bool { score.withLock { $0.isGood } }
+    /// How often guesses of either kind are right.
+    var rates: (first: Double, later: Double) { kinds.withLock { ($0.first.value, $0.later.value) } }
 
-    func record(isRight: Bool) { score.withLock { $0.record(isRight: isRight) } }
+    func record(isRight: Bool, isFirst: Bool) {
+        kinds.withLock { rates in
+            if isFirst { rates.first.record(isRight) } else { rates.later.record(isRight) }
+        }
+    }
 }
 
-/// Whether guesses of one kind are right often enough; rises as long as two of three are.
-struct GuessScore: Sendable {
-    private static let bounds = -6...6
-    private var value = 0
+/// How often guesses of one kind are right, lately.
+private struct GuessRate: Sendable {
+    /// Begins as if four guesses had been right nearly always: one is soon tried and found out.
+    private var right = 3.8
+    private var total = 4.0
 
-    var isGood: Bool { value >= 0 }
+    var value: Double { right / total }
 
-    mutating func record(isRight: Bool) {
-        value = min(max(value + (isRight ? 1 : -2), Self.bounds.lowerBound), Self.bounds.upperBound)
+    mutating func record(_ isRight: Bool) {
+        if isRight { right += 1 }
+        total += 1
+        if total > 64 {
+            right /= 2
+            total /= 2
+        }
     }
-
-    /// The guess was the tokenizer's, and wrong; what takes its place is tried when it would have been right once.
-    mutating func replaceFirst() { value = -1 }
 }
 
 /// The guesses at the places of one grammar.
@@ -41,13 +56,22 @@ struct ForcedTexts: Sendable {
         var token: Int32
         /// The place that it leads to.
         var next: GrammarMatcher
-        var score = GuessScore()
+        /// Times that it was right, and that another was wrong here.
+        var right = 0.0
+        var wrong = 0.0
         /// Nobody has been here yet: it is the tokenizer's.
         var isNew = true
+
+        /// How likely it is, given how often guesses are right elsewhere.
+        func chance(_ rates: (first: Double, later: Double)) -> Double {
+            isNew ? rates.first : (right + 2 * rates.later) / (right + wrong + 2)
+        }
     }
 
     /// Bytes of forced text that are looked at; keys and phrases are shorter.
     private static let maxBytes = 512
+    /// How likely a guess and all before it must be. Among eight streams a row costs six tenths of what it may save.
+    private static let leastChance = 0.6
     /// Places remembered at most.
     private static let capacity = 1 << 13
 
@@ -64,12 +88,15 @@ struct ForcedTexts: Sendable {
             guesses = [:]
             generation = start.pool.generation
         }
+        let rates = division.rates
+        var chance = 1.0
         var tokens: [Int32] = []
         var matcher = start
         while tokens.count < limit, matcher.pool.generation == generation {
             if guesses[matcher.node] == nil { look(at: matcher, trie, division) }
-            guard let guess = guesses[matcher.node] ?? nil, guess.isNew ? division.isTrusted : guess.score.isGood
-            else { break }
+            guard let guess = guesses[matcher.node] ?? nil else { break }
+            chance *= guess.chance(rates)
+            guard chance >= Self.leastChance else { break }
             tokens.append(guess.token)
             matcher = guess.next
         }
@@ -80,12 +107,15 @@ struct ForcedTexts: Sendable {
     mutating func observe(_ token: Int32, from: GrammarMatcher, to: GrammarMatcher, _ division: TextDivision) {
         guard from.pool.generation == generation, var guess = guesses[from.node] ?? nil else { return }
         let isRight = guess.token == token
-        if guess.isNew { division.record(isRight: isRight) }
-        guess.score.record(isRight: isRight)
-        if !isRight {
-            if guess.isNew { guess.score.replaceFirst() }
+        division.record(isRight: isRight, isFirst: guess.isNew)
+        if isRight {
+            guess.right += 1
+            if guess.right > 16 { guess.wrong /= 2 }
+        } else {
             guess.token = token
             guess.next = to
+            guess.right = 0
+            if !guess.isNew { guess.wrong += 1 }
         }
         guess.isNew = false
         guesses[from.node] = guess

@@ -77,11 +77,10 @@ final class GrammarSession: TokenConstraintSession {
 
     private func count(_ token: TokenID) {
         guard let budget, reasoning.isReasoning else { return }
-        let thought = reasoning.append(String(decoding: budget.bytes(token), as: UTF8.self))
-        // Before anything was thought the text may still be an answer without reasoning.
-        let isThinking = reasoning.isReasoning && (budget.isOpen || thinking.used > 0 || !thought.isEmpty)
-        thinking.count(isReasoning: isThinking)
-        if thinking.isExhausted, isThinking, forced.isEmpty { forced = budget.closing[...] }
+        // Until it is begun the text may still be an answer without reasoning.
+        thinking.count(isReasoning: reasoning.hasBegun)
+        _ = reasoning.append(String(decoding: budget.bytes(token), as: UTF8.self))
+        if thinking.isExhausted, reasoning.hasBegun, forced.isEmpty { forced = budget.closing[...] }
     }
 
     func fillMask(_ words: inout [UInt32]) {
