@@ -65,7 +65,8 @@ struct Scenario {
 
     init(seed: UInt64) throws(SchedulingError) {
         var random = SimulationRandom(seed: seed)
-        var features = Features(rawValue: Int(random.next() & 0x7fff))
+        var features = Features(rawValue: Int(random.next() & 0x3fff))
+        if seed % 3 == 0 { features.insert(.forcedTexts) }
         // A failed step ends everything, so it must not be common.
         if random.chance(0.7) { features.remove(.failingSteps) }
         if random.chance(0.85) { features.insert(.caching) }
