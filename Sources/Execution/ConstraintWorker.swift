@@ -3,6 +3,9 @@
 // The token of step N is accepted when the step completes, and the mask for step N + 1 is computed while that step's
 // forward runs; sampling waits only for a mask that is late. A session sees each generated token once, in order, and so
 // preemption and recomputation pass it by. The memory of a mask lasts as long as its request.
+//
+// Where the text is forced the thread says so before it computes masks, so that the next step can be planned with it;
+// then there is a mask for the place after each forced token too.
 
 import Dispatch
 import Foundation
@@ -15,11 +18,20 @@ final class ConstraintWorker {
         let slot: MaskSlot
         /// A mask was asked for and nobody has waited for it yet.
         var isPending = true
+        /// Tokens generated.
+        var tokenCount = 0
     }
 
+    /// How long a step waits to hear what is forced; it is planned without where that takes longer.
+    private static let patience = DispatchTimeInterval.microseconds(500)
+
     private let vocabularyCount: Int
+    /// Most forced tokens asked for; 0 is none.
+    private let forcedTokenCount: Int
     private let clock: EngineClock
     private let queue = ConstraintQueue()
+    /// [⌈vocab / 32⌉] Allows no token.
+    private let nothing: [UInt32]
     private var hasThread = false
     private var entries: [RequestID: Entry] = [:]
     /// What is handed to the thread at once.
@@ -27,9 +39,11 @@ final class ConstraintWorker {
     /// Of the masks that were used and not yet counted: what they took, and how long sampling waited for them.
     private var times: [(computing: Duration, waiting: Duration)] = []
 
-    init(vocabularyCount: Int, clock: EngineClock) {
+    init(vocabularyCount: Int, forcedTokenCount: Int, clock: EngineClock) {
         self.vocabularyCount = vocabularyCount
+        self.forcedTokenCount = forcedTokenCount
         self.clock = clock
+        nothing = Array(repeating: 0, count: (vocabularyCount + 31) / 32)
     }
 
     deinit { queue.close() }
@@ -47,8 +61,15 @@ final class ConstraintWorker {
         queue.post(ConstraintStart(id: request.id, constraint: constraint, endTokens: endTokens, slot: slot))
     }
 
-    /// The tokens that may come next, or nil where all may; waits when that is not known yet.
-    func mask(of id: RequestID) -> [UInt32]? {
+    /// Hands out what is known to be forced after the tokens generated so far.
+    func takeForced(_ take: (RequestID, [TokenID]) -> Void) {
+        guard forcedTokenCount > 0, !entries.isEmpty else { return }
+        for forced in queue.takeForced(until: .now() + Self.patience)
+        where entries[forced.id]?.tokenCount == forced.tokenCount { take(forced.id, forced.tokens) }
+    }
+
+    /// The tokens that may come after so many of the forced ones, or nil where all may; waits when that is not known.
+    func mask(of id: RequestID, after offset: Int) -> [UInt32]? {
         guard let entry = entries[id] else { return nil }
         if entry.isPending {
             var waiting = Duration.zero
@@ -61,7 +82,7 @@ final class ConstraintWorker {
             entries[id]?.isPending = false
             times.append((entry.slot.content.withLock { $0.duration }, waiting))
         }
-        return entry.slot.content.withLock { $0.words }
+        return entry.slot.content.withLock { $0[offset]?.words } ?? nothing
     }
 
     /// Moves sessions on by what was generated, and drops those of requests that ended.
@@ -70,11 +91,15 @@ final class ConstraintWorker {
         for event in events where entries[event.id] != nil {
             switch event.kind {
             case .token(let sample):
-                tasks.append(.accept(event.id, sample.token))
+                if case .accept(event.id, let token, true) = tasks.last {
+                    tasks[tasks.count - 1] = .accept(event.id, token, isLast: false)
+                }
+                tasks.append(.accept(event.id, sample.token, isLast: true))
                 entries[event.id]?.isPending = true
+                entries[event.id]?.tokenCount += 1
             case .finished:
                 // The token before it, which may be an end token, needs no mask after it.
-                if case .accept(event.id, _) = tasks.last { tasks.removeLast() }
+                if case .accept(event.id, _, _) = tasks.last { tasks.removeLast() }
                 entries[event.id] = nil
                 tasks.append(.end(event.id))
             }
@@ -88,29 +113,33 @@ final class ConstraintWorker {
         times.removeAll(keepingCapacity: true)
     }
 
-    /// How a sequence ends from whose row nothing could be chosen; nil when that is not its constraint's doing.
-    func end(of sequence: ScheduledSequence) -> FinishReason? {
+    /// How a sequence ends when nothing can be chosen after so many of the forced tokens; nil when that is not its
+    /// constraint's doing.
+    func end(of sequence: ScheduledSequence, after offset: Int) -> FinishReason? {
         guard let entry = entries[sequence.id] else { return nil }
         var banned = Set(sequence.logitChange?.bans ?? [])
         let rules = sequence.sampling.rules
         for bias in rules?.biases ?? [] where bias.bias == -.infinity { banned.insert(bias.token) }
         let allowed = rules?.allowedTokens.map(Set.init)
         return entry.slot.content.withLock { content in
-            for token in 0..<TokenID(vocabularyCount) where content.allows(token) {
+            guard let mask = content[offset] else { return .error(.constraintStuck) }
+            for token in 0..<TokenID(vocabularyCount) where mask.allows(token) {
                 if !banned.contains(token), allowed?.contains(token) != false { return nil }
             }
-            return content.isComplete ? .complete : .error(.constraintStuck)
+            return mask.isComplete ? .complete : .error(.constraintStuck)
         }
     }
 
     private func startThread() {
         guard !hasThread else { return }
         hasThread = true
-        let thread = Thread { [queue, clock] in
-            var sessions = ConstraintSessions(clock: clock)
+        let thread = Thread { [queue, clock, forcedTokenCount] in
+            var sessions = ConstraintSessions(clock: clock, forcedTokenCount: forcedTokenCount)
             var tasks: [ConstraintTask] = []
-            while queue.take(&tasks) {
+            while let count = queue.take(&tasks) {
                 for task in tasks { sessions.perform(task) }
+                queue.answer(count, sessions.takeForced())
+                sessions.fillMasks()
             }
         }
         thread.name = "apus-constraints"
@@ -130,7 +159,8 @@ private struct ConstraintStart: Sendable {
 /// What the thread is asked to do.
 private enum ConstraintTask: Sendable {
     case begin(ConstraintStart)
-    case accept(RequestID, TokenID)
+    /// Only after the last of a step does anybody ask what comes next.
+    case accept(RequestID, TokenID, isLast: Bool)
     case end(RequestID)
 }
 
@@ -142,14 +172,44 @@ private final class ConstraintQueue: Sendable {
         /// In the order of arrival.
         var starts: [ConstraintStart] = []
         var isClosed = false
+        /// Times that tasks were posted, and how many of them are answered.
+        var postCount = 0
+        var answerCount = 0
+        var forced: [ForcedText] = []
     }
 
     private let state = Mutex(State())
     private let signal = DispatchSemaphore(value: 0)
+    private let answerSignal = DispatchSemaphore(value: 0)
 
     func post(_ tasks: [ConstraintTask]) {
-        state.withLock { $0.tasks += tasks }
+        state.withLock { state in
+            state.tasks += tasks
+            state.postCount += 1
+        }
         signal.signal()
+    }
+
+    /// Says what is forced, for all tasks of the first `count` posts.
+    func answer(_ count: Int, _ forced: [ForcedText]) {
+        state.withLock { state in
+            state.answerCount = count
+            state.forced += forced
+        }
+        answerSignal.signal()
+    }
+
+    /// What was found to be forced; waits until the tasks posted so far are answered, or a time has passed.
+    func takeForced(until deadline: DispatchTime) -> [ForcedText] {
+        // Signals of answers that nobody waited for.
+        while answerSignal.wait(timeout: .now()) == .success {}
+        while state.withLock({ $0.answerCount < $0.postCount }) {
+            if answerSignal.wait(timeout: deadline) == .timedOut { break }
+        }
+        return state.withLock { state in
+            defer { state.forced.removeAll() }
+            return state.forced
+        }
     }
 
     func post(_ start: ConstraintStart) {
@@ -170,40 +230,57 @@ private final class ConstraintQueue: Sendable {
         signal.signal()
     }
 
-    /// Waits for tasks and moves the next ones to `tasks`; false when none will come any more.
-    func take(_ tasks: inout [ConstraintTask]) -> Bool {
+    /// Waits for tasks and moves the next ones to `tasks`; the count of posts so far, or nil when no more will come.
+    func take(_ tasks: inout [ConstraintTask]) -> Int? {
         tasks.removeAll(keepingCapacity: true)
         while true {
-            let isOpen = state.withLock { state in
+            let (count, isOpen) = state.withLock { state in
                 swap(&state.tasks, &tasks)
                 for case .end(let id) in tasks { state.starts.removeAll { $0.id == id } }
                 if tasks.isEmpty, !state.starts.isEmpty { tasks.append(.begin(state.starts.removeFirst())) }
-                return !state.isClosed
+                return (state.postCount, !state.isClosed)
             }
-            if !isOpen || !tasks.isEmpty { return isOpen }
+            if !isOpen { return nil }
+            if !tasks.isEmpty { return count }
             signal.wait()
         }
     }
 }
 
+/// What must follow the tokens that a request has generated.
+private struct ForcedText: Sendable {
+    let id: RequestID
+    let tokenCount: Int
+    let tokens: [TokenID]
+}
+
 /// The next tokens of one request: written by the thread, read by the engine once it is ready.
 private final class MaskSlot: Sendable {
-    struct Content {
+    struct Mask {
         /// [⌈vocab / 32⌉]
         var words: [UInt32]
         /// Whether the text may end here.
         var isComplete = false
+
+        func allows(_ token: TokenID) -> Bool { words[Int(token) / 32] >> UInt32(token % 32) & 1 != 0 }
+    }
+
+    struct Content {
+        /// After the tokens so far, then after each of the forced ones; the memory of those beyond `count` is kept.
+        var masks: [Mask]
+        var count = 1
         /// What it took to find out.
         var duration = Duration.zero
 
-        func allows(_ token: TokenID) -> Bool { words[Int(token) / 32] >> UInt32(token % 32) & 1 != 0 }
+        /// nil where nobody knows, because the text does not go there.
+        subscript(offset: Int) -> Mask? { offset < count ? masks[offset] : nil }
     }
 
     let content: Mutex<Content>
     /// Signalled once for each mask.
     let isReady = DispatchSemaphore(value: 0)
 
-    init(wordCount: Int) { content = Mutex(Content(words: Array(repeating: 0, count: wordCount))) }
+    init(wordCount: Int) { content = Mutex(Content(masks: [Mask(words: Array(repeating: 0, count: wordCount))])) }
 }
 
 /// The thread's side: where each sequence stands in its constraint.
@@ -214,46 +291,96 @@ private struct ConstraintSessions {
         let slot: MaskSlot
         /// A token came that its constraint does not allow; nothing may follow.
         var isBroken = false
+        var tokenCount = 0
+        var forced: [TokenID] = []
+        /// What it took since the last mask.
+        var duration = Duration.zero
     }
 
     private let clock: EngineClock
+    private let forcedTokenCount: Int
     private var entries: [RequestID: Entry] = [:]
+    /// Whose masks are wanted.
+    private var due: [RequestID] = []
 
-    init(clock: EngineClock) { self.clock = clock }
+    init(clock: EngineClock, forcedTokenCount: Int) {
+        self.clock = clock
+        self.forcedTokenCount = forcedTokenCount
+    }
 
     mutating func perform(_ task: ConstraintTask) {
         let start = clock.now
         switch task {
         case .begin(let begun):
-            let entry = Entry(
+            entries[begun.id] = Entry(
                 session: begun.constraint.makeSession(), endTokens: begun.endTokens, slot: begun.slot)
-            entries[begun.id] = entry
-            fill(entry, start: start)
-        case .accept(let id, let token):
+            due.append(begun.id)
+        case .accept(let id, let token, let isLast):
             guard var entry = entries[id] else { return }
-            if !entry.isBroken, !entry.session.accept(token) {
-                entry.isBroken = true
-                entries[id] = entry
+            entry.tokenCount += 1
+            if !entry.isBroken, !entry.session.accept(token) { entry.isBroken = true }
+            entry.forced = []
+            if isLast {
+                due.append(id)
+                if !entry.isBroken, forcedTokenCount > 0 {
+                    entry.forced = entry.session.forcedTokens(limit: forcedTokenCount)
+                }
             }
-            fill(entry, start: start)
+            entry.duration += clock.now - start
+            entries[id] = entry
         case .end(let id):
             entries[id] = nil
         }
     }
 
-    private func fill(_ entry: Entry, start: Duration) {
+    /// What was found to be forced since the last masks.
+    func takeForced() -> [ForcedText] {
+        due.compactMap { id in
+            guard let entry = entries[id], !entry.forced.isEmpty else { return nil }
+            return ForcedText(id: id, tokenCount: entry.tokenCount, tokens: entry.forced)
+        }
+    }
+
+    /// Computes the masks that are wanted.
+    mutating func fillMasks() {
+        for id in due {
+            guard let entry = entries[id] else { continue }
+            fill(entry)
+            entries[id]?.duration = .zero
+        }
+        due.removeAll(keepingCapacity: true)
+    }
+
+    private func fill(_ entry: Entry) {
+        let start = clock.now
         entry.slot.content.withLock { content in
-            content.isComplete = !entry.isBroken && entry.session.isComplete
-            if entry.isBroken {
-                for index in content.words.indices { content.words[index] = 0 }
-            } else {
-                entry.session.fillMask(&content.words)
+            content.count = 1
+            fill(&content.masks[0], entry, at: entry.session)
+            if !entry.forced.isEmpty {
+                let ahead = entry.session.copy()
+                for token in entry.forced {
+                    guard ahead.accept(token) else { break }
+                    if content.masks.count == content.count {
+                        content.masks.append(MaskSlot.Mask(words: content.masks[0].words))
+                    }
+                    fill(&content.masks[content.count], entry, at: ahead)
+                    content.count += 1
+                }
             }
-            if content.isComplete {
-                for token in entry.endTokens { content.words[Int(token) / 32] |= 1 << UInt32(token % 32) }
-            }
-            content.duration = clock.now - start
+            content.duration = entry.duration + clock.now - start
         }
         entry.slot.isReady.signal()
+    }
+
+    private func fill(_ mask: inout MaskSlot.Mask, _ entry: Entry, at session: any TokenConstraintSession) {
+        mask.isComplete = !entry.isBroken && session.isComplete
+        if entry.isBroken {
+            for index in mask.words.indices { mask.words[index] = 0 }
+        } else {
+            session.fillMask(&mask.words)
+        }
+        if mask.isComplete {
+            for token in entry.endTokens { mask.words[Int(token) / 32] |= 1 << UInt32(token % 32) }
+        }
     }
 }

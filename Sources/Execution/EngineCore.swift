@@ -70,7 +70,9 @@ struct EngineCore: ~Copyable {
         let scheduler = try Scheduler(limits: limits, cacheKey: configuration.cacheKey)
         self.runner = runner
         self.scheduler = scheduler
-        constraints = ConstraintWorker(vocabularyCount: model.vocabularyCount, clock: clock)
+        constraints = ConstraintWorker(
+            vocabularyCount: model.vocabularyCount, forcedTokenCount: configuration.speculation.forcedTokenCount,
+            clock: clock)
         phases.append(StartupPhase(name: "KV cache", duration: clock.now))
         information = EngineInformation(
             backendSummary: parts.backend.summary, architecture: model.architecture,
@@ -152,6 +154,7 @@ struct EngineCore: ~Copyable {
         let start = clock.now
         let expired = scheduler.expire(now: start)
         if !expired.isEmpty { publish(expired, tokenCount: 0, now: start) }
+        constraints.takeForced { id, tokens in scheduler.force(tokens, of: id) }
         let output = scheduler.schedule(now: start)
         requests.recordScheduled(output, now: start)
         if !output.isEmpty {
@@ -250,10 +253,13 @@ struct EngineCore: ~Copyable {
         var index = 0
         for sequence in output.sequences where sequence.samples {
             defer { index += sequence.sampleCount }
-            guard !samples[index].isFinite, let reason = constraints.end(of: sequence) else { continue }
-            if let event = scheduler.abort(sequence.id, because: reason) { events.append(event) }
-            // What it was computed from is sound: only nothing was chosen.
-            samples[index] = TokenSample(token: samples[index].token)
+            for offset in 0..<sequence.sampleCount where !samples[index + offset].isFinite {
+                guard let reason = constraints.end(of: sequence, after: offset) else { continue }
+                // What it was computed from is sound: only nothing was chosen.
+                samples[index + offset] = TokenSample(token: TokenSample.undecided)
+                guard offset == 0, let event = scheduler.abort(sequence.id, because: reason) else { continue }
+                events.append(event)
+            }
         }
     }
 
@@ -300,5 +306,6 @@ extension EngineStatistics {
         promptTokens = state.promptTokens
         generationTokens = state.generatedTokens
         speculation = state.speculation
+        jumpForward = state.jumpForward
     }
 }

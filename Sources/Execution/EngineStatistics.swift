@@ -76,6 +76,8 @@ package struct EngineStatistics: Sendable {
     package var prefixHits = 0
     /// Guesses verified, and those that were right.
     package var speculation = SpeculationStatistics()
+    /// The same of what constraints force.
+    package var jumpForward = SpeculationStatistics()
     package var finished = FinishCounts()
     package var steps = 0
     /// Requests refused because the queue was full.

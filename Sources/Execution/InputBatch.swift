@@ -142,8 +142,9 @@ struct InputBatch {
         var row = 0
         for sequence in output.sequences {
             row += sequence.scoredRange.count
-            // A constrained sequence guesses nothing ahead, so that it has one row.
-            if sequence.samples { samplingRows[row].mask = constraints.mask(of: sequence.id) }
+            for offset in 0..<sequence.sampleCount {
+                samplingRows[row + offset].mask = constraints.mask(of: sequence.id, after: offset)
+            }
             row += sequence.sampleCount
         }
     }

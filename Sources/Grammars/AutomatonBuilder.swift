@@ -105,6 +105,9 @@ struct AutomatonBuilder {
                 automaton.addFree(from: partEnd, to: end)
             }
             return end
+        case .listing(let elements, let separator):
+            return try appendListing(
+                elements, separator, to: &automaton, at: start, depth: depth + 1, regular: regular)
         case .repetition(let body, let least, let most):
             return try appendRepetition(
                 body, least, most, to: &automaton, at: start, depth: depth + 1, regular: regular)
@@ -121,6 +124,32 @@ struct AutomatonBuilder {
                 keeping: .firstOnly, limits: limits, meter: &meter)
             return try embed(AutomatonFragment(product, sets: &sets), in: &automaton, at: start)
         }
+    }
+
+    /// One state before each element, from which it or a later one is chosen: whatever came before, after the
+    /// separator there is one place and not one for each element that may follow.
+    private mutating func appendListing(
+        _ elements: [Expression.Element], _ separator: Expression, to automaton: inout Nondeterministic,
+        at start: Int32, depth: Int, regular: Bool
+    ) throws(GrammarError) -> Int32 {
+        let end = try newState(&automaton)
+        let lastRequired = elements.lastIndex(where: \.isRequired) ?? 0
+        var choice = try newState(&automaton)
+        automaton.addFree(from: start, to: choice)
+        for (index, element) in elements.enumerated() {
+            let next = try newState(&automaton)
+            let elementEnd = try append(
+                element.expression, to: &automaton, at: choice, depth: depth, regular: regular)
+            if !element.isRequired { automaton.addFree(from: choice, to: next) }
+            if index >= lastRequired { automaton.addFree(from: elementEnd, to: end) }
+            if index + 1 < elements.count {
+                let separatorEnd = try append(
+                    separator, to: &automaton, at: elementEnd, depth: depth, regular: regular)
+                automaton.addFree(from: separatorEnd, to: next)
+            }
+            choice = next
+        }
+        return end
     }
 
     private mutating func appendMove(

@@ -26,12 +26,30 @@ package indirect enum Expression: Sendable, Equatable {
     case choice([Expression])
     /// `atLeast` or more times, at most `atMost` times; nil is without bound.
     case repetition(Expression, atLeast: Int, atMost: Int?)
+    /// At least one of the elements, in their order, those that are required all; the separator between neighbours.
+    case listing([Element], separator: Expression)
     /// What the rule matches; rules may refer to themselves.
     case rule(RuleID)
     /// What both match. Neither may reach a rule that refers to itself: both must be regular.
     case intersection(Expression, Expression)
     /// What the first matches and the second does not. Both must be regular.
     case difference(Expression, Expression)
+
+    /// One of a listing.
+    package struct Element: Sendable, Equatable {
+        package let expression: Expression
+        package let isRequired: Bool
+
+        package init(_ expression: Expression, isRequired: Bool) {
+            self.expression = expression
+            self.isRequired = isRequired
+        }
+
+        /// The same with another expression.
+        package func map(_ transform: (Expression) -> Expression) -> Element {
+            Element(transform(expression), isRequired: isRequired)
+        }
+    }
 
     /// Exactly `text`.
     package static func text(_ text: String) -> Expression { .bytes(Array(text.utf8)) }

@@ -51,6 +51,9 @@ struct GrammarShape {
             case .bytes(let bytes): nodes += bytes.count / 8
             case .scalar(let ranges): nodes += ranges.count
             case .sequence(let parts), .choice(let parts): waiting += parts.map { ($0, depth + 1) }
+            case .listing(let elements, let separator):
+                waiting += elements.map { ($0.expression, depth + 1) }
+                waiting.append((separator, depth + 1))
             case .repetition(let body, let least, let most):
                 guard least >= 0, most.map({ $0 >= least }) ?? true else {
                     throw .malformed(place: "the rule '\(rule.name)'", reason: "a repetition's bounds are reversed")
@@ -79,6 +82,9 @@ struct GrammarShape {
         case .scalar(let ranges): weight = ranges.allSatisfy { $0.upperBound.isASCII } ? 1 : 8
         case .sequence(let parts), .choice(let parts):
             weight = parts.reduce(0) { min($0 + self.weight(of: $1), Self.weightLimit) }
+        case .listing(let elements, let separator):
+            let inner = self.weight(of: separator) + 2
+            weight = elements.reduce(0) { min($0 + self.weight(of: $1.expression) + inner, Self.weightLimit) }
         case .repetition(let body, let least, let most):
             let times = min(max(least, most ?? 1, 1), Self.weightLimit)
             weight = max(1, self.weight(of: body)) * times
@@ -95,6 +101,8 @@ struct GrammarShape {
         switch expression {
         case .empty, .nothing, .bytes, .byte, .scalar, .intersection, .difference: false
         case .sequence(let parts), .choice(let parts): parts.contains { mentionsRule($0) }
+        case .listing(let elements, let separator):
+            mentionsRule(separator) || elements.contains { mentionsRule($0.expression) }
         case .repetition(let body, _, _): mentionsRule(body)
         case .rule: true
         }

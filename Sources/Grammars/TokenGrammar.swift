@@ -11,11 +11,15 @@ package final class TokenGrammar: Sendable {
     /// The tokens that spell them.
     package let trie: TokenTrie
     private let masks: Mutex<MaskCache>
+    let forcedTexts: Mutex<ForcedTexts>
+    let division: TextDivision
 
-    /// Nothing is computed before the first mask.
-    package init(_ grammar: CompiledGrammar, trie: TokenTrie) {
+    /// Nothing is computed before the first mask. `division` is for texts that are forced.
+    package init(_ grammar: CompiledGrammar, trie: TokenTrie, division: TextDivision = TextDivision()) {
         self.grammar = grammar
         self.trie = trie
+        self.division = division
+        forcedTexts = Mutex(ForcedTexts())
         masks = Mutex(MaskCache(limit: grammar.limits.maskBytes))
     }
 

@@ -91,6 +91,7 @@ extension Scheduler {
         if limits.policy == .fair { shares.charge(sequence.tenant, generatedTokens: 1) }
         sequence.tokens.append(sample.token)
         sequence.history?.append(sample.token)
+        if !sequence.forced.isEmpty { sequence.forced.removeAll(keepingCapacity: true) }
         events.append(SchedulerEvent(id: sequence.id, kind: .token(sample)))
         if sequence.stopTokens.contains(sample.token) {
             events.append(finish(sequence, .stop(sample.token)))

@@ -5,6 +5,10 @@
 // it. A sequence that would guess as things stand sits such a step out: a run of accepted guesses is worth more.
 
 extension Scheduler {
+    /// Says what must follow the known tokens of a request. It holds until the next token is known, and is verified as
+    /// any guess is.
+    package mutating func force(_ tokens: [TokenID], of id: RequestID) { sequences[id]?.forced = tokens }
+
     /// Whether a sequence whose last token is being sampled should wait for it, to guess what follows.
     mutating func awaitsDraft(_ sequence: SequenceState) -> Bool {
         guard sequence.pendingTokenCount > 0, proposer != nil, sequence.wantedDraftCount > 1 else { return false }
@@ -15,8 +19,7 @@ extension Scheduler {
 
     /// Adds guesses to the sequences that extend by one token, in the order of service.
     mutating func planDrafts() {
-        guard proposer != nil else { return }
-        for sequence in running {
+        for sequence in running where proposer != nil || !sequence.forced.isEmpty {
             // One row and one token each; neither keeps anybody else from anything.
             let room = min(
                 limits.tokenBudget - max(plannedTokenCount, plannedWork),
@@ -25,9 +28,7 @@ extension Scheduler {
             guard sequence.scheduledTokenCount == 1, sequence.pendingTokenCount == 0, sequence.generatedTokenCount > 0,
                 sequence.remainingTokenCount == 1, !sequence.hasUnscoredTokens
             else { continue }
-            let count = min(room, sequence.wantedDraftCount)
-            guard count > 0 else { continue }
-            guess(count, for: sequence)
+            guess(room, for: sequence)
             let drafted = sequence.drafts.count
             let blocks = limits.blocks(forTokens: sequence.reachedTokenCount + 1 + drafted)
             if drafted == 0 || !pool.extend(&sequence.table, to: blocks) {
@@ -41,7 +42,15 @@ extension Scheduler {
         }
     }
 
-    private mutating func guess(_ count: Int, for sequence: SequenceState) {
+    /// Guesses at most `room` tokens: what must come, or else what may.
+    private mutating func guess(_ room: Int, for sequence: SequenceState) {
+        sequence.draftsAreForced = !sequence.forced.isEmpty
+        if sequence.draftsAreForced {
+            sequence.drafts.append(contentsOf: sequence.forced.prefix(min(room, sequence.wantedForcedCount)))
+            return
+        }
+        let count = min(room, sequence.wantedDraftCount)
+        guard count > 0 else { return }
         proposer?.propose(count, after: sequence.tokens, for: sequence.id, into: &sequence.drafts)
         if sequence.drafts.count > count { sequence.drafts.removeLast(sequence.drafts.count - count) }
     }
@@ -55,9 +64,16 @@ extension Scheduler {
         sequence.drafts.removeAll(keepingCapacity: true)
         totals.computedTokens += samples.count
         var taken = 0
+        // The last sample that is taken was not guessed.
+        var unguessed = 1
         if !samples.allSatisfy(\.isFinite) { taint(sequence) }
         for (place, sample) in samples.enumerated() {
             if sequence.stage == .finished, taken == 0 || !faults.contains(.runsPastEnd) { break }
+            // What its constraint left open here is for the next step to find out.
+            if sample.token == TokenSample.undecided {
+                unguessed = 0
+                break
+            }
             if !sample.isFinite {
                 events.append(finish(sequence, .error(.nonFiniteLogits)))
                 break
@@ -80,10 +96,15 @@ extension Scheduler {
                 pool.trim(&sequence.table, to: limits.blocks(forTokens: sequence.computedTokenCount))
             }
         }
-        guard taken > 0 else { return }
-        totals.speculation.record(drafted: drafts.count, accepted: taken - 1)
+        if taken > 0 { count(drafted: drafts.count, accepted: taken - unguessed, of: sequence) }
+    }
+
+    /// Counts a verified draft, and lets it decide about the next ones.
+    private mutating func count(drafted: Int, accepted: Int, of sequence: SequenceState) {
+        if sequence.draftsAreForced { return totals.jumpForward.record(drafted: drafted, accepted: accepted) }
+        totals.speculation.record(drafted: drafted, accepted: accepted)
         let pauses = sequence.draftControl.record(
-            drafted: drafts.count, accepted: taken - 1, generatedTokenCount: sequence.generatedTokenCount)
+            drafted: drafted, accepted: accepted, generatedTokenCount: sequence.generatedTokenCount)
         if pauses { totals.speculation.pauses += 1 }
     }
 }

@@ -113,7 +113,7 @@ package struct Scheduler: ~Copyable {
         let deadline = request.deadline
         let sequence = SequenceState(
             request, order: order, lengthLimit: lengthLimit, salt: salt,
-            draftTokenCount: limits.speculation.draftTokenCount)
+            speculation: limits.speculation)
         if let deadline, promptRate > 0, !faults.contains(.acceptsHopeless) {
             let estimate = Duration.seconds(Double(self.promptTokens(before: sequence)) / promptRate)
             if now + estimate > deadline { throw .hopeless(id, estimate: estimate, remaining: deadline - now) }

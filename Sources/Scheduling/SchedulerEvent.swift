@@ -30,6 +30,9 @@ package struct TokenSample: Sendable, Equatable {
     /// Of a scored prompt token: how many tokens are more likely, plus 1; 0 where nobody counted.
     package let rank: Int
 
+    /// In place of a token of a guessed position where its constraint leaves nothing: the step says nothing about it.
+    package static let undecided: TokenID = -1
+
     /// A sample from a finite row unless told otherwise.
     package init(
         token: TokenID, logprob: Float = 0, topLogprobs: [TokenLogprob] = [], isFinite: Bool = true, rank: Int = 0

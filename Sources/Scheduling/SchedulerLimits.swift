@@ -79,6 +79,8 @@ package struct SchedulerLimits: Sendable, Equatable {
         require("max-preemptions", maxPreemptions, (1...ceiling).contains(maxPreemptions), "1 to \(ceiling)")
         let draftTokens = speculation.draftTokenCount
         require("num-speculative-tokens", draftTokens, (0...64).contains(draftTokens), "0 (off) to 64")
+        let forcedTokens = speculation.forcedTokenCount
+        require("jump-forward-tokens", forcedTokens, (0...64).contains(forcedTokens), "0 (off) to 64")
         let sizes = speculation.patternSizes
         require("prompt-lookup-min", sizes.lowerBound, sizes.lowerBound >= 1, "1 to prompt-lookup-max")
         require("prompt-lookup-max", sizes.upperBound, sizes.upperBound <= 16, "prompt-lookup-min to 16")

@@ -38,6 +38,8 @@ package struct SchedulerStatistics: Sendable, Equatable {
     package var finished = 0
     /// Totals of guessing ahead.
     package var speculation = SpeculationStatistics()
+    /// The same of what constraints force.
+    package var jumpForward = SpeculationStatistics()
 
     /// All zero.
     package init() {}

@@ -42,6 +42,12 @@ final class SequenceState {
     var scheduledTokenCount = 0
     /// [draft tokens] Guesses at what follows the last known token, in the step being planned or in flight.
     var drafts: [TokenID] = []
+    /// Whether they are from `forced`.
+    var draftsAreForced = false
+    /// [forced tokens] What its constraint says must follow the known tokens, as far as anybody has asked.
+    var forced: [TokenID] = []
+    /// Most of them that are computed in one step.
+    let forcedLimit: Int
     /// How much to guess.
     var draftControl: DraftControl
     /// Blocks held; empty while waiting.
@@ -66,7 +72,7 @@ final class SequenceState {
 
     init(
         _ request: consuming GenerationRequest, order: ServiceOrder, lengthLimit: Int, salt: UInt64,
-        draftTokenCount: Int
+        speculation: SpeculationLimits
     ) {
         id = request.id
         self.order = order
@@ -81,7 +87,9 @@ final class SequenceState {
         promptLogprobCount = request.promptLogprobCount
         isConstrained = request.constraint != nil
         // What the rules say depends on the tokens before, which a draft only guesses.
-        draftControl = DraftControl(most: sampling.rules == nil && request.constraint == nil ? draftTokenCount : 0)
+        let mayGuess = sampling.rules == nil
+        draftControl = DraftControl(most: mayGuess && !isConstrained ? speculation.draftTokenCount : 0)
+        forcedLimit = mayGuess ? speculation.forcedTokenCount : 0
         tokens = request.prompt
         if sampling.rules?.hasPenalties == true { history = TokenHistory(tokens, promptTokenCount: tokens.count) }
     }
@@ -124,6 +132,8 @@ final class SequenceState {
         if draftControl.length == 0 || isPaused { return 0 }
         return min(draftControl.length, lengthLimit - 1 - tokens.count)
     }
+    /// Forced tokens that it may try at once. How good a guess they are is for its constraint to know.
+    var wantedForcedCount: Int { max(0, min(forcedLimit, lengthLimit - 1 - tokens.count)) }
     /// Whether it lost its blocks so often that it gets all it can ever need before it starts again.
     var isProtected: Bool { order.urgency == ServiceOrder.protected }
     /// Whether a step in flight writes its blocks.

@@ -2,7 +2,8 @@
 //
 // A draft is never trusted. Each of its rows is sampled as if nobody had guessed, with the draw of its own position,
 // and a guess counts only while it equals what was sampled. So the text is the same with and without speculation, at
-// any temperature; only the number of steps differs.
+// any temperature; only the number of steps differs. Where a grammar forces the text, its tokens are such guesses too
+// ("jump-forward").
 
 /// How many tokens are guessed, and from what.
 package struct SpeculationLimits: Sendable, Equatable {
@@ -10,14 +11,17 @@ package struct SpeculationLimits: Sendable, Equatable {
     package let draftTokenCount: Int
     /// Tokens at the end of a sequence that are looked up in it (`prompt_lookup_min` to `prompt_lookup_max`).
     package let patternSizes: ClosedRange<Int>
+    /// Most tokens of a text that a constraint forces that are computed in one step; 0 is one by one.
+    package let forcedTokenCount: Int
 
-    /// Nothing is guessed.
+    /// Nothing is guessed but what must come.
     package static let off = SpeculationLimits(draftTokenCount: 0)
 
     /// Gathers the fields; `SchedulerLimits` checks them.
-    package init(draftTokenCount: Int, patternSizes: ClosedRange<Int> = 2...4) {
+    package init(draftTokenCount: Int, patternSizes: ClosedRange<Int> = 2...4, forcedTokenCount: Int = 16) {
         self.draftTokenCount = draftTokenCount
         self.patternSizes = patternSizes
+        self.forcedTokenCount = forcedTokenCount
     }
 }
 

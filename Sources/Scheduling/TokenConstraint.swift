@@ -22,11 +22,10 @@ package protocol TokenConstraintSession: AnyObject {
     /// Whether the text may end here.
     var isComplete: Bool { get }
 
-    /// Tokens of which each is the only one possible after the one before it, at most `limit`, without moving on.
+    /// Tokens that spell what must follow, at most `limit`, without moving on. The text is certain and its division
+    /// into tokens is not: each is a guess that is likely enough, and is verified under the mask of its place.
     func forcedTokens(limit: Int) -> [TokenID]
-}
 
-extension TokenConstraintSession {
-    /// Nothing is known to be forced.
-    package func forcedTokens(limit: Int) -> [TokenID] { [] }
+    /// A session at the same place, which goes its own way.
+    func copy() -> any TokenConstraintSession
 }

@@ -81,6 +81,15 @@ struct Metrics {
         counter("spec_decode_num_drafts", "Guesses of the next tokens that were verified.", guesses.drafts)
         counter("spec_decode_num_draft_tokens", "Tokens in those guesses.", guesses.draftTokens)
         counter("spec_decode_num_accepted_tokens", "Tokens guessed right.", guesses.acceptedTokens)
+        let forced = statistics.jumpForward
+        for (name, help, value) in [
+            ("drafts", "Texts that a grammar forced and that were computed in one step.", forced.drafts),
+            ("draft_tokens", "Tokens in those texts.", forced.draftTokens),
+            ("accepted_tokens", "Those of them that the model divided the text into as well.", forced.acceptedTokens),
+        ] {
+            family("apus:jump_forward_\(name)_total", "counter", help)
+            sample("apus:jump_forward_\(name)_total", engineLabels, Double(value))
+        }
         let finished = statistics.finished
         counter(
             "request_success", "Requests that ended, by reason.", label: "finished_reason",

@@ -13,6 +13,8 @@ private struct CyclicConstraint: TokenConstraint {
     let sets: [[TokenID]]
     /// The text ends after the last set.
     var isFinite = false
+    /// Says that the first token of each set is forced, which is not always so.
+    var guesses = false
     /// How long a mask takes.
     var delay = 0.0
     /// Counts the masks.
@@ -35,6 +37,28 @@ private struct CyclicConstraint: TokenConstraint {
         var seen: [TokenID] = []
 
         init(_ constraint: CyclicConstraint) { self.constraint = constraint }
+
+        /// What is forced, divided as the sets say; nothing where a set leaves a choice.
+        func forcedTokens(limit: Int) -> [TokenID] {
+            var place = seen.count
+            var forced: [TokenID] = []
+            while forced.count < limit, !constraint.isFinite || place < constraint.sets.count {
+                let set = constraint.sets[place % constraint.sets.count]
+                guard set.count == 1 || constraint.guesses else { break }
+                guard let first = set.first else { break }
+                forced.append(first)
+                place += 1
+            }
+            return forced
+        }
+
+        func copy() -> any TokenConstraintSession {
+            var silent = constraint
+            silent.texts = nil
+            let copy = Session(silent)
+            copy.seen = seen
+            return copy
+        }
 
         deinit { constraint.texts?.all.withLock { $0.append(seen) } }
 
@@ -115,7 +139,7 @@ private struct CyclicConstraint: TokenConstraint {
             #expect(together.map(\.tokens) == alone.map(\.tokens))
             #expect(together.map(\.logprobs) == alone.map(\.logprobs))
             let statistics = engine.statistics
-            #expect(statistics.maskTime.count >= 6 * 24 && statistics.maskWait.count == statistics.maskTime.count)
+            #expect(statistics.maskTime.count >= 6 * 16 && statistics.maskWait.count == statistics.maskTime.count)
             await engine.drain(timeout: .seconds(5))
             // The last token is accepted by nobody; everything before it once.
             let expected = alone.indices.filter { $0 % 3 != 2 }.map { Array(alone[$0].tokens.dropLast()) }
@@ -192,6 +216,67 @@ private struct CyclicConstraint: TokenConstraint {
         await engine.drain(timeout: .seconds(5))
     }
 
+    /// Two tokens are forced, then there is a choice, then two are forced again.
+    private static let forcing: [[TokenID]] = [[260, 28, 504], [281], [282], [283], Array(1000..<9000), [30], [31]]
+
+    @Test(arguments: [Float(0), 1], [false, true])
+    func `what is forced is computed at once and changes nothing`(temperature: Float, isDeferred: Bool) async throws {
+        var results: [[Generation]] = []
+        var steps: [Int] = []
+        // Where the guesses are wrong nothing changes either.
+        for (forcedTokenCount, guesses) in [(0, false), (16, false), (16, true)] {
+            let engine = try await RealModel.engine(BackendOptions(deferral: isDeferred ? Deferral() : nil)) {
+                $0.speculation = SpeculationLimits(draftTokenCount: 4, forcedTokenCount: forcedTokenCount)
+            }
+            let requests = (0..<5).map { index in
+                GenerationRequest(
+                    id: engine.makeRequestID(), prompt: SoloReference.prompts[index], maxNewTokens: 20 + index,
+                    sampling: SamplingParameters(
+                        temperature: temperature, seed: 3, logprobCount: 2,
+                        rules: index == 4 ? LogitRules(repetitionPenalty: 1.2) : nil),
+                    constraint: CyclicConstraint(sets: Self.forcing, guesses: guesses))
+            }
+            results.append(try await run(engine, requests))
+            steps.append(engine.statistics.steps)
+            let forced = engine.statistics.jumpForward
+            #expect((forced.acceptedTokens > 0) == (forcedTokenCount > 0))
+            if !guesses { #expect(forced.acceptedTokens == forced.draftTokens) }
+            print("temperature \(temperature): \(steps.last ?? 0) steps, \(forced)")
+            // Alone, without the one that has penalties and computes one token after another.
+            let alone = try await runOne(
+                engine,
+                GenerationRequest(
+                    id: engine.makeRequestID(), prompt: SoloReference.prompts[0], maxNewTokens: 22,
+                    sampling: SamplingParameters(temperature: temperature, seed: 3),
+                    constraint: CyclicConstraint(sets: Self.forcing, guesses: guesses)))
+            #expect(Array(alone.tokens.prefix(20)) == results[0][0].tokens)
+            steps[steps.count - 1] = engine.statistics.steps - steps[steps.count - 1]
+            await engine.drain(timeout: .seconds(5))
+        }
+        for other in results.dropFirst() {
+            #expect(other.map(\.tokens) == results[0].map(\.tokens))
+            #expect(other.map { $0.logprobs.map(\.bitPattern) } == results[0].map { $0.logprobs.map(\.bitPattern) })
+        }
+        // A period of seven tokens takes two steps: one from the last of the first forced run, one from the second.
+        if !isDeferred { #expect(steps[1] * 2 < steps[0] && steps[2] <= steps[0]) }
+    }
+
+    @Test(arguments: [false, true])
+    func `a forced text that ends the answer ends it by its end token, or by itself`(isDeferred: Bool) async throws {
+        let engine = try await RealModel.engine(BackendOptions(deferral: isDeferred ? Deferral() : nil))
+        let constraint = CyclicConstraint(sets: [[28], [30], [504], [31]], isFinite: true)
+        for stopTokens: [TokenID] in [[2], []] {
+            let request = GenerationRequest(
+                id: engine.makeRequestID(), prompt: SoloReference.prompts[0], maxNewTokens: 20, stopTokens: stopTokens,
+                constraint: constraint)
+            let generation = try await runOne(engine, request)
+            #expect(generation.tokens == [28, 30, 504, 31] + stopTokens)
+            #expect(generation.reason == stopTokens.first.map { .stop($0) } ?? .complete)
+        }
+        #expect(engine.statistics.jumpForward.acceptedTokens == 6 && engine.health == .ready)
+        await engine.drain(timeout: .seconds(5))
+    }
+
     @Test func `a mask that is late is waited for, and the wait is counted`() async throws {
         let engine = try await RealModel.engine()
         let late = GenerationRequest(
@@ -200,7 +285,8 @@ private struct CyclicConstraint: TokenConstraint {
         let generation = try await runOne(engine, late)
         for (place, token) in generation.tokens.enumerated() { #expect(Self.sets[place % 4].contains(token)) }
         let statistics = engine.statistics
-        #expect(statistics.maskTime.count == 4 && statistics.maskTime.sum >= 0.6)
+        // The second token is forced: nobody waits for its mask, nor for that of the third, alone.
+        #expect(statistics.maskTime.count == 3 && statistics.maskTime.sum >= 0.6)
         #expect(statistics.maskWait.sum > 0.1 && statistics.maskWait.sum <= statistics.maskTime.sum + 0.2)
         await engine.drain(timeout: .seconds(5))
     }

@@ -59,6 +59,17 @@ struct ReferenceMatcher {
                 count += 1
             }
             return all
+        case .listing(let elements, let separator):
+            // Where the text stands with nothing of the listing yet, and with some of it.
+            var bare: Set<Int> = [begin]
+            var filled: Set<Int> = []
+            for element in elements {
+                let starts = bare.union(filled.flatMap { ends(of: separator, from: $0, text, rules) })
+                let found = Set(starts.flatMap { ends(of: element.expression, from: $0, text, rules) })
+                filled = element.isRequired ? found : filled.union(found)
+                if element.isRequired { bare = [] }
+            }
+            return filled
         case .rule(let rule): return rules[rule.index][begin]
         case .intersection(let first, let second):
             return ends(of: first, from: begin, text, rules).intersection(ends(of: second, from: begin, text, rules))

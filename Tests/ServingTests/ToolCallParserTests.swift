@@ -190,6 +190,10 @@ struct ToolCallParserTests {
         let late = parse(.hermes, #"<tool_call>{"name": "f", "arguments": {}, oops"#)
         #expect(late.calls == [.init(id: "call_0", name: "f", arguments: "{}", isComplete: true)])
         #expect(late.content == ", oops")
+        // So is what was held back when the object goes wrong a member later.
+        let later = parse(.hermes, #"<tool_call>{"name": "f", "arguments": {} , "id": "x", "oops": 1}</tool_call> on"#)
+        #expect(later.calls == late.calls)
+        #expect(later.content == #" , "id": "x", "oops": 1}</tool_call> on"#)
         let python = parse(.pythonic, "[f(a=1, b=oops)] on")
         #expect(python.calls == [.init(id: "call_0", name: "f", arguments: #"{"a": 1"#, isComplete: false)])
         #expect(python.content == " b=oops)] on")

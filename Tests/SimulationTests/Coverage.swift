@@ -34,6 +34,9 @@ struct Coverage {
     var rightGuesses = 0
     var wrongGuesses = 0
     var draftPauses = 0
+    var forcedTexts = 0
+    var rightForced = 0
+    var wrongForced = 0
 
     /// Everything that has not been seen.
     var missing: [String] {
@@ -73,6 +76,9 @@ struct Coverage {
         rightGuesses += statistics.speculation.acceptedTokens
         wrongGuesses += statistics.speculation.draftTokens - statistics.speculation.acceptedTokens
         draftPauses += statistics.speculation.pauses
+        forcedTexts += statistics.jumpForward.drafts
+        rightForced += statistics.jumpForward.acceptedTokens
+        wrongForced += statistics.jumpForward.draftTokens - statistics.jumpForward.acceptedTokens
     }
 
     mutating func add(_ other: Coverage) {
@@ -103,5 +109,8 @@ struct Coverage {
         rightGuesses += other.rightGuesses
         wrongGuesses += other.wrongGuesses
         draftPauses += other.draftPauses
+        forcedTexts += other.forcedTexts
+        rightForced += other.rightForced
+        wrongForced += other.wrongForced
     }
 }

@@ -18,6 +18,10 @@ struct Client {
     /// The prompt rate that the scheduler is told; 0 is unknown.
     var promptRate = 0.0
 
+    /// Tokens that are said to be forced at a time, and how many of a hundred are said wrong.
+    var forcedTokenCount = 0
+    var wrongForced = 0
+
     /// Whether anything happens to it.
     var hasFate: Bool { abortMove != nil || brokenSample != nil || stepsPerRead > 0 }
 }
@@ -40,6 +44,12 @@ struct Features: OptionSet {
     static let attentionCost = Features(rawValue: 1 << 11)
     static let stopTokens = Features(rawValue: 1 << 12)
     static let tightPool = Features(rawValue: 1 << 13)
+    static let forcedTexts = Features(rawValue: 1 << 14)
+}
+
+/// Makes a request wait for each token, as those with a grammar do. What is forced the simulation says itself.
+private struct Anything: TokenConstraint {
+    func makeSession() -> any TokenConstraintSession { preconditionFailure("the scheduler asks no session") }
 }
 
 /// Everything that a simulation is told before it starts.
@@ -56,6 +66,7 @@ struct Scenario {
     init(seed: UInt64) throws(SchedulingError) {
         var random = SimulationRandom(seed: seed)
         var features = Features(rawValue: Int(random.next() & 0x3fff))
+        if seed % 3 == 0 { features.insert(.forcedTexts) }
         // A failed step ends everything, so it must not be common.
         if random.chance(0.7) { features.remove(.failingSteps) }
         if random.chance(0.85) { features.insert(.caching) }
@@ -84,7 +95,8 @@ struct Scenario {
             priorityAgeing: random.pick([nil, .milliseconds(1), .milliseconds(20)]),
             maxPreemptions: random.pick([1, 2, 4]),
             speculation: features.contains(.speculation)
-                ? SpeculationLimits(draftTokenCount: random.pick([1, 3, 8]), patternSizes: 1...random.int(1...4))
+                ? SpeculationLimits(
+                    draftTokenCount: random.pick([1, 3, 8]), patternSizes: 1...random.int(1...4), forcedTokenCount: 5)
                 : .off,
             slidingWindow: windows[Int(mix(seed) % UInt64(windows.count))])
         faultySteps = random.int(0...300)
@@ -113,8 +125,14 @@ struct Scenario {
             if let earlier = made.last, random.chance(0.2) { prompt = earlier.request.prompt }
             if isTight || !random.chance(0.02) { prompt = Array(prompt.prefix(longest)) }
             if prompt.isEmpty, !random.chance(0.02) { prompt = random.tokens(1) }
+            let isForced = features.contains(.forcedTexts) && random.chance(0.5)
             var client = Client(
-                request: request(number, prompt: prompt, arrival: .milliseconds(Int64(time)), random: &random))
+                request: request(
+                    number, prompt: prompt, arrival: .milliseconds(Int64(time)), isForced: isForced, random: &random))
+            if isForced {
+                client.forcedTokenCount = random.pick([1, 4, 20])
+                client.wrongForced = random.pick([0, 0, 10, 60])
+            }
             if random.chance(abortChance) { client.abortMove = random.int(0...random.pick([3, 30, 300])) }
             if random.chance(brokenChance) { client.brokenSample = random.int(0...random.pick([1, 30])) }
             if features.contains(.slowReaders), random.chance(0.2) { client.stepsPerRead = random.int(2...4) }
@@ -127,7 +145,7 @@ struct Scenario {
     }
 
     private func request(
-        _ number: Int, prompt: [TokenID], arrival: Duration, random: inout SimulationRandom
+        _ number: Int, prompt: [TokenID], arrival: Duration, isForced: Bool, random: inout SimulationRandom
     ) -> GenerationRequest {
         let isTight = features.contains(.tightPool)
         let hasStop = features.contains(.stopTokens) && random.chance(0.5)
@@ -143,6 +161,7 @@ struct Scenario {
             priority: random.int(0...2), arrival: arrival, cacheSalt: hasTenants ? UInt64(random.int(0...2)) : 0,
             deadline: features.contains(.deadlines) && random.chance(0.3)
                 ? arrival + .milliseconds(random.int(0...100)) : nil,
+            constraint: isForced ? Anything() : nil,
             // One of them asks for most.
             tenant: hasTenants ? UInt64(max(0, random.int(-4...3))) : 0)
     }

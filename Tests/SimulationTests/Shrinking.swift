@@ -33,6 +33,7 @@ extension Scenario {
                 _ = attempt { $0.clients[index].abortMove = nil }
                 _ = attempt { $0.clients[index].brokenSample = nil }
                 _ = attempt { $0.clients[index].stepsPerRead = 0 }
+                _ = attempt { $0.clients[index].forcedTokenCount = 0 }
             }
             while best.clients[index].request.prompt.count > 1,
                 attempt({ $0.clients[index].request.halvePrompt() })

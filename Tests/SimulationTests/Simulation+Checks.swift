@@ -49,7 +49,9 @@ extension Simulation {
             if sequence.blockRange.count != limits.blocks(forTokens: sequence.contextLength) {
                 throw failure("\(sequence.id) shows \(sequence.blockRange.count) blocks")
             }
-            let mostDrafts = sequence.samples ? limits.speculation.draftTokenCount : 0
+            let isForced = track.forcedTokenCount > 0
+            let guesses = limits.speculation
+            let mostDrafts = !sequence.samples ? 0 : isForced ? guesses.forcedTokenCount : guesses.draftTokenCount
             if sequence.draftCount > mostDrafts {
                 throw failure("\(sequence.id) guesses \(sequence.draftCount) tokens")
             }

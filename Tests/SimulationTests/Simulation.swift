@@ -163,6 +163,7 @@ struct Simulation: ~Copyable {
 
     /// Plans a step and completes it, or the one before it, with aborts before, while it is in flight, and after.
     private mutating func advance() throws {
+        forceSome()
         let output = scheduler.schedule(now: now)
         step += 1
         if keepsTrace { trace.append(line(output)) }
@@ -191,6 +192,19 @@ struct Simulation: ~Copyable {
         if chance >> 8 % 10 == 0 { return try complete(next) }
         for sequence in next.output.sequences { rowsInFlight[sequence.slot] = sequence.id }
         flight = .some(next)
+    }
+
+    /// Says what follows of those that have a grammar: what the oracle would say, or something else now and then.
+    private mutating func forceSome() {
+        for case let track? in tracks where track.forcedTokenCount > 0 && track.slot != nil && track.ending == nil {
+            var oracle = track.oracle
+            let tokens = (0..<track.forcedTokenCount).map { place in
+                let token = oracle.next()
+                let chance = mix(seed ^ UInt64(step) << 32 ^ UInt64(place) << 16 ^ track.id.rawValue)
+                return chance % 100 < track.wrongForced ? token ^ 1 : token
+            }
+            scheduler.force(tokens, of: track.id)
+        }
     }
 
     /// What was planned before a step failed is worth nothing.

@@ -11,6 +11,8 @@ final class Track {
     let stopTokens: [TokenID]
     let stepsPerRead: Int
     let brokenSample: Int?
+    let forcedTokenCount: Int
+    let wrongForced: UInt64
     /// Whether it may no longer lose its blocks, then its place in the order of service.
     var order: (unprotected: Int, urgency: Int, number: Int)
     var oracle: Oracle
@@ -42,6 +44,8 @@ final class Track {
         stopTokens = request.stopTokens
         stepsPerRead = client.stepsPerRead
         brokenSample = client.brokenSample
+        forcedTokenCount = client.forcedTokenCount
+        wrongForced = UInt64(client.wrongForced)
         oracle = Oracle(
             prompt: request.prompt, salt: request.cacheSalt, seed: request.sampling.seed, window: window)
     }

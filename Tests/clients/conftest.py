@@ -83,9 +83,9 @@ def wait_until_ready(server, process, socket_path=None):
 
 
 @contextlib.contextmanager
-def running_server(log_path, *settings, environment=None, socket_path=None, tls=None):
-    """The binary on the model with `settings`, ready; drained at the end."""
-    binary, model = os.environ.get("APUS_BINARY"), os.environ.get("APUS_TEST_MODEL")
+def running_server(log_path, *settings, model=None, environment=None, socket_path=None, tls=None):
+    """The binary on the model, or another `model`, with `settings`, ready; drained at the end."""
+    binary, model = os.environ.get("APUS_BINARY"), model or os.environ.get("APUS_TEST_MODEL")
     if not binary or not model:
         pytest.fail("set APUS_BINARY and APUS_TEST_MODEL (as `make test-clients` does), or APUS_URL")
     port = free_port()

@@ -159,3 +159,45 @@ def test_what_cannot_be_guaranteed_is_refused(client, model, fields, parameter, 
         ask(client, model, **fields)
     assert refusal.value.param == parameter
     assert words in refusal.value.message
+
+
+KEYS = {
+    "type": "object",
+    "properties": {
+        "customer_identification_number": {"type": "integer", "minimum": 0, "maximum": 99},
+        "preferred_shipping_address_city": {"type": "string", "maxLength": 8},
+        "is_subscribed_to_monthly_newsletter": {"type": "boolean"},
+    },
+    "required": [
+        "customer_identification_number", "preferred_shipping_address_city", "is_subscribed_to_monthly_newsletter",
+    ],
+    "additionalProperties": False,
+}
+
+
+def counter(server, name):
+    return float(re.search(rf"^{name}\{{[^}}]*\}} (\S+)$", server.get("/metrics"), re.MULTILINE).group(1))
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_what_a_schema_forces_is_computed_at_once_and_stays_the_same(server, client, model, temperature):
+    """The first time its tokens are guessed badly and later well: nobody may see that but in the number of steps."""
+    steps, answers = [], []
+    for _ in range(6):
+        before = counter(server, "vllm:iteration_tokens_total_count")
+        choice = ask(client, model, response_format=schema_format(KEYS), logprobs=True, temperature=temperature)
+        steps.append(counter(server, "vllm:iteration_tokens_total_count") - before)
+        answers.append((choice.message.content, [(token.token, token.logprob) for token in choice.logprobs.content]))
+    assert answers == answers[:1] * 6
+    jsonschema.validate(json.loads(answers[0][0]), KEYS)
+    assert steps[-1] < 0.7 * len(answers[0][1])
+    assert counter(server, "apus:jump_forward_accepted_tokens_total") > 0
+
+
+def test_a_stop_string_inside_of_a_forced_key_ends_the_answer_there(client, model):
+    def answer(**fields):
+        return ask(client, model, response_format=schema_format(KEYS), n=2, **fields).message.content
+
+    whole = answer()
+    for _ in range(3):
+        assert answer(stop="shipping_addr") == whole[: whole.index("shipping_addr")]

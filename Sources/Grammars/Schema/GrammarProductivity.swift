@@ -23,6 +23,9 @@ struct GrammarProductivity {
         case .empty, .bytes, .byte, .scalar, .intersection, .difference: true
         case .sequence(let parts): parts.allSatisfy { matchesText($0) }
         case .choice(let parts): parts.contains { matchesText($0) }
+        case .listing(let elements, _):
+            elements.allSatisfy { !$0.isRequired || matchesText($0.expression) }
+                && elements.contains { matchesText($0.expression) }
         case .repetition(let body, let least, _): least == 0 || matchesText(body)
         case .rule(let rule): isProductive[rule.index]
         }
@@ -48,6 +51,9 @@ struct GrammarProductivity {
         switch expression {
         case .rule(let rule): return isProductive[rule.index] ? nil : rule
         case .repetition(let body, let least, _): return least == 0 ? nil : barrenRule(in: body)
+        case .listing(let elements, _):
+            let required = elements.filter(\.isRequired)
+            return barrenRule(in: .sequence((required.isEmpty ? elements : required).map(\.expression)))
         case .sequence(let parts), .choice(let parts):
             for part in parts where !matchesText(part) {
                 if let rule = barrenRule(in: part) { return rule }

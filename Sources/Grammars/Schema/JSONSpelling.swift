@@ -94,6 +94,8 @@ enum JSONSpelling {
             return .choice([.scalar(plainPart(of: ranges))] + rest.map { .bytes(escaped($0)) })
         case .sequence(let parts): return .sequence(parts.map { spelled($0) })
         case .choice(let parts): return .choice(parts.map { spelled($0) })
+        case .listing(let elements, let separator):
+            return .listing(elements.map { $0.map(spelled) }, separator: spelled(separator))
         case .repetition(let body, let least, let most):
             return .repetition(spelled(body), atLeast: least, atMost: most)
         case .intersection(let first, let second): return .intersection(spelled(first), spelled(second))

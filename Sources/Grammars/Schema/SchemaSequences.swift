@@ -33,34 +33,13 @@ extension SchemaTranslation {
         guard isUncounted else { return try counted(members, other, least, maximum?.value) }
         let comma = try comma()
         let tail = other.map { Expression.repetition(.sequence([comma, $0]), atLeast: 0, atMost: nil) } ?? .empty
-        guard let pivot = members.firstIndex(where: \.isRequired) else {
-            var choices: [Expression] = []
-            if !members.isEmpty { choices.append(.sequence([oneOrMore(members[...], comma), tail])) }
-            if let other { choices.append(.sequence([other, tail])) }
-            return SeparatedContent(filled: .choice(choices), mayBeEmpty: true)
+        var choices: [Expression] = []
+        if !members.isEmpty {
+            let elements = members.map { Expression.Element($0.text, isRequired: $0.isRequired) }
+            choices.append(.sequence([.listing(elements, separator: comma), tail]))
         }
-        // A comma belongs to the member on the side away from the first required one: nothing is written twice.
-        var parts = members[..<pivot].map { Expression.optional(.sequence([$0.text, comma])) }
-        parts.append(members[pivot].text)
-        parts += members[(pivot + 1)...].map { following($0, comma) }
-        parts.append(tail)
-        return SeparatedContent(filled: .sequence(parts), mayBeEmpty: false)
-    }
-
-    private func following(_ member: SequenceMember, _ comma: Expression) -> Expression {
-        let text = Expression.sequence([comma, member.text])
-        return member.isRequired ? text : .optional(text)
-    }
-
-    /// At least one of members that all may be left out. Each is written log n times, where n is their number.
-    private func oneOrMore(_ members: ArraySlice<SequenceMember>, _ comma: Expression) -> Expression {
-        guard members.count > 1 else { return members.first?.text ?? .nothing }
-        let middle = members.startIndex + members.count / 2
-        let second = members[middle...]
-        return .choice([
-            .sequence([oneOrMore(members[..<middle], comma)] + second.map { following($0, comma) }),
-            oneOrMore(second, comma),
-        ])
+        if required == 0, let other { choices.append(.sequence([other, tail])) }
+        return SeparatedContent(filled: .choice(choices), mayBeEmpty: required == 0)
     }
 
     /// The same where the number of members matters: a rule for each number already there before each member.

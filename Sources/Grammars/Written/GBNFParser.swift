@@ -4,14 +4,7 @@
 struct GBNFParser {
     private static let nameCharacters = "-."
 
-    private var source: GrammarSource
-    private let limits: GrammarLimits
-    private var depth = 0
-
-    init(_ source: GrammarSource, limits: GrammarLimits) {
-        self.source = source
-        self.limits = limits
-    }
+    var source: GrammarSource
 
     mutating func parse(into rules: inout RuleNames) throws(GrammarError) {
         skipSpace()
@@ -74,12 +67,12 @@ struct GBNFParser {
         let start = source.position
         source.advance()
         skipSpace()
-        let least = try source.number(limit: limits.repetitions)
+        let least = try source.number()
         skipSpace()
         var most = least
         if source.skip(",") {
             skipSpace()
-            most = try source.number(limit: limits.repetitions)
+            most = try source.number()
             skipSpace()
         } else if least == nil {
             throw source.malformed("'{' needs a number", at: start)
@@ -96,12 +89,9 @@ struct GBNFParser {
         if source.skip(".") { return .scalar(["\0"..."\u{10FFFF}"]) }
         if source.skip("(") {
             if source.next == "=" || source.next == "!" { throw source.unsupported("look-ahead", at: start) }
-            guard depth < limits.groupDepth else {
-                throw .overBudget(what: "groups inside one another", value: depth + 1, limit: limits.groupDepth)
-            }
-            depth += 1
+            try source.enterGroup()
             let result = try alternatives(&rules)
-            depth -= 1
+            source.leaveGroup()
             guard source.skip(")") else { throw source.malformed("this '(' has no ')'", at: start) }
             return result
         }

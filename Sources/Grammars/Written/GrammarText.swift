@@ -10,15 +10,15 @@ package enum GrammarText {
         guard source.utf8.count <= limits.sourceBytes else {
             throw .overBudget(what: "bytes of the grammar", value: source.utf8.count, limit: limits.sourceBytes)
         }
-        let text = GrammarSource(source)
+        let text = GrammarSource(source, limits: limits)
         try text.refuseNUL()
         var rules = RuleNames()
         if isLark(text) {
-            var parser = LarkParser(text, limits: limits)
+            var parser = LarkParser(source: text)
             try parser.parse(into: &rules)
             return try rules.grammar(start: "start")
         }
-        var parser = GBNFParser(text, limits: limits)
+        var parser = GBNFParser(source: text)
         try parser.parse(into: &rules)
         return try rules.grammar(start: "root")
     }
@@ -36,10 +36,16 @@ package enum GrammarText {
 
 /// A text and where in it the reader is.
 struct GrammarSource {
+    let limits: GrammarLimits
     private let text: [Unicode.Scalar]
     private(set) var position = 0
+    /// Groups that the reader is in.
+    private var depth = 0
 
-    init(_ source: String) { text = Array(source.unicodeScalars) }
+    init(_ source: String, limits: GrammarLimits) {
+        text = Array(source.unicodeScalars)
+        self.limits = limits
+    }
 
     var next: Unicode.Scalar? { position < text.count ? text[position] : nil }
 
@@ -107,15 +113,26 @@ struct GrammarSource {
         return String(result)
     }
 
-    /// A number of at most `limit`; nil when none begins here.
-    mutating func number(limit: Int) throws(GrammarError) -> Int? {
+    /// Goes into a group, or says that there are too many around it.
+    mutating func enterGroup() throws(GrammarError) {
+        guard depth < limits.groupDepth else {
+            throw .overBudget(what: "groups inside one another", value: depth + 1, limit: limits.groupDepth)
+        }
+        depth += 1
+    }
+
+    mutating func leaveGroup() { depth -= 1 }
+
+    /// A number of repetitions; nil when none begins here.
+    mutating func number() throws(GrammarError) -> Int? {
         var value: Int?
         let start = position
         while let digit = next, ("0"..."9").contains(digit) {
             value = (value ?? 0) * 10 + Int(digit.value - 0x30)
             position += 1
-            if let value, value > limit {
-                throw .overBudget(what: "repetitions at \(place(start))", value: value, limit: limit)
+            if let value, value > limits.repetitions {
+                throw .overBudget(
+                    what: "repetitions at \(place(start))", value: value, limit: limits.repetitions)
             }
         }
         return value

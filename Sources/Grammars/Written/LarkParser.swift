@@ -3,14 +3,7 @@
 // nothing; `%ignore`, `%import` and templates are refused.
 
 struct LarkParser {
-    private var source: GrammarSource
-    private let limits: GrammarLimits
-    private var depth = 0
-
-    init(_ source: GrammarSource, limits: GrammarLimits) {
-        self.source = source
-        self.limits = limits
-    }
+    var source: GrammarSource
 
     mutating func parse(into rules: inout RuleNames) throws(GrammarError) {
         skipLines()
@@ -77,12 +70,12 @@ struct LarkParser {
         guard ahead.skip("~") else { return part }
         source = ahead
         source.skipSpace(comments: [])
-        guard let least = try source.number(limit: limits.repetitions) else {
+        guard let least = try source.number() else {
             throw source.malformed("'~' needs a number", at: start)
         }
         var most = least
         if source.skip("..") {
-            guard let number = try source.number(limit: limits.repetitions) else {
+            guard let number = try source.number() else {
                 throw source.malformed("'..' needs a number", at: start)
             }
             most = number
@@ -98,12 +91,9 @@ struct LarkParser {
         if source.next == "(" || source.next == "[" {
             let isOptional = source.next == "["
             source.advance()
-            guard depth < limits.groupDepth else {
-                throw .overBudget(what: "groups inside one another", value: depth + 1, limit: limits.groupDepth)
-            }
-            depth += 1
+            try source.enterGroup()
             let result = try alternatives(&rules)
-            depth -= 1
+            source.leaveGroup()
             guard source.skip(isOptional ? "]" : ")" as Unicode.Scalar) else {
                 throw source.malformed("this '\(isOptional ? "[" : "(")' has no end", at: start)
             }
@@ -152,7 +142,7 @@ struct LarkParser {
             throw source.unsupported("the flag '\(flag)' of a regular expression")
         }
         do {
-            return try RegularExpression.expression(pattern, extent: .whole, limits: limits)
+            return try RegularExpression.expression(pattern, extent: .whole, limits: source.limits)
         } catch .malformed(let place, let reason) {
             throw .malformed(place: "\(source.place(start)), \(place)", reason: reason)
         } catch .unsupported(let place, let what) {

@@ -99,7 +99,7 @@ struct AnchoredExpression {
         case .sequence(let parts): parts.allSatisfy { matchesEmpty($0) }
         case .choice(let parts): parts.contains { matchesEmpty($0) }
         case .repetition(let body, let least, _): least == 0 || matchesEmpty(body)
-        case .nothing, .byte, .scalar, .rule, .intersection, .difference: false
+        case .nothing, .byte, .scalar, .rule, .listing, .intersection, .difference: false
         }
     }
 }

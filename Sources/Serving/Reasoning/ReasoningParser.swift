@@ -43,6 +43,11 @@ package struct ReasoningParser: Sendable {
         if case .content = place { false } else { true }
     }
 
+    /// Whether the text so far has begun its reasoning and not ended it.
+    package var hasBegun: Bool {
+        if case .reasoning = place { true } else { false }
+    }
+
     /// Takes the next piece.
     package mutating func append(_ text: String) -> [ReasoningPiece] {
         held += text.utf8

@@ -42,6 +42,8 @@ final class ConstraintLibrary: Sendable {
     private let model: ServedModel
     private let thread: TokenizerThreads
     private let shelf = Mutex(Shelf())
+    /// How the model divides texts that are forced.
+    private let division: TextDivision
 
     /// Grammars kept at most; each has its own bound in bytes (`GrammarLimits`).
     static let capacity = 32
@@ -51,6 +53,15 @@ final class ConstraintLibrary: Sendable {
     init(model: ServedModel, thread: TokenizerThreads) {
         self.model = model
         self.thread = thread
+        let tokenizer = model.tokenizer
+        division = TextDivision { text in
+            do {
+                return try tokenizer.encode(text, allowsControlTokens: true, addSpecialTokens: false)
+            } catch {
+                // Longer than any text that is forced at once; nothing depends on it.
+                return []
+            }
+        }
     }
 
     /// The constraint for `source`; refuses what cannot be guaranteed.
@@ -78,7 +89,7 @@ final class ConstraintLibrary: Sendable {
         } catch {
             throw .constraint(field: source.field, error)
         }
-        let constraint = TokenGrammar(grammar, trie: trie)
+        let constraint = TokenGrammar(grammar, trie: trie, division: division)
         shelf.withLock { shelf in
             if shelf.grammars.updateValue(constraint, forKey: source) == nil { shelf.order.append(source) }
             while shelf.order.count > Self.capacity { shelf.grammars[shelf.order.removeFirst()] = nil }

@@ -30,6 +30,8 @@ extension Expression {
         case .empty, .nothing, .bytes, .byte, .scalar: self
         case .sequence(let parts): .sequence(parts.map { $0.shifted(by: offset) })
         case .choice(let parts): .choice(parts.map { $0.shifted(by: offset) })
+        case .listing(let elements, let separator):
+            .listing(elements.map { $0.map { $0.shifted(by: offset) } }, separator: separator.shifted(by: offset))
         case .repetition(let part, let least, let most):
             .repetition(part.shifted(by: offset), atLeast: least, atMost: most)
         case .rule(let id): .rule(RuleID(id.index + offset))

@@ -33,6 +33,8 @@ final class GrammarSession: TokenConstraintSession {
     private var reasoning: ReasoningParser
     /// Tokens that must come, in order.
     private var forced: ArraySlice<TokenID> = []
+    /// What it accepts is only guessed.
+    private var isAhead = false
 
     init(_ constraint: GrammarConstraint) {
         grammar = constraint.grammar
@@ -43,10 +45,29 @@ final class GrammarSession: TokenConstraintSession {
         if let budget, budget.isOpen, thinking.isExhausted { forced = budget.closing[...] }
     }
 
+    private init(at other: GrammarSession) {
+        grammar = other.grammar
+        matcher = other.matcher
+        budget = other.budget
+        thinking = other.thinking
+        reasoning = other.reasoning
+        forced = other.forced
+        isAhead = true
+    }
+
+    func copy() -> any TokenConstraintSession { GrammarSession(at: self) }
+
+    func forcedTokens(limit: Int) -> [TokenID] {
+        if !forced.isEmpty { return Array(forced.prefix(limit)) }
+        guard let grammar, let matcher else { return [] }
+        return grammar.forcedTokens(at: matcher, limit: limit)
+    }
+
     func accept(_ token: TokenID) -> Bool {
         if let first = forced.first, first != token { return false }
         if let grammar, var next = matcher {
             guard grammar.accept(Int(token), &next) else { return false }
+            if !isAhead { grammar.observe(token, from: matcher ?? next, to: next) }
             matcher = next
         }
         forced = forced.dropFirst()
@@ -56,11 +77,10 @@ final class GrammarSession: TokenConstraintSession {
 
     private func count(_ token: TokenID) {
         guard let budget, reasoning.isReasoning else { return }
-        let thought = reasoning.append(String(decoding: budget.bytes(token), as: UTF8.self))
-        // Before anything was thought the text may still be an answer without reasoning.
-        let isThinking = reasoning.isReasoning && (budget.isOpen || thinking.used > 0 || !thought.isEmpty)
-        thinking.count(isReasoning: isThinking)
-        if thinking.isExhausted, isThinking, forced.isEmpty { forced = budget.closing[...] }
+        // Until it is begun the text may still be an answer without reasoning.
+        thinking.count(isReasoning: reasoning.hasBegun)
+        _ = reasoning.append(String(decoding: budget.bytes(token), as: UTF8.self))
+        if thinking.isExhausted, reasoning.hasBegun, forced.isEmpty { forced = budget.closing[...] }
     }
 
     func fillMask(_ words: inout [UInt32]) {

@@ -80,6 +80,15 @@ TOOL = {"type": "function", "function": {
         "days": {"type": "array", "items": {"type": "integer"}},
         "unit": {"type": "string", "enum": ["celsius", "fahrenheit"]}}}}}
 
+SEARCH = {"type": "function", "function": {
+    "name": "search", "description": "Finds texts.", "parameters": {"type": "object", "properties": {
+        "query": {"type": ["string", "null"], "description": "Words"},
+        "limit": {"oneOf": [{"type": "integer", "default": 5}, {"type": "string", "enum": ["all"]}], "default": 5},
+        "order": {"type": "string", "enum": ["new", "old"], "default": "new"},
+        "within": {"type": "object", "nullable": True, "properties": {
+            "years": {"type": "array", "items": {"type": ["integer", "null"]}},
+            "places": {"type": "array", "items": {"type": "array"}}}, "required": ["years"]}}}}}
+
 
 def message(role, content, **more):
     return {"role": role, "content": content, **more}
@@ -102,6 +111,12 @@ CONVERSATIONS = {
     "result": {"messages": [message("user", "Weather?"), {**CALL, "content": ""},
                             message("tool", "21", tool_call_id="abcdefghi"),
                             message("tool", "22", tool_call_id="abcdefghi")], "add_generation_prompt": True},
+    "schemas": {"messages": [message("user", "Find it."), message("assistant", "", reasoning="Search.", tool_calls=[
+        {"id": "abcdefghi", "function": {"name": "search", "arguments": {"query": "it", "limit": "all"}}}]),
+        message("tool", "[]", tool_call_id="abcdefghi")], "tools": [SEARCH], "builtin_tools": ["search", "code_interpreter"],
+                "add_generation_prompt": True},
+    "no thought": {"messages": [message("system", "Be kind. /no_think"), message("user", "q"), message("assistant", "a"),
+                                message("user", "r")], "add_generation_prompt": True, "thinking": True},
     "parts": {"messages": [message("user", [{"type": "text", "text": " a "}, {"type": "text", "text": "b"}])]},
     "image": {"messages": [message("user", [{"type": "image"}, {"type": "text", "text": "see"}])]},
     "not alternating": {"messages": [message("user", "a"), message("user", "b")]},

@@ -112,6 +112,10 @@ enum ToolsTarget {
             try BrokenPromise.check(
                 text.reversed().starts(with: rest.reversed()), "\(form) loses text of a call that breaks off")
         }
+        if isWritten, let last = heard.calls.last, last.isComplete == true {
+            try BrokenPromise.check(
+                closes(text.dropLast(heard.after.count), after: last.arguments), "\(form) loses text behind a call")
+        }
         for call in heard.calls {
             guard let isComplete = call.isComplete else { throw BrokenPromise(description: "a call has no end") }
             guard isComplete else { continue }
@@ -131,6 +135,49 @@ enum ToolsTarget {
             let spelled = String(decoding: arguments, as: UTF8.self)
             try BrokenPromise.check(isStrict, "\(form): \(spelled): \(error.reason)")
         }
+    }
+
+    /// Whether `text` has nothing behind the last call's arguments but what ends a call: the rest of its object, if
+    /// that is closed, and the marks around calls. What breaks off instead is content, and not in `text`.
+    private static func closes(_ text: ArraySlice<UInt8>, after arguments: [UInt8]) -> Bool {
+        let found = text.indices.last { text[$0...].prefix(arguments.count).elementsEqual(arguments) }
+        guard let found else { return true }
+        var rest = text[(found + arguments.count)...]
+        // The arguments are spelled in another way then, or stand before the name, and this is not their place.
+        let keys = ["\"name\"", "\"arguments\"", "\"parameters\""]
+        let isElsewhere = rest.indices.contains { index in keys.contains { rest[index...].starts(with: $0.utf8) } }
+        if isElsewhere { return true }
+        var isOpen = false
+        while true {
+            skipSpace(&rest)
+            if rest.isEmpty { return !isOpen }
+            if skip(",", &rest) {
+                guard skipString(&rest), skip(":", &rest), skipString(&rest) else { return false }
+                isOpen = true
+            } else if skip("}", &rest) {
+                isOpen = false
+            } else {
+                let marks = ["</tool_call>", "<|eom_id|>", "<|eot_id|>", "]"]
+                guard !isOpen, marks.contains(where: { skip($0, &rest) }) else { return false }
+            }
+        }
+    }
+
+    private static func skipSpace(_ rest: inout ArraySlice<UInt8>) { rest = rest.drop { " \t\r\n".utf8.contains($0) } }
+
+    private static func skip(_ mark: String, _ rest: inout ArraySlice<UInt8>) -> Bool {
+        skipSpace(&rest)
+        guard rest.starts(with: mark.utf8) else { return false }
+        rest.removeFirst(mark.utf8.count)
+        return true
+    }
+
+    private static func skipString(_ rest: inout ArraySlice<UInt8>) -> Bool {
+        guard skip("\"", &rest) else { return false }
+        while let byte = rest.popFirst(), byte != UInt8(ascii: "\"") {
+            if byte == UInt8(ascii: "\\"), rest.popFirst() == nil { return false }
+        }
+        return true
     }
 
     /// Whether `part` is what is left of `text` when bytes are taken out of it.
