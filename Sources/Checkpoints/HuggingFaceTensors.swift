@@ -6,14 +6,14 @@
 import Tensors
 
 /// A tensor source with Hugging Face's names behind GGUF's.
-package struct HuggingFaceTensors: TensorSource {
-    private let source: any TensorSource
+package struct HuggingFaceTensors: TensorSource, Sendable {
+    private let source: any TensorSource & Sendable
     /// By the name that models ask for.
     private let origins: [String: TensorOrigin]
     package let tensorNames: [String]
 
     /// - Parameter config: of the same checkpoint; the names of some tensors depend on the architecture.
-    package init(_ source: any TensorSource, config: ModelConfig) {
+    package init(_ source: any TensorSource & Sendable, config: ModelConfig) {
         self.source = source
         var origins: [String: TensorOrigin] = [:]
         var names: [String] = []

@@ -3,6 +3,7 @@
 
 import Checkpoints
 import Foundation
+import JSON
 import Tokenization
 
 /// A folder with config.json in it.
@@ -21,8 +22,51 @@ struct ModelFolder {
 
     /// - Throws: `CheckpointError`, `TokenizationError`, `TemplateError`.
     func open() throws -> ModelFile {
-        throw CheckpointError.unsupported(
-            file: path, offset: 0, field: "the format", actual: "a folder", supported: "GGUF files")
+        let configPath = "\(path)/config.json"
+        guard let json = try content("config.json", limit: ModelConfig.maxConfigBytes) else {
+            throw CheckpointError.cannotOpen(
+                file: configPath, reason: "there is no such file; a folder needs it, tokenizer.json and safetensors")
+        }
+        let config = try ModelConfig(json: json, file: configPath)
+        let (files, stored) = try weights(quantization(json, file: configPath))
+        let text = try tokenizer()
+        let generation = try generation(vocabSize: config.vocabSize)
+        let tensors = files.flatMap(\.tensors).map {
+            ModelFile.TensorFact(
+                name: $0.name, type: $0.type.rawValue, shape: $0.shape, byteCount: $0.byteRange.count)
+        }
+        return try ModelFile(
+            path: path, format: files.count == 1 ? "safetensors" : "safetensors in \(files.count) files",
+            byteCount: stored.byteCount, config: config, weights: HuggingFaceTensors(stored, config: config),
+            tokenizer: text.definition, makeTokenizer: { _ in try text.tokenizer() },
+            templateSource: text.chatTemplate,
+            stopTokens: (generation?.endTokens ?? []) + (text.definition.eos.map { [Int($0)] } ?? []),
+            generationDefaults: generation?.defaults ?? GenerationDefaults(), files: files.map(\.path),
+            tensors: tensors, metadata: [])
+    }
+
+    /// The safetensors files, and the weights in them.
+    private func weights(
+        _ quantization: QuantizationConfig?
+    ) throws(CheckpointError) -> ([SafetensorsFile], SafetensorsCheckpoint) {
+        let indexPath = "\(path)/model.safetensors.index.json"
+        guard FileManager.default.fileExists(atPath: indexPath) else {
+            // The checkpoint's own refusal of a folder without weights is the better one.
+            let stored = try SafetensorsCheckpoint(path: path, quantization: quantization)
+            return ([try SafetensorsFile(path: "\(path)/model.safetensors")], stored)
+        }
+        let index = try SafetensorsIndex(MappedFile(path: indexPath))
+        var files: [SafetensorsFile] = []
+        for name in index.fileNames { files.append(try SafetensorsFile(path: "\(path)/\(name)")) }
+        return (files, try SafetensorsCheckpoint(path: path, files, index: index, quantization: quantization))
+    }
+
+    /// What config.json says about how weights are quantized; ModelConfig has checked that it is JSON.
+    private func quantization(_ json: [UInt8], file: String) throws -> QuantizationConfig? {
+        guard case .object(let members) = try JSONParser.parse(json) else { return nil }
+        let named = members.first { ["quantization_config", "compression_config"].contains($0.name) }
+        guard let value = named?.value, value != .null else { return nil }
+        return try QuantizationConfig(value, file: file)
     }
 
     /// The tokenizer, with the template and the names of the special tokens.
