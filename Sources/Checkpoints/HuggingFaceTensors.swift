@@ -34,14 +34,18 @@ package struct HuggingFaceTensors: TensorSource, Sendable {
     package func storedTensor(_ name: String) -> SourceTensor? {
         guard let origin = origins[name], let found = source.storedTensor(origin.name) else { return nil }
         guard let columns = origin.columns else { return found }
-        guard let picked = found.tensor.transposed(columns, name: name) else { return nil }
+        let tensor = found.tensor
+        let isQuantized = tensor.dtype.isQuantized
+        let picked = isQuantized ? tensor.rows(columns, name: name) : tensor.transposed(columns, name: name)
+        guard let picked else { return nil }
         return SourceTensor(tensor: picked, infoOffset: found.infoOffset)
     }
 
     package func requireUnchanged() throws(CheckpointError) { try source.requireUnchanged() }
 }
 
-/// Which of the last dimension's elements a tensor consists of: those from `first` on, `stride` apart.
+/// Which outputs of a stack's matrices a tensor consists of: those from `first` on, `stride` apart. Plain matrices have
+/// them as columns, quantized ones as rows.
 struct ColumnChoice: Equatable {
     var first: Int
     var stride: Int
@@ -134,6 +138,24 @@ private final class OwnedBytes {
 }
 
 extension StoredTensor {
+    /// Some rows of each matrix of a stack, as they are stored.
+    func rows(_ choice: ColumnChoice, name: String) -> StoredTensor? {
+        guard shape.count == 3, let rowBytes = dtype.rowByteCount(elementCount: shape[2]) else { return nil }
+        let (stack, rows) = (shape[0], shape[1])
+        let count = (rows - choice.first + choice.stride - 1) / choice.stride
+        let owned = OwnedBytes(count: stack * count * rowBytes)
+        for row in 0..<stack * count {
+            let from = (row / count * rows + choice.first + row % count * choice.stride) * rowBytes
+            let source = unsafe UnsafeRawBufferPointer(rebasing: bytes[from..<from + rowBytes])
+            let target = unsafe UnsafeMutableRawBufferPointer(
+                rebasing: owned.bytes[row * rowBytes..<(row + 1) * rowBytes])
+            unsafe target.copyMemory(from: source)
+        }
+        return unsafe StoredTensor(
+            name: name, dtype: dtype, shape: [stack, count, shape[2]], bytes: UnsafeRawBufferPointer(owned.bytes),
+            owner: owned)
+    }
+
     /// Some columns of a vector or of each matrix of a stack; matrices are turned over. Nil for block formats.
     func transposed(_ columns: ColumnChoice, name: String) -> StoredTensor? {
         guard !dtype.isQuantized, (2...3).contains(shape.count), let last = shape.last else { return nil }

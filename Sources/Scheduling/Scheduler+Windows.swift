@@ -1,8 +1,9 @@
 // Models that look back on a window only: blocks that no later row can see are given back while the sequence runs.
 //
 // Their entries stay in the table, which is addressed by position, and name blocks that may be others' by now;
-// attention does not look at them. What was published stays findable until somebody takes the block. Nothing is given back before
-// a finite sample says that what the blocks hold can be trusted: a prompt keeps its blocks until its first token.
+// attention does not look at them. What was published stays findable until somebody takes the block. Nothing is given
+// back before a finite sample says that what the blocks hold can be trusted: a prompt keeps its blocks until its first
+// token.
 
 extension SchedulerLimits {
     /// Leading blocks of which a row at `position`, and all after it, see nothing.
