@@ -75,7 +75,7 @@ import Testing
 
     @Test(arguments: [(0.0, 1), (50, 20), (10, 30), (5000, 1), (300, 4)])
     func `who is refused is told when the queue will have drained`(rate: Double, seconds: Int) throws {
-        ledger.record(prefillRate: rate)
+        ledger.record(DrainRate(promptTokens: rate))
         let queued = try ledger.reserve(requests: 1, tokens: 1000)
         do throws(EngineError) {
             _ = try ledger.reserve(requests: 1, tokens: 1)

@@ -86,7 +86,7 @@ import Testing
         }
         _ = consume first
         _ = try engine.reserve(requests: 2, promptTokenEstimate: 10)
-        #expect(engine.statistics.rejections == 1)
+        #expect(engine.statistics.rejections.queueFull == 1)
         await engine.drain(timeout: .seconds(5))
     }
 

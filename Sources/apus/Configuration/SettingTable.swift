@@ -75,6 +75,10 @@ extension Setting {
     package static let maxNumQueuedTokens = Setting(
         "max-num-queued-tokens", .scheduling, .integer(1...(1 << 40)), default: .integer(1 << 20),
         "Most prompt tokens that wait")
+    package static let ttftSLO = Setting(
+        "ttft-slo", .scheduling, .duration(0...3_600_000), default: .integer(0),
+        "Refuse who would wait longer; 0 is never",
+        aliases: ["ttft-target", "target-ttft", "slo-ttft", "max-queue-delay"])
     package static let tenantQueueShare = Setting(
         "tenant-queue-share", .scheduling, .fraction, default: .integer(500),
         "Most of the queue for one key of many")
@@ -190,7 +194,7 @@ extension Setting {
         config, model, servedModelName, toolCallParser, home, maxModelLen,
         device, kernels, dtype, cpuISA, threads,
         blockSize, enablePrefixCaching, kvCacheMemoryBytes, gpuMemoryUtilization, numGPUBlocksOverride,
-        maxNumSeqs, maxNumBatchedTokens, maxNumQueuedReqs, maxNumQueuedTokens, tenantQueueShare,
+        maxNumSeqs, maxNumBatchedTokens, maxNumQueuedReqs, maxNumQueuedTokens, ttftSLO, tenantQueueShare,
         engineStallTimeout, schedulingPolicy,
         longPrefillTokenThreshold, numSpeculativeTokens,
         host, port, uds, udsMode, apiKey, apiKeyFile, guardMetrics, allowUnauthenticated, allowedHosts,
