@@ -82,9 +82,11 @@ package final class AdmissionLedger: Sendable {
     }
 
     /// Takes places for `requests` requests of together `tokens` prompt tokens, or says why not.
-    /// - Parameter now: on the clock of all other calls.
+    /// - Parameters:
+    ///   - deadline: when their time is over.
+    ///   - now: on the clock of all other calls.
     package func reserve(
-        requests: Int, tokens: Int, tenant: UInt64 = 0, now: Duration = .zero
+        requests: Int, tokens: Int, tenant: UInt64 = 0, deadline: Duration? = nil, now: Duration = .zero
     ) throws(EngineError) -> Reservation {
         try state.withLock { (state) throws(EngineError) in
             guard state.isOpen else { throw .draining }
@@ -92,7 +94,9 @@ package final class AdmissionLedger: Sendable {
             do throws(EngineError) {
                 try checkQueue(state, requests: requests, tokens: tokens)
                 try checkShare(state, requests: requests, tokens: tokens, tenant: tenant, now: now)
-                try checkDelay(state, requests: requests, tokens: tokens, tenant: tenant)
+                try checkDelay(
+                    state, requests: requests, tokens: tokens, tenant: tenant,
+                    remaining: deadline.map { $0 - now })
             } catch {
                 state.rejections.count(error)
                 throw error
@@ -147,18 +151,23 @@ package final class AdmissionLedger: Sendable {
         return draining > 0 ? min(limits.tokens, Int(min(1e12, draining * target.seconds))) : limits.tokens
     }
 
-    /// Refuses who would be served later than its first token is due, as things stand.
+    /// Refuses who would be served later than anybody may be, or than its own time ends, as things stand.
     private func checkDelay(
-        _ state: borrowing State, requests: Int, tokens: Int, tenant: UInt64
+        _ state: borrowing State, requests: Int, tokens: Int, tenant: UInt64, remaining: Duration?
     ) throws(EngineError) {
-        guard let target = limits.timeToFirstToken, state.all.requests > 0 else { return }
+        guard limits.timeToFirstToken != nil || remaining != nil, state.all.requests > 0 else { return }
         let estimate = delay(state, requests: requests, tokens: tokens, tenant: tenant)
-        guard estimate > target else { return }
-        throw .delayed(estimate: estimate, limit: target, retryAfter: Self.clamped(estimate - target))
+        if let remaining, let estimate, estimate > remaining {
+            throw .hopeless(estimate: estimate, remaining: remaining, retryAfter: backlog(state))
+        }
+        if let target = limits.timeToFirstToken, estimate.map({ $0 > target }) ?? true {
+            let retryAfter = estimate.map { Self.clamped($0 - target) } ?? backlog(state)
+            throw .delayed(estimate: estimate, limit: target, retryAfter: retryAfter)
+        }
     }
 
-    /// Time until a newcomer's prompt has its turn.
-    private func delay(_ state: borrowing State, requests: Int, tokens: Int, tenant: UInt64) -> Duration {
+    /// Time until a newcomer's prompt has its turn; nil where nobody knows.
+    private func delay(_ state: borrowing State, requests: Int, tokens: Int, tenant: UInt64) -> Duration? {
         var ahead = (requests: state.all.requests, tokens: state.all.tokens)
         var begun = state.drain.backlog.tokens
         if limits.policy == .fair {
@@ -225,9 +234,11 @@ package final class AdmissionLedger: Sendable {
 
     package func record(_ drain: DrainRate) { state.withLock { $0.drain = drain } }
 
-    /// How long a newcomer with a prompt of `tokens` would wait for its turn.
+    /// How long a newcomer with a prompt of `tokens` would wait for its turn, as far as anybody knows.
     package func delay(tokens: Int) -> Duration {
-        state.withLock { $0.all.requests == 0 ? .zero : delay($0, requests: 1, tokens: tokens, tenant: 0) }
+        state.withLock { state in
+            state.all.requests == 0 ? .zero : delay(state, requests: 1, tokens: tokens, tenant: 0) ?? .zero
+        }
     }
 
     /// Counts a request that the scheduler refused because of its deadline, and says when to come back.

@@ -35,18 +35,18 @@ package struct DrainRate: Sendable, Equatable {
     func draining(_ limits: AdmissionLimits) -> Double { sustained(limits) * max(1, cacheFactor) }
 
     /// Time until somebody is served who comes after `requests` requests with `waiting` prompt tokens before its own, and
-    /// after `begun` tokens of prompts that were begun.
-    func delay(requests: Int, waiting: Int, begun: Int, limits: AdmissionLimits) -> Duration {
+    /// after `begun` tokens of prompts that were begun. nil: it needs a row, all are taken, and while nobody has ended
+    /// nobody knows when one will be free.
+    func delay(requests: Int, waiting: Int, begun: Int, limits: AdmissionLimits) -> Duration? {
         let rate = sustained(limits)
-        let prompts = rate > 0 ? Double(begun) / rate + Double(waiting) / (rate * max(1, cacheFactor)) : 0
+        var delay = rate > 0 ? Double(begun) / rate + Double(waiting) / (rate * max(1, cacheFactor)) : 0
         let missing = requests + 1 - max(0, limits.rows - running)
-        guard missing > 0, limits.rows > 0 else { return .seconds(min(prompts, Self.ages)) }
-        // While nobody has ended nobody knows when a row will be free.
-        return .seconds(min(max(prompts, rows > 0 ? Double(missing) / rows : Self.ages), Self.ages))
+        if missing > 0, limits.rows > 0 {
+            guard rows > 0 else { return nil }
+            delay = max(delay, Double(missing) / rows)
+        }
+        return .seconds(min(delay, 1e6))
     }
-
-    /// Seconds that stand for all longer times.
-    private static let ages = 3600.0
 }
 
 /// Measures the pace on the engine thread. What happened fades over some seconds of work.

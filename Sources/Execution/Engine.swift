@@ -108,17 +108,20 @@ package final class Engine: Sendable {
     package var now: Duration { clock.now }
 
     /// Takes places in the waiting queue before a request costs anything.
-    /// - Parameter tenant: that of the requests to come.
-    /// - Throws: `.overloaded`, `.overShare`, `.delayed`, `.draining`, `.stalled`, or `.deviceFailure` when the engine has failed.
+    /// - Parameters:
+    ///   - tenant: that of the requests to come.
+    ///   - deadline: when their time is over.
+    /// - Throws: `.overloaded`, `.overShare`, `.delayed`, `.hopeless`, `.draining`, `.stalled`, or `.deviceFailure` when the engine has failed.
     package func reserve(
-        requests: Int, promptTokenEstimate: Int, tenant: UInt64
+        requests: Int, promptTokenEstimate: Int, tenant: UInt64, deadline: Duration? = nil
     ) throws(EngineError) -> Reservation {
         switch health {
         case .ready, .draining: break
         case .stalled(let reason): throw .stalled(reason)
         case .failed(let reason): throw .deviceFailure(reason)
         }
-        return try ledger.reserve(requests: requests, tokens: promptTokenEstimate, tenant: tenant, now: clock.now)
+        return try ledger.reserve(
+            requests: requests, tokens: promptTokenEstimate, tenant: tenant, deadline: deadline, now: clock.now)
     }
 
     /// Takes places for a client that nobody tells from others.

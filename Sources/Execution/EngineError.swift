@@ -6,8 +6,8 @@ package enum EngineError: Error, Equatable, Sendable, CustomStringConvertible {
     case overloaded(resource: String, waiting: Int, limit: Int, retryAfter: Duration)
     /// One tenant holds its share of the waiting queue, and others are about. Counted as in `overloaded`.
     case overShare(resource: String, waiting: Int, limit: Int, retryAfter: Duration)
-    /// Its first token would come later than the server allows.
-    case delayed(estimate: Duration, limit: Duration, retryAfter: Duration)
+    /// Its prompt would have its turn later than the server lets anybody wait; nil is nobody knows when.
+    case delayed(estimate: Duration?, limit: Duration, retryAfter: Duration)
     /// Its first token would come after its own deadline.
     case hopeless(estimate: Duration, remaining: Duration, retryAfter: Duration)
     /// The server is shutting down and takes no new requests.
@@ -32,10 +32,11 @@ package enum EngineError: Error, Equatable, Sendable, CustomStringConvertible {
         case .overShare(let resource, let waiting, let limit, _):
             "You have \(waiting) \(resource) waiting, and your share of the queue is \(limit) now. Try again later."
         case .delayed(let estimate, let limit, _):
-            "The server is overloaded: the first token would take about \(estimate.tenths) s longer than usual, and "
-                + "\(limit.tenths) s is the limit. Try again later."
+            "The server is overloaded: this request would wait "
+                + (estimate.map { "about \($0.tenths) s" } ?? "nobody knows how long")
+                + " for its turn, and the limit is \(limit.tenths) s. Try again later."
         case .hopeless(let estimate, let remaining, _):
-            "The first token would take about \(estimate.tenths) s, and the request's time ends in "
+            "This request would wait about \(estimate.tenths) s for its first token, and its time ends in "
                 + "\(remaining.tenths) s. Try again later or allow more time."
         case .draining: "The server is shutting down and accepts no new requests."
         case .stalled(let reason): "The server accepts no requests for now: \(reason). Try again later."

@@ -11,11 +11,7 @@ extension Scheduler {
         }
         try pool.checkInvariants(holders: holders)
         for sequence in running { try check(sequence, holders: holders) }
-        if limits.policy == .fair {
-            try shares.check(
-                live: sequences.values.reduce(into: [:]) { $0[$1.tenant, default: 0] += 1 },
-                running: running.reduce(into: [:]) { $0[$1.tenant, default: 0] += 1 })
-        }
+        if limits.policy == .fair { try checkShares() }
         if totals.accepted != totals.finished + sequences.count {
             throw InvariantViolation(
                 "\(totals.accepted) accepted, \(totals.finished) finished and \(sequences.count) in the engine")
@@ -68,6 +64,29 @@ extension Scheduler {
         if freeSlots.count + running.count != limits.maxSequences {
             throw InvariantViolation(
                 "\(freeSlots.count) rows are free and \(running.count) taken of \(limits.maxSequences)")
+        }
+    }
+
+    /// Every tenant counts what it has, and they have all there is, so nobody is at work without a counter.
+    private func checkShares() throws(InvariantViolation) {
+        var counted = (live: 0, running: 0)
+        try shares.check { (tenant, live, rows) throws(InvariantViolation) in
+            var own = (live: waiting.count(of: tenant), running: 0)
+            for sequence in running where sequence.tenant == tenant {
+                own.running += 1
+                if sequence.stage != .finished { own.live += 1 }
+            }
+            if (live, rows) != own {
+                throw InvariantViolation(
+                    "tenant \(tenant) counts \(live) requests and \(rows) rows and has \(own.live) and \(own.running)")
+            }
+            counted.live += live
+            counted.running += rows
+        }
+        if counted.live != sequences.count || counted.running != running.count {
+            throw InvariantViolation(
+                "all tenants count \(counted.live) requests and \(counted.running) rows of \(sequences.count) and "
+                    + "\(running.count)")
         }
     }
 

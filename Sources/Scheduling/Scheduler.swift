@@ -59,6 +59,8 @@ package struct Scheduler: ~Copyable {
     var totals = SchedulerStatistics()
     var deadlineCount = 0
     private var nextNumber: UInt64 = 0
+    /// Steps' worth of tokens that a tenant may have before others when it comes back.
+    private static let stepsOfCredit = 8
 
     /// A scheduler with an empty pool. `cacheKey` is the process secret that keys block hashes; `proposer` guesses
     /// tokens where the limits allow it, by default from what stands in the sequence; `faults` is for tests.
@@ -67,7 +69,7 @@ package struct Scheduler: ~Copyable {
         faults: SchedulerFaults = []
     ) throws(SchedulingError) {
         waiting = WaitingQueue(isFair: limits.policy == .fair)
-        shares = FairShares(faults: faults)
+        shares = FairShares(credit: Self.stepsOfCredit * limits.tokenBudget, faults: faults)
         if limits.speculation.draftTokenCount > 0 {
             self.proposer = proposer ?? NGramDrafts(sizes: limits.speculation.patternSizes)
         }

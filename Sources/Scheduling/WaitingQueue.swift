@@ -98,6 +98,12 @@ struct WaitingQueue {
         return one < two
     }
 
+    /// How many of a tenant wait, where tenants have lines of their own.
+    func count(of tenant: UInt64) -> Int {
+        for line in lines where line.tenant == tenant { return line.reversed.count }
+        return 0
+    }
+
     /// Shows everybody together with whoever waits before them in the same line. For the deep check.
     func check(_ body: (SequenceState, SequenceState?) throws(InvariantViolation) -> Void) throws(InvariantViolation) {
         for line in lines {

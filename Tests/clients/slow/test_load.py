@@ -101,7 +101,7 @@ def test_ten_times_the_load_it_can_bear(tmp_path):
 
 def test_a_greedy_key_beside_three_polite_ones(tmp_path):
     """A hundred times the demand of each of the others, from one key, and they hardly notice."""
-    rate = 0.6
+    rate = 1.0
 
     async def polite(clients, seconds):
         runs = (load.open_loop(client, rate, seconds, completion(client), seed=n) for n, client in enumerate(clients))
