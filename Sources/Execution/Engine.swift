@@ -111,7 +111,8 @@ package final class Engine: Sendable {
     /// - Parameters:
     ///   - tenant: that of the requests to come.
     ///   - deadline: when their time is over.
-    /// - Throws: `.overloaded`, `.overShare`, `.delayed`, `.hopeless`, `.draining`, `.stalled`, or `.deviceFailure` when the engine has failed.
+    /// - Throws: `.overloaded`, `.overShare`, `.delayed`, `.hopeless`, `.draining`, `.stalled`, or
+    ///   `.deviceFailure` when the engine has failed.
     package func reserve(
         requests: Int, promptTokenEstimate: Int, tenant: UInt64, deadline: Duration? = nil
     ) throws(EngineError) -> Reservation {

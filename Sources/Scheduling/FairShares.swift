@@ -20,7 +20,7 @@ struct FairShares {
     private static let generatedWeight = 2
 
     private let faults: SchedulerFaults
-    /// Tokens by which who comes back stays below the lowest counter, at most; what it had used up it does not get again.
+    /// Tokens by which who comes back stays below the lowest counter, at most; what it used up it does not get again.
     private let credit: Int
     private var tenants: [UInt64: Tenant] = [:]
 

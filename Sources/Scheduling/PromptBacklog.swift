@@ -23,8 +23,8 @@ package struct PromptBacklog: Sendable, Equatable {
         left.tokens += right.tokens
     }
 
-    /// The tokens that are computed before the last ones of a prompt of `tokens`, which comes now: those of prompts that
-    /// it does not overtake, and half of each step for the first of the others.
+    /// The tokens that are computed before the last ones of a prompt of `tokens`, which comes now: those of prompts
+    /// that it does not overtake, and half of each step for the first of the others.
     package func tokens(before tokens: Int) -> Int {
         // It overtakes what is at least twice as long: surely all that is two widths above.
         var others = 0

@@ -29,18 +29,7 @@ extension Scheduler {
 
     private func checkQueues() throws(InvariantViolation) {
         var live = waiting.count
-        try waiting.check { (sequence, before) throws(InvariantViolation) in
-            if sequence.stage != .waiting || sequence.table.count != 0 || sequence.computedTokenCount != 0
-                || sequence.isInFlight || sequence.pendingTokenCount != 0
-            {
-                throw InvariantViolation(
-                    "\(sequence.id) waits with \(sequence.table.count) blocks and "
-                        + "\(sequence.computedTokenCount) computed tokens")
-            }
-            if let before, before.order >= sequence.order {
-                throw InvariantViolation("\(sequence.id) waits out of turn")
-            }
-        }
+        try waiting.check()
         for (index, sequence) in running.enumerated() {
             if sequence.stage != .finished { live += 1 }
             if sequence.stage != .running, !sequence.isInFlight {

@@ -179,8 +179,8 @@ struct UrgentPrompt {
 
 // Fair sharing of tokens and rows.
 //
-// Whoever was served least does not only get its prompt computed before other prompts: those of tenants that were served
-// more leave the prompt their tokens in every second step. So a full batch of one tenant holds up the first token of
+// Whoever was served least does not only get its prompt computed before other prompts: those of tenants that were
+// served more leave the prompt their tokens in every second step. So a full batch of one tenant holds up the first token of
 // another by little, and is itself held up by at most as much again.
 extension Scheduler {
     /// The prompt of the tenant that was served least, of those that run and the next of the queue.
@@ -196,8 +196,8 @@ extension Scheduler {
         return urgent
     }
 
-    /// Whether a sequence leaves its token of this step to a prompt that needs it and whose tenant was served less. Never
-    /// twice in a row.
+    /// Whether a sequence leaves its token of this step to a prompt that needs it and whose tenant was served less.
+    /// Never twice in a row.
     func sitsOut(_ sequence: SequenceState, for urgent: UrgentPrompt) -> Bool {
         guard plannedTokenCount + urgent.tokenCount >= limits.tokenBudget, sequence.satOutStep != stepIndex - 1,
             shares.served(sequence.tenant) > shares.served(urgent.tenant)

@@ -11,8 +11,8 @@ package protocol TextEngine: Sendable {
     var now: Duration { get }
     /// Takes places in the waiting queue before a request costs anything.
     func reserve(requests: Int, promptTokenEstimate: Int) throws(EngineError) -> Reservation
-    /// The same for requests of one tenant, which may be refused although there are places, or because their time would be
-    /// over before their turn.
+    /// The same for requests of one tenant, which may be refused although there are places, or because their time would
+    /// be over before their turn.
     func reserve(
         requests: Int, promptTokenEstimate: Int, tenant: UInt64, deadline: Duration?
     ) throws(EngineError) -> Reservation

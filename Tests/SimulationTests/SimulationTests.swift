@@ -1,6 +1,7 @@
 // The signature test: many small worlds, each from one seed, each checked after every move.
 //
-// APUS_SIMULATION_SEEDS is the number of seeds, APUS_SIMULATION_SEED a single one to replay with its trace.
+// APUS_SIMULATION_SEEDS is the number of seeds, APUS_SIMULATION_SEED a single one to replay with its trace, and
+// APUS_SIMULATION_DEEP=0 leaves the look inside the scheduler out, to know what that costs.
 
 import Foundation
 import Scheduling
@@ -16,7 +17,9 @@ import Testing
         _ seed: UInt64, isOverlapped: Bool, faults: SchedulerFaults = []
     ) throws -> (coverage: Coverage, hash: UInt64) {
         do {
-            var simulation = try Simulation(seed: seed, isOverlapped: isOverlapped, faults: faults)
+            var simulation = try Simulation(
+                seed: seed, isOverlapped: isOverlapped, faults: faults,
+                checksDeeply: environment("APUS_SIMULATION_DEEP") != 0)
             try simulation.run()
             return (simulation.coverage, simulation.hash.value)
         } catch let error as SimulationFailure {

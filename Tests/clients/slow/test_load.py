@@ -8,16 +8,14 @@ APUS_LOAD_SCALE  shortens the long runs: 0.1 is a tenth
 
 import asyncio
 import contextlib
-import json
 import os
-import pathlib
 import time
 
 import load
 import mixture
 import pytest
 import repetition
-from conftest import MODEL_NAME, running_server
+from conftest import running_server
 
 SCALE = float(os.environ.get("APUS_LOAD_SCALE", "1"))
 # Seconds to the first token that an operator might ask for; the server refuses who would wait longer.

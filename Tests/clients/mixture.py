@@ -3,7 +3,6 @@
 import asyncio
 import collections
 import dataclasses
-import json
 import random
 import re
 import socket
@@ -12,7 +11,6 @@ import struct
 import time
 
 import load
-from conftest import MODEL_NAME
 
 GAUGES = ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc")
 SCHEMA = {
@@ -64,7 +62,9 @@ KINDS = {
     "bad schema": (
         1,
         [400],
-        lambda rng: chat(rng, response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": 7}}}),
+        lambda rng: chat(
+            rng, response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": 7}}}
+        ),
     ),
     "other model": (1, [404], lambda rng: chat(rng, model="gpt-9")),
     "too long": (1, [400], lambda rng: completion(rng, prompt=[1] * 9000)),
@@ -162,7 +162,8 @@ def footprint(server):
 async def fill_every_row(server, rows=64):
     """No row is lost: as many sequences run at once as may."""
     client = load.Client(server)
-    data = client.encode("/v1/completions", {"prompt": "x", "max_tokens": 1000, "ignore_eos": True, "n": rows, "temperature": 1})
+    body = {"prompt": "x", "max_tokens": 1000, "ignore_eos": True, "n": rows, "temperature": 1}
+    data = client.encode("/v1/completions", body)
     task = asyncio.create_task(client.request(data))
     most, began = 0, time.monotonic()
     while most < rows and time.monotonic() - began < 20:
@@ -224,7 +225,6 @@ async def interrupt(server, prompt, streams, output=600):
                 before.append(later - earlier)
             elif earlier < long.first:
                 during.append(later - earlier)
-    # A request sent at once computes its own prompt first; gaps are counted when all stream.
     return Interruption(
         median=statistics.median(every), median_before=statistics.median(before),
         median_during=statistics.median(during), worst=max(during), prompt=long.time_to_first_token,
