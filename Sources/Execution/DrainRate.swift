@@ -35,8 +35,8 @@ package struct DrainRate: Sendable, Equatable {
     func draining(_ limits: AdmissionLimits) -> Double { sustained(limits) * max(1, cacheFactor) }
 
     /// Time until somebody is served who comes after `requests` requests with `waiting` prompt tokens before its own,
-    /// and after `begun` tokens of prompts that were begun. nil: it needs a row, all are taken, and while nobody has ended
-    /// nobody knows when one will be free.
+    /// and after `begun` tokens of prompts that were begun. nil: it needs a row, all are taken, and while nobody has
+    /// ended nobody knows when one will be free.
     func delay(requests: Int, waiting: Int, begun: Int, limits: AdmissionLimits) -> Duration? {
         let rate = sustained(limits)
         var delay = rate > 0 ? Double(begun) / rate + Double(waiting) / (rate * max(1, cacheFactor)) : 0

@@ -180,8 +180,8 @@ struct UrgentPrompt {
 // Fair sharing of tokens and rows.
 //
 // Whoever was served least does not only get its prompt computed before other prompts: those of tenants that were
-// served more leave the prompt their tokens in every second step. So a full batch of one tenant holds up the first token of
-// another by little, and is itself held up by at most as much again.
+// served more leave the prompt their tokens in every second step. So a full batch of one tenant holds up the first
+// token of another by little, and is itself held up by at most as much again.
 extension Scheduler {
     /// The prompt of the tenant that was served least, of those that run and the next of the queue.
     mutating func urgentPrompt() -> UrgentPrompt? {

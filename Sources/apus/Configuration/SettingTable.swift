@@ -63,11 +63,11 @@ extension Setting {
 
     package static let maxNumSeqs = Setting(
         "max-num-seqs", .scheduling, .integer(1...4096), allowsAuto: true, default: .auto,
-        "Most sequences a step; 64, on a GPU 256",
+        "Sequences a step; 64, on a GPU 256",
         aliases: ["max-running-requests", "max-batch-size", "parallel", "max-seqs"])
     package static let maxNumBatchedTokens = Setting(
         "max-num-batched-tokens", .scheduling, .integer(1...(1 << 20)), allowsAuto: true, default: .auto,
-        "Token budget of a step; 96, on a GPU 4096",
+        "Tokens a step; 96, on a GPU 4096",
         aliases: ["chunked-prefill-size", "max-prefill-tokens", "max-num-tokens", "ubatch-size", "batch-size"])
     package static let maxNumQueuedReqs = Setting(
         "max-num-queued-reqs", .scheduling, .integer(1...(1 << 20)), default: .integer(1024),
