@@ -205,11 +205,12 @@ async def interrupt(server, prompt, streams, output=600):
     client = load.Client(server)
     rng = random.Random(7)
     body = {"max_tokens": output, "ignore_eos": True, "stream": True, "temperature": 1}
+    earlier = server.metric("generation_tokens_total")
     tasks = [
         asyncio.create_task(client.request(client.encode("/v1/completions", {"prompt": load.words(rng, 16), **body})))
         for _ in range(streams)
     ]
-    while server.metric("generation_tokens_total") < streams * output / 8:
+    while server.metric("generation_tokens_total") < earlier + streams * output / 8:
         await asyncio.sleep(0.05)
     tokens = [rng.randrange(1000, 40_000) for _ in range(prompt)]
     long = await client.request(client.encode("/v1/completions", {"prompt": tokens, "max_tokens": 1, "stream": True}))
@@ -219,12 +220,12 @@ async def interrupt(server, prompt, streams, output=600):
     assert all(result.last > long.first for result in results), "the streams ended before the prompt was computed"
     before, during, every = [], [], []
     for result in results:
-        for earlier, later in zip(result.times, result.times[1:]):
-            every.append(later - earlier)
-            if later < long.sent:
-                before.append(later - earlier)
-            elif earlier < long.first:
-                during.append(later - earlier)
+        for start, end in zip(result.times, result.times[1:]):
+            every.append(end - start)
+            if end < long.sent:
+                before.append(end - start)
+            elif start < long.first:
+                during.append(end - start)
     return Interruption(
         median=statistics.median(every), median_before=statistics.median(before),
         median_during=statistics.median(during), worst=max(during), prompt=long.time_to_first_token,
