@@ -14,11 +14,28 @@ package struct AdmissionLimits: Sendable, Equatable {
     package let tokens: Int
     /// The part of the queue that one tenant may fill while others are about, 0 to 1; 1 lets it have all.
     package let tenantShare: Double
+    /// How long a newcomer may have to wait until its prompt's turn comes; nil is as long as it takes.
+    package var timeToFirstToken: Duration?
+    /// What bounds a step: its rows, its tokens, and who goes first.
+    package var rows = 0
+    package var tokenBudget = 0
+    package var policy = SchedulingPolicy.fcfs
 
     package init(requests: Int, tokens: Int, tenantShare: Double = 0.5) {
         self.requests = requests
         self.tokens = tokens
         self.tenantShare = tenantShare
+    }
+
+    /// The limits of an engine.
+    package init(_ configuration: EngineConfiguration) {
+        self.init(
+            requests: configuration.maxQueuedRequests, tokens: configuration.maxQueuedTokens,
+            tenantShare: configuration.tenantQueueShare)
+        timeToFirstToken = configuration.timeToFirstTokenTarget
+        rows = configuration.maxSequences
+        tokenBudget = configuration.tokenBudget
+        policy = configuration.policy
     }
 
     /// What a tenant may hold of `limit` places when `taken` are taken: as many as are free, where its share is a half.
@@ -43,10 +60,11 @@ package final class AdmissionLedger: Sendable {
     private struct State {
         var all = Places()
         var tenants: [UInt64: Places] = [:]
+        /// The prompt tokens of `all`, by the size of their prompts.
+        var prompts = PromptBacklog()
         var isOpen = true
-        var rejections = 0
-        /// Prompt tokens per second lately, for `Retry-After`.
-        var prefillRate = 0.0
+        var rejections = RejectionCounts()
+        var drain = DrainRate()
     }
 
     /// A tenant without places counts as present for so long after it asked for some.
@@ -64,9 +82,11 @@ package final class AdmissionLedger: Sendable {
     }
 
     /// Takes places for `requests` requests of together `tokens` prompt tokens, or says why not.
-    /// - Parameter now: on the clock of all other calls.
+    /// - Parameters:
+    ///   - deadline: when their time is over.
+    ///   - now: on the clock of all other calls.
     package func reserve(
-        requests: Int, tokens: Int, tenant: UInt64 = 0, now: Duration = .zero
+        requests: Int, tokens: Int, tenant: UInt64 = 0, deadline: Duration? = nil, now: Duration = .zero
     ) throws(EngineError) -> Reservation {
         try state.withLock { (state) throws(EngineError) in
             guard state.isOpen else { throw .draining }
@@ -74,8 +94,11 @@ package final class AdmissionLedger: Sendable {
             do throws(EngineError) {
                 try checkQueue(state, requests: requests, tokens: tokens)
                 try checkShare(state, requests: requests, tokens: tokens, tenant: tenant, now: now)
+                try checkDelay(
+                    state, requests: requests, tokens: tokens, tenant: tenant,
+                    remaining: deadline.map { $0 - now })
             } catch {
-                state.rejections += 1
+                state.rejections.count(error)
                 throw error
             }
             Self.change(&state, by: 1, requests: requests, tokens: tokens, tenant: tenant)
@@ -90,12 +113,12 @@ package final class AdmissionLedger: Sendable {
         guard state.all.requests + requests <= limits.requests else {
             throw .overloaded(
                 resource: "requests", waiting: state.all.requests, limit: limits.requests,
-                retryAfter: Self.backlog(state))
+                retryAfter: backlog(state))
         }
         guard state.all.tokens + tokens <= limits.tokens else {
             throw .overloaded(
                 resource: "prompt tokens", waiting: state.all.tokens, limit: limits.tokens,
-                retryAfter: Self.backlog(state))
+                retryAfter: backlog(state))
         }
     }
 
@@ -110,15 +133,58 @@ package final class AdmissionLedger: Sendable {
             !state.tenants.contains { $0.key != tenant && Self.isPresent($0.value, now: now) }
         }
         let requestLimit = limits.share(of: limits.requests, taken: state.all.requests)
-        let tokenLimit = limits.share(of: limits.tokens, taken: state.all.tokens)
+        let tokenLimit = limits.share(of: tokenLimit(state), taken: state.all.tokens)
         if held.requests + requests > requestLimit, !isAlone() {
             throw .overShare(
-                resource: "requests", waiting: held.requests, limit: requestLimit, retryAfter: Self.backlog(state))
+                resource: "requests", waiting: held.requests, limit: requestLimit, retryAfter: backlog(state))
         }
         if held.tokens + tokens > tokenLimit, !isAlone() {
             throw .overShare(
-                resource: "prompt tokens", waiting: held.tokens, limit: tokenLimit, retryAfter: Self.backlog(state))
+                resource: "prompt tokens", waiting: held.tokens, limit: tokenLimit, retryAfter: backlog(state))
         }
+    }
+
+    /// Prompt tokens that may wait: as many as drain within the time that anybody may have to wait.
+    private func tokenLimit(_ state: borrowing State) -> Int {
+        guard let target = limits.timeToFirstToken else { return limits.tokens }
+        let draining = state.drain.draining(limits)
+        return draining > 0 ? min(limits.tokens, Int(min(1e12, draining * target.seconds))) : limits.tokens
+    }
+
+    /// Refuses who would be served later than anybody may be, or than its own time ends, as things stand.
+    private func checkDelay(
+        _ state: borrowing State, requests: Int, tokens: Int, tenant: UInt64, remaining: Duration?
+    ) throws(EngineError) {
+        guard limits.timeToFirstToken != nil || remaining != nil, state.all.requests > 0 else { return }
+        let estimate = delay(state, requests: requests, tokens: tokens, tenant: tenant)
+        if let remaining, let estimate, estimate > remaining {
+            throw .hopeless(estimate: estimate, remaining: remaining, retryAfter: backlog(state))
+        }
+        if let target = limits.timeToFirstToken, estimate.map({ $0 > target }) ?? true {
+            let retryAfter = estimate.map { Self.clamped($0 - target) } ?? backlog(state)
+            throw .delayed(estimate: estimate, limit: target, retryAfter: retryAfter)
+        }
+    }
+
+    /// Time until a newcomer's prompt has its turn; nil where nobody knows.
+    private func delay(_ state: borrowing State, requests: Int, tokens: Int, tenant: UInt64) -> Duration? {
+        var ahead = (requests: state.all.requests, tokens: state.all.tokens)
+        var begun = state.drain.backlog.tokens
+        if limits.policy == .fair {
+            // It takes turns with the other tenants; a new one gets a row from whoever has most of them.
+            let active = state.tenants.reduce(0) { $0 + ($1.value.requests > 0 && $1.key != tenant ? 1 : 0) } + 1
+            let held = state.tenants[tenant] ?? Places()
+            if held.requests == 0, active <= limits.rows { return .zero }
+            ahead = (min(ahead.requests, held.requests * active), min(ahead.tokens, held.tokens * active))
+        } else {
+            let size = tokens / max(1, requests)
+            var prompts = state.prompts
+            prompts += state.drain.backlog
+            let before = prompts.tokens(before: size)
+            begun = min(begun, before)
+            ahead.tokens = before - begun
+        }
+        return state.drain.delay(requests: ahead.requests, waiting: ahead.tokens, begun: begun, limits: limits)
     }
 
     private static func isPresent(_ places: Places, now: Duration) -> Bool {
@@ -130,6 +196,7 @@ package final class AdmissionLedger: Sendable {
     }
 
     private static func change(_ state: inout State, by sign: Int, requests: Int, tokens: Int, tenant: UInt64) {
+        state.prompts.add(tokens: tokens, prompts: requests, sign: sign)
         state.all.requests += sign * requests
         state.all.tokens += sign * tokens
         state.tenants[tenant, default: Places()].requests += sign * requests
@@ -163,14 +230,34 @@ package final class AdmissionLedger: Sendable {
     package var waitingRequests: Int { state.withLock { $0.all.requests } }
     package var waitingTokens: Int { state.withLock { $0.all.tokens } }
     var isOpen: Bool { state.withLock { $0.isOpen } }
-    var rejections: Int { state.withLock { $0.rejections } }
+    package var rejections: RejectionCounts { state.withLock { $0.rejections } }
 
-    package func record(prefillRate: Double) { state.withLock { $0.prefillRate = prefillRate } }
+    package func record(_ drain: DrainRate) { state.withLock { $0.drain = drain } }
+
+    /// How long a newcomer with a prompt of `tokens` would wait for its turn, as far as anybody knows.
+    package func delay(tokens: Int) -> Duration {
+        state.withLock { state in
+            state.all.requests == 0 ? .zero : delay(state, requests: 1, tokens: tokens, tenant: 0) ?? .zero
+        }
+    }
+
+    /// Counts a request that the scheduler refused because of its deadline, and says when to come back.
+    func recordHopeless() -> Duration {
+        state.withLock { state in
+            state.rejections.deadline += 1
+            return backlog(state)
+        }
+    }
 
     /// How long the backlog will take, within 1…30 s.
-    private static func backlog(_ state: borrowing State) -> Duration {
-        guard state.prefillRate > 0 else { return .seconds(1) }
-        return .seconds(min(30, max(1, (Double(state.all.tokens) / state.prefillRate).rounded(.up))))
+    private func backlog(_ state: borrowing State) -> Duration {
+        let rate = state.drain.draining(limits)
+        guard rate > 0 else { return .seconds(1) }
+        return Self.clamped(.seconds(min(1e6, Double(state.all.tokens) / rate)))
+    }
+
+    private static func clamped(_ delay: Duration) -> Duration {
+        .seconds(min(30, max(1, delay.seconds.rounded(.up))))
     }
 }
 

@@ -52,6 +52,8 @@ package final class Engine: Sendable {
     private let board: EngineBoard
     private let clock: EngineClock
     private let lastID = Atomic<UInt64>(0)
+    /// Tokens of the prompt whose delay the statistics tell.
+    private static let usualPrompt = 256
 
     /// Starts the engine thread, loads the model on it and returns when it can serve.
     /// - Parameter make: builds the backend and the model; called on the engine thread.
@@ -62,10 +64,7 @@ package final class Engine: Sendable {
         let inbox = Inbox()
         let board = EngineBoard()
         let clock = EngineClock()
-        let ledger = AdmissionLedger(
-            AdmissionLimits(
-                requests: configuration.maxQueuedRequests, tokens: configuration.maxQueuedTokens,
-                tenantShare: configuration.tenantQueueShare))
+        let ledger = AdmissionLedger(AdmissionLimits(configuration))
         let information = try await withCheckedThrowingContinuation { continuation in
             let thread = Thread {
                 do {
@@ -109,17 +108,21 @@ package final class Engine: Sendable {
     package var now: Duration { clock.now }
 
     /// Takes places in the waiting queue before a request costs anything.
-    /// - Parameter tenant: that of the requests to come.
-    /// - Throws: `.overloaded`, `.overShare`, `.draining`, `.stalled`, or `.deviceFailure` when the engine has failed.
+    /// - Parameters:
+    ///   - tenant: that of the requests to come.
+    ///   - deadline: when their time is over.
+    /// - Throws: `.overloaded`, `.overShare`, `.delayed`, `.hopeless`, `.draining`, `.stalled`, or
+    ///   `.deviceFailure` when the engine has failed.
     package func reserve(
-        requests: Int, promptTokenEstimate: Int, tenant: UInt64
+        requests: Int, promptTokenEstimate: Int, tenant: UInt64, deadline: Duration? = nil
     ) throws(EngineError) -> Reservation {
         switch health {
         case .ready, .draining: break
         case .stalled(let reason): throw .stalled(reason)
         case .failed(let reason): throw .deviceFailure(reason)
         }
-        return try ledger.reserve(requests: requests, tokens: promptTokenEstimate, tenant: tenant, now: clock.now)
+        return try ledger.reserve(
+            requests: requests, tokens: promptTokenEstimate, tenant: tenant, deadline: deadline, now: clock.now)
     }
 
     /// Takes places for a client that nobody tells from others.
@@ -204,6 +207,7 @@ package final class Engine: Sendable {
         // Requests that the engine thread has not seen yet wait too, and refused ones never reach it.
         snapshot.waiting = max(snapshot.waiting, ledger.waitingRequests)
         snapshot.rejections = ledger.rejections
+        snapshot.queueDelay = ledger.delay(tokens: Self.usualPrompt)
         return snapshot
     }
 

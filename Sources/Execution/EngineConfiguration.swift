@@ -30,6 +30,8 @@ package struct EngineConfiguration: Sendable {
     package var maxQueuedTokens = 1 << 20
     /// The part of the queue that one tenant may fill while others are about; 1 lets it have all.
     package var tenantQueueShare = 0.5
+    /// Requests are refused whose first token would probably come later than this; nil refuses none for that.
+    package var timeToFirstTokenTarget: Duration?
     /// Buckets of the latencies that are counted.
     package var latencyBuckets = LatencyBuckets()
     /// Process secret that keys the prefix cache's hashes, so that no client can construct a collision.

@@ -36,7 +36,7 @@ struct EngineCore: ~Copyable {
     private var drainDeadline: Duration?
     /// A step was lost, and none has succeeded since.
     private var isRetrying = false
-    private var prefillRate = PrefillRate()
+    private var pace = DrainMeter()
 
     /// A step that was begun.
     private struct Step: ~Copyable {
@@ -157,6 +157,7 @@ struct EngineCore: ~Copyable {
         constraints.takeForced { id, tokens in scheduler.force(tokens, of: id) }
         let output = scheduler.schedule(now: start)
         requests.recordScheduled(output, now: start)
+        recordPace()
         if !output.isEmpty {
             board.pulse.begin(output, scheduler.statistics, at: start) { requests.tokenCount(of: $0) }
             runner.begin(output, constraints)
@@ -187,8 +188,10 @@ struct EngineCore: ~Copyable {
         scheduler.complete(step.output, samples: samples, now: now, into: &events)
         lastCompletion = now
         if tokenCount > 0 { board.pulse.complete() }
-        prefillRate.add(
-            tokens: tokenCount - samples.count, elapsed: now - start, someoneWaits: scheduler.statistics.waiting > 0)
+        pace.add(
+            promptTokens: max(0, tokenCount - samples.count), tokens: tokenCount, elapsed: now - start,
+            isFull: scheduler.statistics.waiting > 0 || 2 * tokenCount >= information.tokenBudget,
+            state: scheduler.statistics)
         publish(events, tokenCount: tokenCount, now: now)
         events.removeAll(keepingCapacity: true)
         swap(&events, &spareEvents)
@@ -240,11 +243,20 @@ struct EngineCore: ~Copyable {
         let request = submission.request
         requests.insert(submission)
         do {
-            try scheduler.add(request, now: clock.now)
+            try scheduler.add(request, now: clock.now, promptRate: pace.promptRate)
             constraints.begin(request)
+        } catch .hopeless(_, let estimate, let remaining) {
+            let retryAfter = ledger.recordHopeless()
+            requests.fail(
+                request.id, .hopeless(estimate: estimate, remaining: remaining, retryAfter: retryAfter))
         } catch {
             requests.fail(request.id, .rejected(error.description))
         }
+    }
+
+    /// Tells the ledger how fast the queue drains and what is under way.
+    private func recordPace() {
+        ledger.record(pace.rate(running: scheduler.statistics.running, backlog: scheduler.promptBacklog))
     }
 
     /// Ends the sequences of a step for which nothing could be chosen because their constraints left nothing.
@@ -274,23 +286,7 @@ struct EngineCore: ~Copyable {
         }
         board.statistics.withLock { $0 = statistics }
         requests.flush()
-        ledger.record(prefillRate: prefillRate.tokensPerSecond)
-    }
-}
-
-/// Prompt tokens per second lately: what the queue shrinks by. Steps without any count where somebody waits for them.
-private struct PrefillRate {
-    private static let decay = 0.98
-
-    private var tokens = 0.0
-    private var seconds = 0.0
-
-    var tokensPerSecond: Double { seconds > 0 ? tokens / seconds : 0 }
-
-    mutating func add(tokens: Int, elapsed: Duration, someoneWaits: Bool) {
-        guard tokens > 0 || someoneWaits else { return }
-        self.tokens = self.tokens * Self.decay + Double(tokens)
-        seconds = seconds * Self.decay + elapsed.seconds
+        recordPace()
     }
 }
 

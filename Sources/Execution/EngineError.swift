@@ -6,6 +6,10 @@ package enum EngineError: Error, Equatable, Sendable, CustomStringConvertible {
     case overloaded(resource: String, waiting: Int, limit: Int, retryAfter: Duration)
     /// One tenant holds its share of the waiting queue, and others are about. Counted as in `overloaded`.
     case overShare(resource: String, waiting: Int, limit: Int, retryAfter: Duration)
+    /// Its prompt would have its turn later than the server lets anybody wait; nil is nobody knows when.
+    case delayed(estimate: Duration?, limit: Duration, retryAfter: Duration)
+    /// Its first token would come after its own deadline.
+    case hopeless(estimate: Duration, remaining: Duration, retryAfter: Duration)
     /// The server is shutting down and takes no new requests.
     case draining
     /// The engine has work and completes no step, so nothing more is accepted for now.
@@ -27,6 +31,13 @@ package enum EngineError: Error, Equatable, Sendable, CustomStringConvertible {
             "The server is overloaded: \(waiting) \(resource) are waiting, and the limit is \(limit). Try again later."
         case .overShare(let resource, let waiting, let limit, _):
             "You have \(waiting) \(resource) waiting, and your share of the queue is \(limit) now. Try again later."
+        case .delayed(let estimate, let limit, _):
+            "The server is overloaded: this request would wait "
+                + (estimate.map { "about \($0.tenths) s" } ?? "nobody knows how long")
+                + " for its turn, and the limit is \(limit.tenths) s. Try again later."
+        case .hopeless(let estimate, let remaining, _):
+            "This request would wait about \(estimate.tenths) s for its first token, and its time ends in "
+                + "\(remaining.tenths) s. Try again later or allow more time."
         case .draining: "The server is shutting down and accepts no new requests."
         case .stalled(let reason): "The server accepts no requests for now: \(reason). Try again later."
         case .shutdown: "The server shut down before this request finished."

@@ -59,6 +59,33 @@ package struct FinishCounts: Sendable, Equatable {
     }
 }
 
+/// Requests refused before they ran, by why.
+package struct RejectionCounts: Sendable, Equatable {
+    /// The queue had no place.
+    package var queueFull = 0
+    /// A tenant held its share of the queue.
+    package var tenantShare = 0
+    /// The first token would have come later than the server allows.
+    package var delay = 0
+    /// The first token would have come after the request's own deadline.
+    package var deadline = 0
+
+    package init() {}
+
+    package var total: Int { queueFull + tenantShare + delay + deadline }
+
+    /// Counts what `reserve` threw.
+    mutating func count(_ error: EngineError) {
+        switch error {
+        case .overloaded: queueFull += 1
+        case .overShare: tenantShare += 1
+        case .delayed: delay += 1
+        case .hopeless: deadline += 1
+        default: break
+        }
+    }
+}
+
 /// A snapshot of the engine.
 package struct EngineStatistics: Sendable {
     /// Sequences in the running batch.
@@ -80,8 +107,9 @@ package struct EngineStatistics: Sendable {
     package var jumpForward = SpeculationStatistics()
     package var finished = FinishCounts()
     package var steps = 0
-    /// Requests refused because the queue was full.
-    package var rejections = 0
+    package var rejections = RejectionCounts()
+    /// How long a prompt of a few hundred tokens that comes now would wait for its turn, by the pace of late.
+    package var queueDelay = Duration.zero
 
     // Seconds, except where the name says tokens or counts.
     package var timeToFirstToken: Histogram

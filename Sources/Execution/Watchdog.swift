@@ -239,7 +239,7 @@ struct Watchdog {
 
 extension Duration {
     /// Seconds to a tenth, for people.
-    fileprivate var tenths: String {
+    var tenths: String {
         let tenths = Int((seconds * 10).rounded())
         return "\(tenths / 10).\(tenths % 10)"
     }

@@ -11,11 +11,7 @@ extension Scheduler {
         }
         try pool.checkInvariants(holders: holders)
         for sequence in running { try check(sequence, holders: holders) }
-        if limits.policy == .fair {
-            try shares.check(
-                live: sequences.values.reduce(into: [:]) { $0[$1.tenant, default: 0] += 1 },
-                running: running.reduce(into: [:]) { $0[$1.tenant, default: 0] += 1 })
-        }
+        if limits.policy == .fair { try checkShares() }
         if totals.accepted != totals.finished + sequences.count {
             throw InvariantViolation(
                 "\(totals.accepted) accepted, \(totals.finished) finished and \(sequences.count) in the engine")
@@ -33,18 +29,7 @@ extension Scheduler {
 
     private func checkQueues() throws(InvariantViolation) {
         var live = waiting.count
-        try waiting.check { (sequence, before) throws(InvariantViolation) in
-            if sequence.stage != .waiting || sequence.table.count != 0 || sequence.computedTokenCount != 0
-                || sequence.isInFlight || sequence.pendingTokenCount != 0
-            {
-                throw InvariantViolation(
-                    "\(sequence.id) waits with \(sequence.table.count) blocks and "
-                        + "\(sequence.computedTokenCount) computed tokens")
-            }
-            if let before, before.order >= sequence.order {
-                throw InvariantViolation("\(sequence.id) waits out of turn")
-            }
-        }
+        try waiting.check()
         for (index, sequence) in running.enumerated() {
             if sequence.stage != .finished { live += 1 }
             if sequence.stage != .running, !sequence.isInFlight {
@@ -68,6 +53,29 @@ extension Scheduler {
         if freeSlots.count + running.count != limits.maxSequences {
             throw InvariantViolation(
                 "\(freeSlots.count) rows are free and \(running.count) taken of \(limits.maxSequences)")
+        }
+    }
+
+    /// Every tenant counts what it has, and they have all there is, so nobody is at work without a counter.
+    private func checkShares() throws(InvariantViolation) {
+        var counted = (live: 0, running: 0)
+        try shares.check { (tenant, live, rows) throws(InvariantViolation) in
+            var own = (live: waiting.count(of: tenant), running: 0)
+            for sequence in running where sequence.tenant == tenant {
+                own.running += 1
+                if sequence.stage != .finished { own.live += 1 }
+            }
+            if (live, rows) != own {
+                throw InvariantViolation(
+                    "tenant \(tenant) counts \(live) requests and \(rows) rows and has \(own.live) and \(own.running)")
+            }
+            counted.live += live
+            counted.running += rows
+        }
+        if counted.live != sequences.count || counted.running != running.count {
+            throw InvariantViolation(
+                "all tenants count \(counted.live) requests and \(counted.running) rows of \(sequences.count) and "
+                    + "\(running.count)")
         }
     }
 

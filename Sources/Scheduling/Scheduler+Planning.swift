@@ -25,8 +25,11 @@ extension Scheduler {
         }
 
         if limits.policy == .fair { yieldRow() }
-        extendRunning()
+        let urgent = limits.policy == .fair ? urgentPrompt() : nil
+        extendRunning(beside: urgent)
         planPrompts(now: now)
+        // What the prompt could not use goes to those that were to sit this step out.
+        if urgent != nil { extendRunning(beside: nil) }
         growthReserve.adapt(preempted: preempted.count > yieldCount)
         planDrafts()
 
@@ -35,8 +38,8 @@ extension Scheduler {
         return makeOutput()
     }
 
-    /// Plans the running sequences that extend by one token.
-    private mutating func extendRunning() {
+    /// Plans the running sequences that extend by one token, but for those that leave their token to a prompt.
+    private mutating func extendRunning(beside urgent: UrgentPrompt?) {
         var position = 0
         while position < running.count {
             let sequence = running[position]
@@ -44,6 +47,7 @@ extension Scheduler {
             guard sequence.stage == .running, sequence.remainingTokenCount == 1, !sequence.awaitsToken,
                 sequence.scheduledTokenCount == 0, !awaitsDraft(sequence)
             else { continue }
+            if let urgent, sitsOut(sequence, for: urgent) { continue }
             extend(sequence, share: limits.tokenBudget)
         }
     }

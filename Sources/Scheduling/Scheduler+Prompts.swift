@@ -171,8 +171,41 @@ extension Scheduler {
     }
 }
 
-// Fair sharing of rows.
+/// The prompt that fair sharing serves first, and the tokens it has left.
+struct UrgentPrompt {
+    let tenant: UInt64
+    let tokenCount: Int
+}
+
+// Fair sharing of tokens and rows.
+//
+// Whoever was served least does not only get its prompt computed before other prompts: those of tenants that were
+// served more leave the prompt their tokens in every second step. So a full batch of one tenant holds up the first
+// token of another by little, and is itself held up by at most as much again.
 extension Scheduler {
+    /// The prompt of the tenant that was served least, of those that run and the next of the queue.
+    mutating func urgentPrompt() -> UrgentPrompt? {
+        prompts.removeAll(keepingCapacity: true)
+        if isAdmitting, !waiting.isEmpty, !freeSlots.isEmpty { waiting.appendNext(1, shares: shares, to: &prompts) }
+        var urgent = prompts.first.map { UrgentPrompt(tenant: $0.tenant, tokenCount: $0.tokens.count) }
+        for sequence in running
+        where sequence.stage == .running && sequence.remainingTokenCount > 1 && !sequence.awaitsToken {
+            if let present = urgent, !shares.comes(sequence.tenant, before: present.tenant) { continue }
+            urgent = UrgentPrompt(tenant: sequence.tenant, tokenCount: sequence.remainingTokenCount)
+        }
+        return urgent
+    }
+
+    /// Whether a sequence leaves its token of this step to a prompt that needs it and whose tenant was served less.
+    /// Never twice in a row.
+    func sitsOut(_ sequence: SequenceState, for urgent: UrgentPrompt) -> Bool {
+        guard plannedTokenCount + urgent.tokenCount >= limits.tokenBudget, sequence.satOutStep != stepIndex - 1,
+            shares.served(sequence.tenant) > shares.served(urgent.tenant)
+        else { return false }
+        sequence.satOutStep = stepIndex
+        return true
+    }
+
     /// When all rows are taken, makes room for a tenant that holds fewer of them.
     mutating func yieldRow() {
         guard freeSlots.isEmpty, !waiting.isEmpty else { return }

@@ -59,6 +59,8 @@ package struct Scheduler: ~Copyable {
     var totals = SchedulerStatistics()
     var deadlineCount = 0
     private var nextNumber: UInt64 = 0
+    /// Steps' worth of tokens that a tenant may have before others when it comes back.
+    private static let stepsOfCredit = 8
 
     /// A scheduler with an empty pool. `cacheKey` is the process secret that keys block hashes; `proposer` guesses
     /// tokens where the limits allow it, by default from what stands in the sequence; `faults` is for tests.
@@ -67,7 +69,7 @@ package struct Scheduler: ~Copyable {
         faults: SchedulerFaults = []
     ) throws(SchedulingError) {
         waiting = WaitingQueue(isFair: limits.policy == .fair)
-        shares = FairShares(faults: faults)
+        shares = FairShares(credit: Self.stepsOfCredit * limits.tokenBudget, faults: faults)
         if limits.speculation.draftTokenCount > 0 {
             self.proposer = proposer ?? NGramDrafts(sizes: limits.speculation.patternSizes)
         }
@@ -126,15 +128,22 @@ package struct Scheduler: ~Copyable {
         if limits.policy == .fair { shares.enter(sequence.tenant) }
     }
 
-    /// Prompt tokens to compute before a newcomer gets its first token: its own, and those of whoever is served before
-    /// it; of theirs the cache is expected to hold the share that it held so far.
+    /// Prompt tokens to compute before a newcomer gets its first token, at least: its own, and those of whoever is
+    /// served before it; of theirs the cache is expected to hold the share that it held so far.
+    ///
+    /// It overtakes prompts with more than twice as much left, but for half of the steps that it takes. Under fair
+    /// sharing only those of its own tenant are sure to come first.
     private mutating func promptTokens(before newcomer: SequenceState) -> Int {
         _ = findCachedPrefix(of: newcomer)
         let own = newcomer.promptTokenCount - matches.count * limits.blockSize
-        let others = sequences.values.reduce(0) { sum, other in
-            other.order < newcomer.order ? sum + max(0, other.promptTokenCount - other.computedTokenCount) : sum
+        var others = 0
+        var isBesideLonger = false
+        for other in sequences.values where other.order < newcomer.order {
+            if limits.policy == .fair, other.tenant != newcomer.tenant { continue }
+            let left = max(0, other.promptTokenCount - other.computedTokenCount)
+            if limits.policy == .fair || left <= 2 * own { others += left } else { isBesideLonger = true }
         }
-        return own + others - others * totals.prefixHits / max(1, totals.prefixQueries)
+        return own + (isBesideLonger ? own : 0) + others - others * totals.prefixHits / max(1, totals.prefixQueries)
     }
 
     /// Ends a request, wherever it is; nil when it has ended already or was never here.
@@ -239,6 +248,7 @@ package struct Scheduler: ~Copyable {
             pool.leak(&sequence.table)
         }
         pool.release(&sequence.table)
+        if sequence.stage == .finished { totals.rowsReleased += 1 }
         if limits.policy == .fair { shares.stop(sequence.tenant) }
         slots[sequence.slot] = nil
         if !faults.contains(.leaksRow) || sequence.stage == .finished { freeSlots.append(sequence.slot) }

@@ -36,6 +36,8 @@ package struct SchedulerStatistics: Sendable, Equatable {
     package var accepted = 0
     /// Total of requests that ended, in any way.
     package var finished = 0
+    /// Total of rows given back by requests that ended.
+    package var rowsReleased = 0
     /// Totals of guessing ahead.
     package var speculation = SpeculationStatistics()
     /// The same of what constraints force.

@@ -40,6 +40,8 @@ final class SequenceState {
     var pendingRow = 0
     /// Tokens of the step being planned, drafts included.
     var scheduledTokenCount = 0
+    /// The step in which it last left its token to a prompt.
+    var satOutStep = -2
     /// [draft tokens] Guesses at what follows the last known token, in the step being planned or in flight.
     var drafts: [TokenID] = []
     /// Whether they are from `forced`.

@@ -98,11 +98,29 @@ struct WaitingQueue {
         return one < two
     }
 
-    /// Shows everybody together with whoever waits before them in the same line. For the deep check.
-    func check(_ body: (SequenceState, SequenceState?) throws(InvariantViolation) -> Void) throws(InvariantViolation) {
+    /// How many of a tenant wait, where tenants have lines of their own.
+    func count(of tenant: UInt64) -> Int {
+        for line in lines where line.tenant == tenant { return line.reversed.count }
+        return 0
+    }
+
+    /// Who waits holds nothing and stands in line in order. For the deep check.
+    func check() throws(InvariantViolation) {
         for line in lines {
-            let last = line.reversed.count - 1
-            for place in 0...last { try body(line.reversed[place], place < last ? line.reversed[place + 1] : nil) }
+            var behind: ServiceOrder?
+            for sequence in line.reversed {
+                if sequence.stage != .waiting || sequence.table.count != 0 || sequence.computedTokenCount != 0
+                    || sequence.isInFlight || sequence.pendingTokenCount != 0
+                {
+                    throw InvariantViolation(
+                        "\(sequence.id) waits with \(sequence.table.count) blocks and "
+                            + "\(sequence.computedTokenCount) computed tokens")
+                }
+                if let behind, behind <= sequence.order {
+                    throw InvariantViolation("\(sequence.id) waits out of turn")
+                }
+                behind = sequence.order
+            }
         }
     }
 

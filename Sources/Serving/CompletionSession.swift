@@ -40,7 +40,8 @@ final class CompletionSession: Sendable {
         }
         // The place comes before the work: a burst beyond the queue must not cost a burst of tokenizing.
         let reservation = try Self.reserve(
-            engine, requests: count, promptTokens: request.source.tokenEstimate * sampling.n, tenant: request.tenant)
+            engine, requests: count, promptTokens: request.source.tokenEstimate * sampling.n, tenant: request.tenant,
+            deadline: request.deadline)
         let encoder = server.encoder
         let source = request.source
         let endTokens = server.model.stopTokens
@@ -66,7 +67,7 @@ final class CompletionSession: Sendable {
                         sampling: sampling.parameters(seed: seed, choice: index, rules: rules),
                         priority: request.prompt.priority, arrival: request.arrival,
                         cacheSalt: request.prompt.cacheSalt,
-                        deadline: request.prompt.timeout.map { request.arrival + $0 },
+                        deadline: request.deadline,
                         repetition: sampling.repetition, promptLogprobCount: request.promptLogprobCount,
                         constraint: constraint, tenant: request.tenant))
             }
@@ -97,10 +98,11 @@ final class CompletionSession: Sendable {
     deinit { answer.abandon() }
 
     private static func reserve(
-        _ engine: any TextEngine, requests: Int, promptTokens: Int, tenant: UInt64
+        _ engine: any TextEngine, requests: Int, promptTokens: Int, tenant: UInt64, deadline: Duration?
     ) throws(ServingError) -> Reservation {
         do {
-            return try engine.reserve(requests: requests, promptTokenEstimate: promptTokens, tenant: tenant)
+            return try engine.reserve(
+                requests: requests, promptTokenEstimate: promptTokens, tenant: tenant, deadline: deadline)
         } catch {
             throw .engine(error)
         }
@@ -137,6 +139,9 @@ final class CompletionSession: Sendable {
 }
 
 extension SessionRequest {
+    /// When its time is over, on the engine's clock.
+    fileprivate var deadline: Duration? { prompt.timeout.map { arrival + $0 } }
+
     /// Alternatives to score the prompt with: for its own list, and for an echo with log-probabilities.
     fileprivate var promptLogprobCount: Int? {
         var counts: [Int] = []

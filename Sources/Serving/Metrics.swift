@@ -97,8 +97,14 @@ struct Metrics {
                 ("stop", finished.stop), ("length", finished.length), ("abort", finished.abort),
                 ("error", finished.error), ("repetition", finished.repetition),
             ])
-        family("vllm:admission_rejections_total", "counter", "Requests refused because the queue was full.")
-        sample("vllm:admission_rejections_total", modelLabel + ",reason=\"queue_full\"", Double(statistics.rejections))
+        family("vllm:admission_rejections_total", "counter", "Requests refused before they ran, by reason.")
+        let rejections = statistics.rejections
+        for (reason, count) in [
+            ("queue_full", rejections.queueFull), ("tenant_share", rejections.tenantShare),
+            ("ttft_slo", rejections.delay), ("deadline", rejections.deadline),
+        ] {
+            sample("vllm:admission_rejections_total", modelLabel + ",reason=\"\(reason)\"", Double(count))
+        }
     }
 
     private mutating func writeHistograms(_ statistics: EngineStatistics) {

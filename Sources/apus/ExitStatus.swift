@@ -41,7 +41,8 @@ package enum ExitStatus: Int32, Sendable {
             }
         case let error as EngineError:
             switch error {
-            case .invalidConfiguration, .rejected, .overloaded, .overShare: self = .configuration
+            case .invalidConfiguration, .rejected, .overloaded, .overShare, .delayed, .hopeless:
+                self = .configuration
             case .deviceFailure, .numericalError: self = .device
             case .stalled: self = .hang
             case .draining, .shutdown: self = .success

@@ -75,7 +75,7 @@ import Testing
 
     @Test(arguments: [(0.0, 1), (50, 20), (10, 30), (5000, 1), (300, 4)])
     func `who is refused is told when the queue will have drained`(rate: Double, seconds: Int) throws {
-        ledger.record(prefillRate: rate)
+        ledger.record(DrainRate(promptTokens: rate))
         let queued = try ledger.reserve(requests: 1, tokens: 1000)
         do throws(EngineError) {
             _ = try ledger.reserve(requests: 1, tokens: 1)
@@ -87,6 +87,111 @@ import Testing
                         resource: "prompt tokens", waiting: 1000, limit: 1000, retryAfter: .seconds(seconds)))
         }
         _ = consume queued
+    }
+
+    // MARK: A limit on the wait
+
+    /// A ledger with a limit of two seconds, on an engine that computes 100 prompt tokens a second.
+    private func limited(
+        policy: SchedulingPolicy = .fcfs, running: Int = 0, rowsPerSecond: Double = 0
+    ) -> AdmissionLedger {
+        var limits = AdmissionLimits(requests: 1000, tokens: 1 << 20)
+        limits.timeToFirstToken = .seconds(2)
+        limits.rows = 64
+        limits.tokenBudget = 96
+        limits.policy = policy
+        let ledger = AdmissionLedger(limits)
+        var drain = DrainRate(promptTokens: 100)
+        drain.running = running
+        drain.rows = rowsPerSecond
+        ledger.record(drain)
+        return ledger
+    }
+
+    /// Takes places for a prompt of `tokens`.
+    private func ask(
+        _ ledger: AdmissionLedger, tokens: Int, tenant: UInt64 = 0, deadline: Duration? = nil
+    ) -> (held: Places?, refusal: EngineError?) {
+        do throws(EngineError) {
+            let reservation = try ledger.reserve(requests: 1, tokens: tokens, tenant: tenant, deadline: deadline)
+            return (Places(reservation), nil)
+        } catch {
+            return (nil, error)
+        }
+    }
+
+    @Test func `who would wait for longer than the limit is told so, and how long`() {
+        let ledger = limited()
+        let held = (0..<3).map { _ in ask(ledger, tokens: 100) }
+        #expect(held.allSatisfy { $0.refusal == nil }, "the third has 200 tokens before it")
+        let refusal = ask(ledger, tokens: 100).refusal
+        #expect(refusal == .delayed(estimate: .seconds(3), limit: .seconds(2), retryAfter: .seconds(1)))
+        #expect(
+            refusal?.description
+                == "The server is overloaded: this request would wait about 3.0 s for its turn, and the limit is 2.0 s. "
+                + "Try again later.")
+        var counts = RejectionCounts()
+        counts.delay = 1
+        #expect(ledger.rejections == counts)
+        #expect(ledger.delay(tokens: 100) == .seconds(3))
+        withExtendedLifetime(held) {}
+    }
+
+    @Test func `an empty queue admits anything, and a short prompt is not behind a long one`() {
+        let ledger = limited()
+        let long = ask(ledger, tokens: 5000)
+        #expect(long.refusal == nil)
+        let short = ask(ledger, tokens: 20)
+        #expect(short.refusal == nil, "it overtakes")
+        #expect(ask(ledger, tokens: 4000).refusal != nil)
+        withExtendedLifetime((long, short)) {}
+    }
+
+    @Test func `where rows are taken, the wait is for those`() {
+        let ledger = limited(running: 64, rowsPerSecond: 2)
+        let held = (0..<4).map { _ in ask(ledger, tokens: 1) }
+        #expect(held.allSatisfy { $0.refusal == nil })
+        #expect(
+            ask(ledger, tokens: 1).refusal
+                == .delayed(estimate: .seconds(2.5), limit: .seconds(2), retryAfter: .seconds(1)))
+        let unknown = limited(running: 64)
+        let first = ask(unknown, tokens: 1)
+        #expect(first.refusal == nil)
+        #expect(
+            ask(unknown, tokens: 1).refusal
+                == .delayed(estimate: nil, limit: .seconds(2), retryAfter: .seconds(1)))
+        withExtendedLifetime((held, first)) {}
+    }
+
+    @Test func `a tenant without anything in the queue has its turn at once where turns are fair`() {
+        let ledger = limited(policy: .fair)
+        let greedy = (0..<3).map { _ in ask(ledger, tokens: 100, tenant: 1) }
+        #expect(ask(ledger, tokens: 100, tenant: 1).refusal != nil)
+        let polite = ask(ledger, tokens: 100, tenant: 2)
+        #expect(polite.refusal == nil)
+        withExtendedLifetime((greedy, polite)) {}
+    }
+
+    @Test func `a deadline before its turn is refused without a limit too`() {
+        let ledger = AdmissionLedger(maxRequests: 100, maxTokens: 10_000)
+        ledger.record(DrainRate(promptTokens: 100))
+        let first = ask(ledger, tokens: 400)
+        #expect(
+            ask(ledger, tokens: 400, deadline: .seconds(3)).refusal
+                == .hopeless(estimate: .seconds(4), remaining: .seconds(3), retryAfter: .seconds(4)))
+        #expect(ledger.rejections.deadline == 1 && ledger.rejections.total == 1)
+        let patient = ask(ledger, tokens: 400, deadline: .seconds(5))
+        #expect(patient.refusal == nil)
+        withExtendedLifetime((first, patient)) {}
+    }
+
+    @Test func `each refusal is counted for what it is`() {
+        let polite = fill(ledger, tenant: 2, limit: 1)
+        let greedy = fill(ledger, tenant: 1)
+        let rest = (UInt64(3)...9).map { fill(ledger, tenant: $0) }
+        #expect(ledger.rejections.tenantShare > 0 && ledger.rejections.queueFull > 0)
+        #expect(ledger.rejections.total == ledger.rejections.tenantShare + ledger.rejections.queueFull)
+        withExtendedLifetime((polite, greedy, rest)) {}
     }
 
     /// Takes places 500 times, each for another tenant, and gives them back; how often there were some.

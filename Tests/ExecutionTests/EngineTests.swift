@@ -86,7 +86,26 @@ import Testing
         }
         _ = consume first
         _ = try engine.reserve(requests: 2, promptTokenEstimate: 10)
-        #expect(engine.statistics.rejections == 1)
+        #expect(engine.statistics.rejections.queueFull == 1)
+        await engine.drain(timeout: .seconds(5))
+    }
+
+    @Test func `a deadline that a long prompt cannot meet is refused at once`() async throws {
+        let engine = try await RealModel.engine()
+        // Now it knows how fast it is.
+        _ = try await engine.generate([(0..<400).map { TokenID(1000 + $0) }], maxNewTokens: 2)
+        let request = GenerationRequest(
+            id: engine.makeRequestID(), prompt: (0..<1500).map { TokenID(3000 + $0) }, maxNewTokens: 2,
+            arrival: engine.now, deadline: engine.now + .milliseconds(5))
+        let stream = try engine.submit(
+            [request], reservation: engine.reserve(requests: 1, promptTokenEstimate: 1500))[0]
+        do {
+            _ = try await collect(stream)
+            Issue.record("1,500 tokens are to be computed in 5 ms")
+        } catch EngineError.hopeless(let estimate, let remaining, let retryAfter) {
+            #expect(estimate > remaining && retryAfter >= .seconds(1))
+        }
+        #expect(engine.statistics.rejections.deadline == 1)
         await engine.drain(timeout: .seconds(5))
     }
 

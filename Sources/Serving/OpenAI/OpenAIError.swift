@@ -63,7 +63,8 @@ struct OpenAIError {
         case .engine(.stalled):
             (status, type) = (.serviceUnavailable, "ServiceUnavailableError")
             retryAfter = .seconds(10)
-        case .engine(.overloaded(_, _, _, let duration)):
+        case .engine(.overloaded(_, _, _, let duration)), .engine(.delayed(_, _, let duration)),
+            .engine(.hopeless(_, _, let duration)):
             (status, type) = (.serviceUnavailable, "ServiceUnavailableError")
             retryAfter = duration
         case .engine(.overShare(_, _, _, let duration)):

@@ -69,6 +69,9 @@ extension Router {
             Double(statistics.prefixHits) / Double(max(1, statistics.prefixQueries)))
         metrics.own(
             "requests_waiting_limit", "gauge", "Requests that may wait.", Double(state.model.maxQueuedRequests))
+        metrics.own(
+            "queue_delay_seconds", "gauge", "Time until a prompt that comes now has its turn, as estimated.",
+            statistics.queueDelay.seconds)
         metrics.own("http_connections", "gauge", "Open connections.", Double(state.openConnections.count))
         metrics.own(
             "http_connections_limit", "gauge", "Connections that may be open.", Double(configuration.maxConnections))

@@ -29,6 +29,8 @@ extension EngineConfiguration {
         blockCountOverride = settings.integer(.numGPUBlocksOverride)
         maxQueuedRequests = settings.number(.maxNumQueuedReqs)
         maxQueuedTokens = settings.number(.maxNumQueuedTokens)
+        let target = settings.duration(.ttftSLO)
+        timeToFirstTokenTarget = target > .zero ? target : nil
         tenantQueueShare = Double(settings.number(.tenantQueueShare)) / 1000
         latencyBuckets.firstToken = settings.bounds(.ttftBuckets) ?? latencyBuckets.firstToken
         latencyBuckets.perToken = settings.bounds(.itlBuckets) ?? latencyBuckets.perToken

@@ -60,6 +60,7 @@ package struct SchedulingOptions: ParsableArguments {
     @Option(.maxNumBatchedTokens) var maxNumBatchedTokens: String?
     @Option(.maxNumQueuedReqs) var maxNumQueuedReqs: String?
     @Option(.maxNumQueuedTokens) var maxNumQueuedTokens: String?
+    @Option(.ttftSLO) var ttftSLO: String?
     @Option(.tenantQueueShare) var tenantQueueShare: String?
     @Option(.engineStallTimeout) var engineStallTimeout: String?
     @Option(.schedulingPolicy) var schedulingPolicy: String?

@@ -63,11 +63,11 @@ extension Setting {
 
     package static let maxNumSeqs = Setting(
         "max-num-seqs", .scheduling, .integer(1...4096), allowsAuto: true, default: .auto,
-        "Most sequences a step; 64, on a GPU 256",
+        "Sequences a step; 64, on a GPU 256",
         aliases: ["max-running-requests", "max-batch-size", "parallel", "max-seqs"])
     package static let maxNumBatchedTokens = Setting(
         "max-num-batched-tokens", .scheduling, .integer(1...(1 << 20)), allowsAuto: true, default: .auto,
-        "Token budget of a step; 96, on a GPU 4096",
+        "Tokens a step; 96, on a GPU 4096",
         aliases: ["chunked-prefill-size", "max-prefill-tokens", "max-num-tokens", "ubatch-size", "batch-size"])
     package static let maxNumQueuedReqs = Setting(
         "max-num-queued-reqs", .scheduling, .integer(1...(1 << 20)), default: .integer(1024),
@@ -75,6 +75,10 @@ extension Setting {
     package static let maxNumQueuedTokens = Setting(
         "max-num-queued-tokens", .scheduling, .integer(1...(1 << 40)), default: .integer(1 << 20),
         "Most prompt tokens that wait")
+    package static let ttftSLO = Setting(
+        "ttft-slo", .scheduling, .duration(0...3_600_000), default: .integer(0),
+        "Refuse who would wait longer; 0 is never",
+        aliases: ["ttft-target", "target-ttft", "slo-ttft", "max-queue-delay"])
     package static let tenantQueueShare = Setting(
         "tenant-queue-share", .scheduling, .fraction, default: .integer(500),
         "Most of the queue for one key of many")
@@ -190,7 +194,7 @@ extension Setting {
         config, model, servedModelName, toolCallParser, home, maxModelLen,
         device, kernels, dtype, cpuISA, threads,
         blockSize, enablePrefixCaching, kvCacheMemoryBytes, gpuMemoryUtilization, numGPUBlocksOverride,
-        maxNumSeqs, maxNumBatchedTokens, maxNumQueuedReqs, maxNumQueuedTokens, tenantQueueShare,
+        maxNumSeqs, maxNumBatchedTokens, maxNumQueuedReqs, maxNumQueuedTokens, ttftSLO, tenantQueueShare,
         engineStallTimeout, schedulingPolicy,
         longPrefillTokenThreshold, numSpeculativeTokens,
         host, port, uds, udsMode, apiKey, apiKeyFile, guardMetrics, allowUnauthenticated, allowedHosts,

@@ -93,7 +93,7 @@ final class FakeEngine: TextEngine {
         try state.withLock { (state) throws(EngineError) in
             guard state.health == .ready else { throw .draining }
             guard state.waiting.count + requests <= queue else {
-                state.statistics.rejections += 1
+                state.statistics.rejections.queueFull += 1
                 throw .overloaded(
                     resource: "requests", waiting: state.waiting.count, limit: queue, retryAfter: .seconds(7))
             }
