@@ -115,13 +115,23 @@ struct HuggingFaceFields {
         "hidden_activation", "tie_word_embeddings", "rope_theta", "rope_scaling", "rope_parameters",
         "partial_rotary_factor", "sliding_window", "use_sliding_window", "layer_types", "attention_bias", "mlp_bias",
     ]
-    /// Of training, of other programs, or of the tokenizer: no result of a forward pass depends on them.
+    /// Of training, of sampling, of other programs, or of the tokenizer: no result of a forward pass depends on them.
     private static let neutral: Set<String> = [
         "architectures", "auto_map", "torch_dtype", "dtype", "transformers_version", "use_cache", "bos_token_id",
-        "eos_token_id", "pad_token_id", "initializer_range", "attention_dropout", "pretraining_tp", "_name_or_path",
-        "output_router_logits", "router_aux_loss_coef", "router_jitter_noise", "output_attentions",
-        "output_hidden_states", "return_dict", "cache_implementation", "_attn_implementation", "quantization_config",
-        "id2label", "label2id", "problem_type", "is_decoder", "hidden_dropout", "rope_interleaved",
+        "eos_token_id", "pad_token_id", "unk_token_id", "sep_token_id", "decoder_start_token_id", "initializer_range",
+        "attention_dropout", "hidden_dropout", "embd_pdrop", "resid_pdrop", "pretraining_tp", "_name_or_path",
+        "_model_name_or_path", "_attn_implementation", "_attn_implementation_autoset", "output_router_logits",
+        "router_aux_loss_coef", "router_jitter_noise", "output_attentions", "output_hidden_states", "output_scores",
+        "return_dict", "return_dict_in_generate", "cache_implementation", "quantization_config", "id2label",
+        "label2id", "problem_type", "finetuning_task", "task_specific_params", "is_decoder", "is_encoder_decoder",
+        "tie_encoder_decoder", "add_cross_attention", "cross_attention_hidden_size", "rope_interleaved",
+        "is_llama_config", "transformers.js_config", "tokenizer_class", "prefix", "torchscript", "use_bfloat16",
+        "tf_legacy_loss", "pruned_heads", "chunk_size_feed_forward", "unsloth_fixed", "unsloth_version", "max_length",
+        "min_length", "do_sample", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty",
+        "length_penalty", "diversity_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size",
+        "early_stopping", "num_beams", "num_beam_groups", "num_return_sequences", "bad_words_ids",
+        "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values", "exponential_decay_length_penalty",
+        "suppress_tokens", "begin_suppress_tokens",
     ]
 
     init(json: [UInt8], file: String) throws(CheckpointError) {

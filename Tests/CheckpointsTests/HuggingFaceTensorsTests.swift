@@ -6,8 +6,9 @@ import Tensors
 import Testing
 
 /// Tensors of consecutive bytes.
+// Unchecked: the memory is written once, before anybody else sees it.
 @safe
-private final class NumberedSource: TensorSource {
+private final class NumberedSource: TensorSource, @unchecked Sendable {
     let path = "numbered"
     let tensors: [String: (DType, [Int])]
     private let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 14, alignment: 64)
