@@ -39,19 +39,21 @@ enum ModelLocator {
     static func locateHere(
         _ model: String, home: String?, environment: [String: String]
     ) throws -> LocatedModel? {
+        let known = try Catalog.embedded()
+        if known[model] == nil && !HubRepository.isMeant(by: model) {
+            // A path needs no place where pulled models are kept.
+            guard isPath(model) else { throw StartupError.unknownModel(model, known: known.entries.map(\.name)) }
+            let file = URL(filePath: model).lastPathComponent
+            return LocatedModel(name: file.hasSuffix(".gguf") ? String(file.dropLast(5)) : file, path: model)
+        }
         let (catalog, store) = try catalog(home: home, environment: environment)
         if let entry = catalog[model] {
             return store.verifiedPaths(entry)?.first.map {
                 LocatedModel(name: entry.name, path: $0, selfTest: entry.selfTest)
             }
         }
-        if HubRepository.isMeant(by: model) {
-            let repository = try HubRepository(model)
-            return HubPuller.pulled(repository, root: store.root).map { LocatedModel(name: "\(repository)", path: $0) }
-        }
-        guard isPath(model) else { throw StartupError.unknownModel(model, known: catalog.entries.map(\.name)) }
-        let file = URL(filePath: model).lastPathComponent
-        return LocatedModel(name: file.hasSuffix(".gguf") ? String(file.dropLast(5)) : file, path: model)
+        let repository = try HubRepository(model)
+        return HubPuller.pulled(repository, root: store.root).map { LocatedModel(name: "\(repository)", path: $0) }
     }
 
     private static func catalog(
