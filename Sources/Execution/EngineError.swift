@@ -48,3 +48,11 @@ package enum EngineError: Error, Equatable, Sendable, CustomStringConvertible {
         }
     }
 }
+
+extension Duration {
+    /// Seconds to a tenth, for people.
+    var tenths: String {
+        let tenths = Int((seconds * 10).rounded())
+        return "\(tenths / 10).\(tenths % 10)"
+    }
+}

@@ -236,11 +236,3 @@ struct Watchdog {
         report(.recovered(after: elapsed))
     }
 }
-
-extension Duration {
-    /// Seconds to a tenth, for people.
-    var tenths: String {
-        let tenths = Int((seconds * 10).rounded())
-        return "\(tenths / 10).\(tenths % 10)"
-    }
-}

@@ -35,7 +35,7 @@ let package = Package(
         .target(name: "Grammars", dependencies: ["JSON"], swiftSettings: edgesCovered),
         .target(name: "Tensors", swiftSettings: swift),
         .target(name: "Scheduling", swiftSettings: swift),
-        .target(name: "Tokenization", swiftSettings: covered),
+        .target(name: "Tokenization", dependencies: ["JSON"], swiftSettings: covered),
         .target(name: "Checkpoints", dependencies: ["JSON", "Tensors"], swiftSettings: covered),
         .target(
             name: "Execution", dependencies: ["Scheduling"],
