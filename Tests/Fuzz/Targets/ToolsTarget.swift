@@ -100,7 +100,8 @@ enum ToolsTarget {
     }
 
     private static func check(_ heard: Heard, _ text: [UInt8], _ form: ToolCallForm) throws(BrokenPromise) {
-        let isWritten = form != .pythonic
+        // Arguments that stand there as a string are passed on as what its escapes mean.
+        let isWritten = form != .pythonic && !hasEscapes(text)
         try BrokenPromise.check(
             isOrderedPart(isWritten ? heard.all : heard.content, of: text), "\(form) makes up text")
         try BrokenPromise.check(!heard.calls.isEmpty || heard.content == text, "\(form) loses text without a call")
@@ -178,6 +179,11 @@ enum ToolsTarget {
             if byte == UInt8(ascii: "\\"), rest.popFirst() == nil { return false }
         }
         return true
+    }
+
+    /// Whether there is an escape that means another byte than the one behind the backslash.
+    private static func hasEscapes(_ text: [UInt8]) -> Bool {
+        zip(text, text.dropFirst()).contains { $0 == UInt8(ascii: "\\") && "bfnrtu".utf8.contains($1) }
     }
 
     /// Whether `part` is what is left of `text` when bytes are taken out of it.
