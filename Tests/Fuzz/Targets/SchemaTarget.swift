@@ -29,6 +29,8 @@ enum SchemaTarget {
             do throws(JSONError) {
                 _ = try JSONParser.parse(text)
             } catch {
+                // JSON allows a name twice, and an automaton does not remember the names that a schema leaves free.
+                if error.reason.contains("occurs twice") { return }
                 let spelled = String(decoding: text, as: UTF8.self)
                 throw BrokenPromise(description: "a schema allows what is no JSON: \(spelled): \(error.reason)")
             }
