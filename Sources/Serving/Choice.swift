@@ -155,7 +155,7 @@ struct Choice: Sendable {
         generatedTokens += 1
         var delta = try takeHeld()
         let isStopToken = stopTokens.contains(sample.token)
-        let piece = isStopToken && !settings.answer.includesStop ? "" : try text(of: sample.token)
+        let piece = isStopToken && !settings.answer.includesStop ? "" : detokenizer.append(sample.token)
         if settings.sampling.logprobs != nil { delta.entries.append(entry(sample, adding: piece)) }
         if settings.answer.returnsTokenIDs { delta.tokens.append(sample.token) }
         // Before the least length nothing ends the choice, so stop strings are not looked for.
@@ -225,7 +225,7 @@ struct Choice: Sendable {
         }
         var entries: [TokenEntry] = []
         for (index, token) in prompt.enumerated() {
-            let piece = try text(of: token)
+            let piece = detokenizer.append(token)
             delta.text += piece
             if let count = settings.sampling.logprobs {
                 let score = index > 0 && index <= scores.count ? scores[index - 1] : nil
@@ -240,15 +240,6 @@ struct Choice: Sendable {
         delta.text += rest
         textOffset += rest.unicodeScalars.count
         delta.entries = entries
-    }
-
-    private mutating func text(of token: TokenID) throws(ServingError) -> String {
-        do {
-            return try detokenizer.append(token)
-        } catch {
-            // The engine only samples from its vocabulary, so this is its defect and not the client's.
-            throw .unexpected("the engine generated token \(token): \(error)")
-        }
     }
 
     /// - Parameter piece: the text that the token completes; its offset is where that text begins.

@@ -57,10 +57,11 @@ package struct StreamingDetokenizer: Sendable {
     }
 
     /// The text that `token` completes; empty while a character is incomplete.
-    package mutating func append(_ token: Int32) throws(TokenizationError) -> String {
-        guard let piece = tokenizer.bytes(of: token) else {
-            throw .tokenOutOfRange(id: token, vocabulary: tokenizer.vocabularyCount)
-        }
+    ///
+    /// A model's table may have more rows than its tokenizer has tokens, to be of a round size, and any row may be
+    /// sampled: an id without a token is no text.
+    package mutating func append(_ token: Int32) -> String {
+        guard let piece = tokenizer.bytes(of: token) else { return "" }
         if skipsSpecialTokens && tokenizer.isControl(token) { return "" }
         if beginning == .kept {
             pending.append(contentsOf: piece)

@@ -128,7 +128,7 @@ struct Completion {
             firstToken = firstToken ?? elapsed
             lastToken = elapsed
             tokenCount += 1
-            let piece = try detokenizer.append(sample.token)
+            let piece = detokenizer.append(sample.token)
             text += piece
             return piece
         case .finished(let reason, let usage):

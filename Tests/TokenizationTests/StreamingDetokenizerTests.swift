@@ -9,7 +9,7 @@ struct StreamingDetokenizerTests {
 
     private func pieces(_ bytes: [UInt8]) throws -> [String] {
         var stream = StreamingDetokenizer(try TinyVocabulary.tokenizer())
-        var pieces = try bytes.map { try stream.append(token($0)) }
+        var pieces = bytes.map { stream.append(token($0)) }
         pieces.append(stream.finish())
         return pieces
     }
@@ -43,26 +43,26 @@ struct StreamingDetokenizerTests {
 
     @Test func `a stream begins anew after its end`() throws {
         var stream = StreamingDetokenizer(try TinyVocabulary.tokenizer())
-        #expect(try stream.append(token(0xC3)) == "")
+        #expect(stream.append(token(0xC3)) == "")
         #expect(stream.finish() == "\u{FFFD}")
         #expect(stream.finish() == "")
-        #expect(try stream.append(token(0x61)) == "a")
+        #expect(stream.append(token(0x61)) == "a")
     }
 
     @Test func `skipped control tokens leave no trace, even within a character`() throws {
         let tokenizer = try TinyVocabulary.tokenizer()
         let ids: [Int32] = [0, token(0xC3), 1, token(0xA9), 1]
         var stream = StreamingDetokenizer(tokenizer, skipSpecialTokens: true)
-        #expect(try ids.map { try stream.append($0) } == ["", "", "", "é", ""])
+        #expect(ids.map { stream.append($0) } == ["", "", "", "é", ""])
         #expect(try tokenizer.decode(ids, skipSpecialTokens: true) == "é")
         #expect(try tokenizer.decode(ids) == "<s>\u{FFFD}</s>\u{FFFD}</s>")
     }
 
-    @Test func `an id outside the vocabulary is refused and the stream goes on`() throws {
+    @Test func `an id without a token, as a padded table has, is no text and the stream goes on`() throws {
         var stream = StreamingDetokenizer(try TinyVocabulary.tokenizer())
-        #expect(try stream.append(token(0xC3)) == "")
-        #expect(throws: TokenizationError.tokenOutOfRange(id: 999, vocabulary: 271)) { try stream.append(999) }
-        #expect(try stream.append(token(0xA9)) == "é")
+        #expect(stream.append(token(0xC3)) == "")
+        #expect(stream.append(999) == "")
+        #expect(stream.append(token(0xA9)) == "é")
     }
 
     @Test func `every sequence of up to three awkward bytes streams as it decodes`() throws {
@@ -76,7 +76,7 @@ struct StreamingDetokenizerTests {
                 for third in awkward {
                     let ids = [first, second, third].map(token)
                     var stream = StreamingDetokenizer(tokenizer)
-                    let streamed = try ids.map { try stream.append($0) }.joined() + stream.finish()
+                    let streamed = ids.map { stream.append($0) }.joined() + stream.finish()
                     let whole = try tokenizer.decode(ids)
                     #expect(Array(streamed.utf8) == Array(whole.utf8), "\([first, second, third])")
                 }

@@ -123,7 +123,7 @@ enum TokenizerTarget {
         do throws(TokenizationError) {
             whole = try tokenizer.decode(body)
             var stream = StreamingDetokenizer(tokenizer)
-            for token in body { pieces += try stream.append(token) }
+            for token in body { pieces += stream.append(token) }
             pieces += stream.finish()
         } catch {
             throw BrokenPromise(description: "what was encoded cannot be decoded: \(error)")
