@@ -12,6 +12,7 @@ APUS         := .build/release/apus
 # The tests keep their copy of the model beside the checkout's other products.
 TEST_HOME    := $(CURDIR)/.build-models
 TEST_MODEL   := $(TEST_HOME)/models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf
+TEST_GEMMA   := $(TEST_HOME)/models/gemma-3-270m/gemma-3-270m-q4_k_m.gguf
 PEERS_MODEL  ?= $(TEST_MODEL)
 SANITIZED    := .build-sanitized
 FUZZED       := .build-fuzz
@@ -55,8 +56,10 @@ test-clients: model $(CLIENT_STAMP)
 	$(TEST_ENV) $(CLIENTS)/bin/python -m pytest -q Tests/clients
 
 # The kernels' tests without a model are a package of their own: AddressSanitizer has to be compiled into all of it.
-test-slow: model ## 20,000 seeds of the simulation, CUDA kernels under AddressSanitizer, further clients
+test-slow: model ## 20,000 seeds of the simulation, a second model, kernels under AddressSanitizer, further clients
 	$(TEST_ENV) APUS_SIMULATION_SEEDS=20000 $(SWIFT) test $(FLAGS) --filter SimulationTests
+	@$(APUS) pull gemma-3-270m --home "$(TEST_HOME)"
+	$(TEST_ENV) APUS_TEST_GEMMA="$(TEST_GEMMA)" $(SWIFT) test $(FLAGS) --skip-build --filter GemmaGoldenTests
 	@mkdir -p $(SANITIZED)/Tests
 	@cp Tests/CUDASanitizer/Package.swift $(SANITIZED)
 	@for folder in Sources Kernels Tests/CUDAEmulator Tests/CUDABackendTests; do \
