@@ -7,7 +7,7 @@ import Tensors
 import TestSupport
 import Testing
 
-/// The path of gemma-3-270m-q4_k_m.gguf, in a variable of its own because the Makefile does not fetch it.
+/// The path of gemma-3-270m-q4_k_m.gguf, in a variable of its own because only `make test-slow` fetches it.
 private let path = ProcessInfo.processInfo.environment["APUS_TEST_GEMMA"]
 
 @Suite(.enabled(if: path != nil)) struct GemmaGoldenTests {
