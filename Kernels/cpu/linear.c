@@ -90,7 +90,7 @@ INLINE void store_rows(float *output, rows_f32 sums, int64_t count, bool accumul
 /// tiles that pass over the same weights share the blocks among them.
 INLINE void prefetch_next(
     const uint8_t *w, int groups, int64_t group_bytes, int64_t block_bytes, int64_t block, prefetch_turn turn) {
-    if (((block ^ turn.number) & turn.mask) != 0) return;
+    if ((((uint32_t)block ^ turn.number) & turn.mask) != 0) return;
     UNROLL for (int g = 0; g < groups; g++) {
         UNROLL for (int64_t at = 0; at < block_bytes; at += 64) {
             __builtin_prefetch(w + (groups + g) * group_bytes + at, 0, 3);

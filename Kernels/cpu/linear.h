@@ -30,14 +30,15 @@ typedef struct {
     int64_t columns;
 } quantized_rows;
 
-/// Which blocks a tile asks memory for on behalf of the next weights: those whose number agrees with its own.
+/// Which blocks a tile asks memory for on behalf of the next weights: those whose number agrees with its own where the
+/// mask has ones. Fits a register: on the stack, written in halves and read as one, it would hold up every tile.
 typedef struct {
-    int64_t number;
-    int64_t mask;
+    uint32_t number;
+    uint32_t mask;
 } prefetch_turn;
 
 /// Agrees with no block.
-#define NO_TURN ((prefetch_turn){ -1, INT64_MIN })
+#define NO_TURN ((prefetch_turn){ 1u << 31, 1u << 31 })
 
 typedef struct {
     const float *x;
