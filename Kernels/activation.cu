@@ -7,24 +7,9 @@
 // Checked: in the emulator against f64, odd widths and unaligned rows included
 // Source:  Shazeer, "GLU Variants Improve Transformer" (2020)
 
-#include "cuda/exponential.cuh"
+#include "cuda/gates.cuh"
 #include "cuda/rows.cuh"
 #include "cuda/rows.h"
-
-namespace {
-
-APUS_DEVICE float gated(float gate, float value, int kind, float limit) {
-    if (kind == CUDA_GATE_SILU) return gate / (exponential(-gate) + 1.0f) * value;
-    if (kind == CUDA_GATE_GELU_TANH) {
-        const float inner = fmaf(gate * gate * gate, 0.044715f, gate);
-        return gate / (exponential(-1.5957691216057308f * inner) + 1.0f) * value;
-    }
-    const float low = gate > limit ? limit : gate;
-    const float clamped = value < -limit ? -limit : value > limit ? limit : value;
-    return low / (exponential(-1.702f * low) + 1.0f) * (clamped + 1.0f);
-}
-
-}  // namespace
 
 APUS_KERNEL(gate, cuda_gate_arguments, ROW_THREADS, 8) {
     const int column = 4 * static_cast<int>(blockIdx.y * ROW_THREADS + threadIdx.x);

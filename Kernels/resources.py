@@ -17,7 +17,7 @@ ALLOWED = {
 
 # Kernels that stream weights are bound by bytes in flight: these they load, and copy to shared memory, 16 at a time.
 # Their narrower loads are of the output that they add to.
-SKINNY = re.compile(r"linear_\w+_(8|16|32|64)")
+SKINNY = re.compile(r"(expert_)?linear_\w+_(8|16|32|64)")
 WIDE_LOAD = re.compile(r"\bLDG\.E(\.\w+)*\.128\b|\bLDGSTS\.E(\.\w+)*\.128\b")
 NARROW_COPY = re.compile(r"\bLDGSTS\b(?!\S*\.128\b)")
 LOCAL = re.compile(r"\b(LDL|STL)\b")

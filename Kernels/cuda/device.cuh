@@ -85,6 +85,11 @@ template <class T> static inline T atomicAdd(T *address, T value) {
     *address = old + value;
     return old;
 }
+template <class T> static inline T atomicOr(T *address, T value) {
+    const T old = *address;
+    *address = old | value;
+    return old;
+}
 template <class T> static inline T atomicMax(T *address, T value) {
     const T old = *address;
     *address = max(old, value);

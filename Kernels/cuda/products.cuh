@@ -39,29 +39,58 @@ template <int format> struct weight_stream {
     }
 };
 
+/// Which rows of the input and of the output a block's tokens are: themselves,
+struct rows_in_order {
+    static constexpr bool are_adjacent = true;
+    __device__ int of_input(int token) const { return token; }
+    __device__ int of_output(int token) const { return token; }
+};
+
+/// or those of a list of routes, of which `divisor` share a row of the input.
+struct rows_of_routes {
+    static constexpr bool are_adjacent = false;
+    const int32_t *routes;
+    int divisor;
+    __device__ int of_input(int token) const { return routes[token] / divisor; }
+    __device__ int of_output(int token) const { return routes[token]; }
+};
+
 /// Where a lane's share of the next unit's activations comes from: [token / 8][half unit][lane] 16 bytes, of which
 /// `members` warps copy every `members`-th piece of 512. Zeros beyond the tokens and the columns.
-template <int tokens, int members> struct activation_stream {
+template <int tokens, int members, class Rows> struct activation_stream {
     /// A warp alone takes both halves of a unit in turn; of several, each keeps to its half.
     static constexpr int tokens_a_step = members == 1 ? 8 : 4 * members;
+    static constexpr int pieces = tokens / 4 / members, steps = members == 1 ? pieces / 2 : pieces;
     const uint16_t *first;
     int64_t token_step;
+    /// Of rows that are not adjacent, in units of 16 bytes from `first`.
+    int offsets[Rows::are_adjacent ? 1 : steps];
     int columns_left, tokens_left;
 
-    __device__ activation_stream(const cuda_linear_arguments &a, int block_token, int member, int lane) {
+    __device__ activation_stream(const cuda_linear_arguments &a, const Rows &rows, int block_token, int member, int lane) {
         const int token = block_token + member / 2 * 8 + lane / 4, column = member % 2 * 32 + lane % 4 * 8;
-        first = at<const uint16_t>(a.x, static_cast<int64_t>(token) * a.x_stride + column);
-        token_step = static_cast<int64_t>(a.x_stride) * tokens_a_step;
         columns_left = a.matrix.columns - column;
         tokens_left = a.token_count - token;
+        if constexpr (Rows::are_adjacent) {
+            first = at<const uint16_t>(a.x, static_cast<int64_t>(token) * a.x_stride + column);
+            token_step = static_cast<int64_t>(a.x_stride) * tokens_a_step;
+        } else {
+            first = at<const uint16_t>(a.x, column);
+#pragma unroll
+            for (int i = 0; i < steps; i++) {
+                const bool is_inside = i * tokens_a_step < tokens_left;
+                offsets[i] = is_inside ? rows.of_input(token + i * tokens_a_step) * (a.x_stride / 8) : 0;
+            }
+        }
     }
 
     __device__ void copy(uint8_t *slot) const {
 #pragma unroll
-        for (int i = 0; i < tokens / 4 / members; i++) {
+        for (int i = 0; i < pieces; i++) {
             const int half = members == 1 ? i % 2 * 32 : 0, step = members == 1 ? i / 2 : i;
             const bool is_inside = step * tokens_a_step < tokens_left && half < columns_left;
-            copy_async_16(slot + 512 * members * i, first + step * token_step + half, is_inside);
+            const int64_t offset = Rows::are_adjacent ? step * token_step : static_cast<int64_t>(offsets[step]) * 8;
+            copy_async_16(slot + 512 * members * i, first + offset + half, is_inside);
         }
     }
 
@@ -220,9 +249,10 @@ template <int count> APUS_DEVICE void add(float (&total)[count][4], const float 
 }
 
 /// Stores (or adds) a tile's results for `token_tiles` times 8 tokens: a sector of 8 rows for each token.
-template <int token_tiles>
+template <class Rows, int token_tiles>
 APUS_DEVICE void write(
-    const cuda_linear_arguments &a, int tile, int first_token, int lane, const float (&sums)[token_tiles][4]) {
+    const cuda_linear_arguments &a, const Rows &rows, int tile, int first_token, int lane,
+    const float (&sums)[token_tiles][4]) {
 #pragma unroll
     for (int j = 0; j < token_tiles; j++) {
 #pragma unroll
@@ -230,7 +260,8 @@ APUS_DEVICE void write(
             const int row = CUDA_TILE_ROWS * tile + lane / 4 + e / 2 * 8;
             const int token = first_token + 8 * j + lane % 4 * 2 + e % 2;
             if (row < a.matrix.rows && token < a.token_count) {
-                float *place = at<float>(a.output, static_cast<int64_t>(token) * a.output_stride + row);
+                float *place =
+                    at<float>(a.output, static_cast<int64_t>(rows.of_output(token)) * a.output_stride + row);
                 *place = a.accumulate ? *place + sums[j][e] : sums[j][e];
             }
         }

@@ -1,17 +1,10 @@
-// The operations that differ between architectures: attention, norms, gates, biases. Mixtures of experts have no
-// kernels and are refused.
+// The operations that differ between architectures: attention, norms, gates, biases.
 
 import CUDAKernels
 import Tensors
 
 extension CUDABackend {
-    package func require(_ feature: BackendFeature) throws(BackendError) {
-        switch feature {
-        case .experts:
-            throw .unsupported(
-                operation: "\(feature.rawValue) on a GPU", reason: "there are no kernels for them; run it on the CPU")
-        }
-    }
+    package func require(_ feature: BackendFeature) {}
 
     // MARK: Norms and elements
 
@@ -66,23 +59,11 @@ extension CUDABackend {
 
     package func gate(_ x: Tensor, _ activation: GateActivation, into output: Tensor) {
         precondition(x.rowElementCount == 2 * output.rowElementCount && output.rowCount >= x.rowCount)
-        let (kind, limit): (Int, Float) =
-            switch activation {
-            case .silu: (CUDA_GATE_SILU, 0)
-            case .geluTanh: (CUDA_GATE_GELU_TANH, 0)
-            case .clamped(let limit): (CUDA_GATE_CLAMPED, limit)
-            }
+        let (kind, limit) = activation.kernel
         let arguments = cuda_gate_arguments(
             x: floats(x), output: halves(output), token_count: Int32(x.rowCount), ffn: Int32(output.rowElementCount),
-            kind: Int32(kind), limit: limit)
+            kind: kind, limit: limit)
         unsafe launch(cuda_gate_launch, arguments, "gate")
-    }
-
-    package func mixExperts(
-        _ x: Tensor, logits: Tensor, _ experts: ExpertWeights, routing: ExpertRouting, activation: GateActivation,
-        into output: Tensor
-    ) {
-        preconditionFailure("`require` has refused the model")
     }
 
     // MARK: Attention
@@ -121,5 +102,16 @@ extension CUDABackend {
             unsafe launch(cuda_attend_prefill_launch, arguments, "attention over many rows")
         }
         unsafe launch(cuda_attend_combine_launch, arguments, "attention's combination")
+    }
+}
+
+extension GateActivation {
+    /// The kernels' number of it, and its limit.
+    var kernel: (kind: Int32, limit: Float) {
+        switch self {
+        case .silu: (Int32(CUDA_GATE_SILU), 0)
+        case .geluTanh: (Int32(CUDA_GATE_GELU_TANH), 0)
+        case .clamped(let limit): (Int32(CUDA_GATE_CLAMPED), limit)
+        }
     }
 }

@@ -99,7 +99,7 @@ extension CUDABackend {
             kv_heads: Int32(kvHeads), head_dim: Int32(headDim), unused: 0)
     }
 
-    private func cudaWeight(_ weight: PreparedWeight) -> CUDAWeight {
+    func cudaWeight(_ weight: PreparedWeight) -> CUDAWeight {
         guard let storage = weight.storage as? CUDAWeight else { preconditionFailure("a weight of another backend") }
         return storage
     }

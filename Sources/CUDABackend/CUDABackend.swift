@@ -37,6 +37,9 @@ package final class CUDABackend: Backend {
     private var isInStep = false
     var isPlanned = false
     var attentionScratch: AttentionScratch?
+    /// By the first expert of the layer.
+    var expertTables: [ObjectIdentifier: ExpertTables] = [:]
+    var expertScratch: ExpertScratch?
     var sampler: Sampler
 
     /// - Throws: `BackendError.unsupported` when the device or the kernels cannot be used.

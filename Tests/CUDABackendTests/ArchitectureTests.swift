@@ -1,4 +1,4 @@
-// Architectures on the emulated device: near the reference's logits, the same bits in any company, or refused.
+// Architectures on the emulated device: near the reference's logits, the same bits in any company.
 
 import CUDABackend
 import CUDAEmulator
@@ -12,7 +12,9 @@ extension EmulatedDevice {
         init() { cuda_emulator_reset() }
 
         @Test(arguments: [
-            "gemma2", "gemma3", "llama-linear", "llama-yarn", "llama3", "mistral", "phi3", "qwen2", "qwen3", "smollm3",
+            "gemma2", "gemma3", "gpt-oss", "llama-linear", "llama-yarn", "llama3", "mistral", "mixtral", "phi3",
+            "qwen2",
+            "qwen3", "qwen3-moe", "smollm3",
         ])
         func `logits are near the reference's, and chunks and company change no bit`(_ name: String) throws {
             let fixture = try FixtureCheckpoint(name)
@@ -22,8 +24,8 @@ extension EmulatedDevice {
             for (row, expected) in zip(fixture.expected.rows, fixture.expected.logits) {
                 let scale = expected.map(abs).max() ?? 1
                 let worst = zip(whole[row], expected).map { abs($0 - $1) }.max() ?? .infinity
-                // Activations and caches are bf16.
-                #expect(worst < 0.08 * scale, "\(name), row \(row): \(worst / scale)")
+                // Activations and caches are bf16; rounded, near-equal logits of a router choose other experts.
+                #expect(worst < (name == "gpt-oss" ? 0.12 : 0.08) * scale, "\(name), row \(row): \(worst / scale)")
             }
             for chunks in [[7, 1, 16, 1, 1, 14], [31, 9]] {
                 let parts = try run.logits(of: prompt, chunks: chunks)
@@ -32,13 +34,6 @@ extension EmulatedDevice {
             for (first, row) in zip([0, 5, 11], try run.logits(ofThree: prompt)) {
                 #expect(row.map(\.bitPattern) == whole[39 - first].map(\.bitPattern), "sequence from \(first)")
             }
-        }
-
-        @Test(arguments: ["mixtral", "qwen3-moe", "gpt-oss"])
-        func `experts are refused while loading`(_ name: String) throws {
-            let refusal = BackendError.unsupported(
-                operation: "mixtures of experts on a GPU", reason: "there are no kernels for them; run it on the CPU")
-            #expect(throws: refusal) { try FixtureCheckpoint(name).parts(EmulatedDevice.backend()) }
         }
     }
 }

@@ -5,6 +5,7 @@
 #include "../../Kernels/attention.cu"
 #include "../../Kernels/elementwise.cu"
 #include "../../Kernels/embedding.cu"
+#include "../../Kernels/experts.cu"
 #include "../../Kernels/linear.cu"
 #include "../../Kernels/norm.cu"
 #include "../../Kernels/prefill.cu"

@@ -59,7 +59,17 @@ typedef uint64_t cuda_address;
     X(linear_q4_0_8) X(linear_q4_0_16) X(linear_q4_0_32) X(linear_q4_0_64) X(linear_q4_0_large) \
     X(linear_q4_1_8) X(linear_q4_1_16) X(linear_q4_1_32) X(linear_q4_1_64) X(linear_q4_1_large) \
     X(adjust_logits) \
-    X(sample)
+    X(sample) \
+    X(route_experts) \
+    X(group_routes) \
+    X(gate_experts) \
+    X(combine_experts) \
+    X(expert_linear_bf16_8) X(expert_linear_bf16_32) X(expert_linear_bf16_large) \
+    X(expert_linear_f16_8) X(expert_linear_f16_32) X(expert_linear_f16_large) \
+    X(expert_linear_f32_8) X(expert_linear_f32_32) X(expert_linear_f32_large) \
+    X(expert_linear_q8_0_8) X(expert_linear_q8_0_32) X(expert_linear_q8_0_large) \
+    X(expert_linear_q4_0_8) X(expert_linear_q4_0_32) X(expert_linear_q4_0_large) \
+    X(expert_linear_q4_1_8) X(expert_linear_q4_1_32) X(expert_linear_q4_1_large)
 
 /// CUDA_KERNEL_embed, …: index of a kernel in the list.
 enum {
@@ -85,7 +95,7 @@ typedef struct {
 // MARK: Stamp (stamp.cu)
 
 /// Raised when an argument or a layout changes its meaning but not its size.
-#define CUDA_KERNELS_VERSION 4
+#define CUDA_KERNELS_VERSION 5
 
 /// What kernels and backend must agree on. `stamp` writes the one its fatbin was built with, `cuda_kernels_stamp` returns
 /// the one this program was built with; a difference means that the fatbins are of another version.
@@ -260,6 +270,110 @@ typedef struct {
     int32_t unused;
 } cuda_linear_arguments;
 cuda_launch cuda_linear_launch(const cuda_linear_arguments *arguments);
+
+// MARK: Experts (experts.cu)
+
+enum {
+    /// The most experts of a layer.
+    CUDA_MAX_EXPERTS = 4096,
+};
+
+/// Chooses the experts of each row of logits and what each has to say: the softmax over all, or over those chosen. Of
+/// equal logits the first wins. A route is a row and one of its experts: route r is of row r / used.
+typedef struct {
+    cuda_address logits;  // [tokens, experts] f32
+    cuda_address experts;  // [tokens, used] i32, the likeliest first
+    cuda_address shares;  // [tokens, used] f32
+    int32_t token_count;
+    int32_t expert_count;
+    int32_t used;
+    int32_t is_normalized;
+} cuda_route_experts_arguments;
+cuda_launch cuda_route_experts_launch(const cuda_route_experts_arguments *arguments);
+
+/// A block's share of the work: up to so many routes as its kernel multiplies at a time, all of one expert.
+typedef struct {
+    /// −1 when there is nothing to do.
+    int32_t expert;
+    /// Of the list of routes sorted by expert.
+    int32_t first;
+    int32_t count;
+    int32_t unused;
+} cuda_expert_item;
+
+/// How many routes an item holds at most (8, 32 or 128), and how many items there are at most. Both follow from the
+/// counts alone, so that a captured launch can be replayed.
+int32_t cuda_expert_item_routes(int32_t route_count, int32_t expert_count);
+int32_t cuda_expert_item_count(int32_t route_count, int32_t expert_count);
+
+/// Sorts the routes by expert, each expert's in ascending order, and cuts them into items.
+typedef struct {
+    cuda_address experts;  // [routes] i32
+    cuda_address order;  // [routes] i32: the routes, by expert
+    cuda_address items;  // [cuda_expert_item_count] cuda_expert_item
+    int32_t route_count;
+    int32_t expert_count;
+    int32_t item_routes;
+    int32_t item_count;
+} cuda_group_routes_arguments;
+cuda_launch cuda_group_routes_launch(const cuda_group_routes_arguments *arguments);
+
+/// A matrix of an expert, and which of the output's rows its first is.
+typedef struct {
+    cuda_matrix matrix;
+    int32_t first_row;
+    int32_t unused;
+} cuda_expert_matrix;
+
+/// output[r] = matrices of r's expert · x[r / routes_of_input_row], for every route r. Matrices of another format are
+/// left out, so that formats take turns.
+typedef struct {
+    cuda_address matrices;  // [experts, parts] cuda_expert_matrix
+    cuda_address order;
+    cuda_address items;
+    cuda_address x;  // [·, x_stride] bf16, rows 16-byte aligned
+    cuda_address output;  // [routes, output_stride] f32
+    int32_t route_count;
+    int32_t expert_count;
+    int32_t parts;
+    /// The most rows of a part.
+    int32_t part_rows;
+    int32_t format;
+    int32_t routes_of_input_row;
+    int32_t x_stride;
+    int32_t output_stride;
+    int32_t shared_limit;
+    int32_t unused;
+} cuda_expert_linear_arguments;
+cuda_launch cuda_expert_linear_launch(const cuda_expert_linear_arguments *arguments);
+
+/// output = activation(x + bias of the route's expert), rounded to bf16.
+typedef struct {
+    cuda_address x;  // [routes, 2 × ffn] f32
+    cuda_address bias;  // [experts, 2 × ffn] f32, or 0
+    cuda_address experts;  // [routes] i32
+    cuda_address output;  // [routes, ffn] bf16
+    int32_t route_count;
+    int32_t ffn;
+    /// One of CUDA_GATE_*, and the limit of CUDA_GATE_CLAMPED.
+    int32_t kind;
+    float limit;
+} cuda_gate_experts_arguments;
+cuda_launch cuda_gate_experts_launch(const cuda_gate_experts_arguments *arguments);
+
+/// output[t] += Σ share · (result + bias of the expert) over the routes of t, the likeliest first.
+typedef struct {
+    cuda_address results;  // [routes, hidden] f32
+    cuda_address bias;  // [experts, hidden] f32, or 0
+    cuda_address experts;  // [routes] i32
+    cuda_address shares;  // [routes] f32
+    cuda_address output;  // [tokens, hidden] f32
+    int32_t token_count;
+    int32_t used;
+    int32_t hidden;
+    int32_t unused;
+} cuda_combine_experts_arguments;
+cuda_launch cuda_combine_experts_launch(const cuda_combine_experts_arguments *arguments);
 
 // MARK: Rotation and cache (rotary.cu)
 
