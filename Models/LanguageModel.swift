@@ -89,6 +89,12 @@ package protocol LanguageModel: AnyObject {
     var dimensions: ModelDimensions { get }
     /// [sampledRows, vocab] f32: the logits of the last pass, in its first rows.
     var logits: Tensor { get }
+    /// [tokens, hidden] f32: what the layers made of every row of the last pass, not normalized.
+    var hidden: Tensor { get }
+    /// [sampledRows, hidden] f32: the same of the sampled rows.
+    var sampledHidden: Tensor { get }
+    /// The norm between the layers and the output head.
+    var outputNorm: OutputNorm { get }
     /// Bytes of all prepared weights.
     var weightBytes: Int { get }
     /// Bytes of activations and logits.

@@ -29,6 +29,7 @@ struct Decoder<Layer: DecoderLayer> {
     private let embeddingScale: Float
     private let layers: [Layer]
     private let norm: RMSNorm
+    let outputNorm: OutputNorm
     private let head: PreparedWeight
     private let logitSoftCap: Float?
 
@@ -52,6 +53,7 @@ struct Decoder<Layer: DecoderLayer> {
         }
         self.layers = layers
         norm = try RMSNorm(config, weights, "output_norm", backend)
+        outputNorm = try OutputNorm(config, weights, "output_norm")
         if config.hasTiedEmbeddings {
             head = embedding
         } else {
@@ -90,6 +92,9 @@ protocol DecoderModel: LanguageModel {
 extension DecoderModel {
     package var dimensions: ModelDimensions { decoder.dimensions }
     package var logits: Tensor { decoder.activations.logits }
+    package var hidden: Tensor { decoder.activations.hidden }
+    package var sampledHidden: Tensor { decoder.activations.sampledHidden }
+    package var outputNorm: OutputNorm { decoder.outputNorm }
     package var weightBytes: Int { decoder.weightBytes }
     package var activationBytes: Int { decoder.activations.byteCount }
 

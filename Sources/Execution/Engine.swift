@@ -29,6 +29,7 @@ final class EngineBoard: Sendable {
     let statistics = Mutex(EngineStatistics())
     let health = Mutex(EngineHealth.ready)
     let pulse = EnginePulse()
+    let tracer = StepTracer()
     /// Continuations of those who wait for the engine thread to end.
     let waiters = Mutex<(ended: Bool, continuations: [CheckedContinuation<Void, Never>])>((false, []))
 
@@ -185,7 +186,7 @@ package final class Engine: Sendable {
         guard request.maxNewTokens >= 1 else {
             throw .rejected("max_tokens is \(request.maxNewTokens); at least 1 is needed.")
         }
-        guard request.prompt.count < information.maxModelLength else {
+        guard request.prompt.count + (request.pooling == nil ? 1 : 0) <= information.maxModelLength else {
             throw .rejected(
                 "The prompt has \(request.prompt.count) tokens; this model accepts \(information.maxModelLength - 1) "
                     + "and one new token. Shorten the prompt.")
@@ -212,6 +213,12 @@ package final class Engine: Sendable {
     }
 
     package var health: EngineHealth { board.health.withLock { $0 } }
+
+    /// Begins to record steps, `limit` of them at most; false where that is done already.
+    package func beginTrace(limit: Int) -> Bool { board.tracer.begin(limit: limit) }
+
+    /// What was recorded since; nil where nothing was begun.
+    package func endTrace() -> StepTrace? { board.tracer.end() }
 
     /// Accepts nothing more, lets everything accepted finish, and ends the rest with `.failed(.shutdown)` after
     /// `timeout`. Returns when the engine thread has ended.

@@ -49,6 +49,8 @@ package struct EngineInformation: Sendable {
     package let backendSummary: String
     package let architecture: String
     package let vocabularyCount: Int
+    /// Features of a token's state.
+    package let hiddenSize: Int
     /// Longest sequence accepted, prompt and output together.
     package let maxModelLength: Int
     package let maxSequences: Int

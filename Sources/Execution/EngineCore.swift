@@ -42,6 +42,8 @@ struct EngineCore: ~Copyable {
     private struct Step: ~Copyable {
         let output: SchedulerOutput
         let start: Duration
+        /// When the device was given it; only known while steps are recorded.
+        let begun: Duration
     }
 
     init(
@@ -76,7 +78,8 @@ struct EngineCore: ~Copyable {
         phases.append(StartupPhase(name: "KV cache", duration: clock.now))
         information = EngineInformation(
             backendSummary: parts.backend.summary, architecture: model.architecture,
-            vocabularyCount: model.vocabularyCount, maxModelLength: plan.maxModelLength,
+            vocabularyCount: model.vocabularyCount, hiddenSize: parts.model.outputNorm.width,
+            maxModelLength: plan.maxModelLength,
             maxSequences: configuration.maxSequences, tokenBudget: configuration.tokenBudget,
             maxQueuedRequests: configuration.maxQueuedRequests, enablePrefixCaching: configuration.enablePrefixCaching,
             policy: configuration.policy, memory: plan, startupPhases: phases)
@@ -158,11 +161,12 @@ struct EngineCore: ~Copyable {
         let output = scheduler.schedule(now: start)
         requests.recordScheduled(output, now: start)
         recordPace()
+        let begun = board.tracer.isRecording ? clock.now : start
         if !output.isEmpty {
             board.pulse.begin(output, scheduler.statistics, at: start) { requests.tokenCount(of: $0) }
             runner.begin(output, constraints)
         }
-        return Step(output: output, start: start)
+        return Step(output: output, start: start, begun: begun)
     }
 
     /// Waits for a step and tells everyone what came of it.
@@ -173,7 +177,9 @@ struct EngineCore: ~Copyable {
         scores.removeAll(keepingCapacity: true)
         if tokenCount > 0 {
             do throws(BackendError) {
-                try runner.collect(step.output, into: &samples, scores: &scores)
+                if let states = try runner.collect(step.output, into: &samples, scores: &scores) {
+                    requests.record(states)
+                }
             } catch {
                 return try retry(step, after: error)
             }
@@ -185,6 +191,7 @@ struct EngineCore: ~Copyable {
         var events: [SchedulerEvent] = []
         swap(&events, &spareEvents)
         endConstrained(step.output, into: &events)
+        let trace = board.tracer.isRecording && tokenCount > 0 ? trace(of: step, collected: now) : nil
         scheduler.complete(step.output, samples: samples, now: now, into: &events)
         lastCompletion = now
         if tokenCount > 0 { board.pulse.complete() }
@@ -193,10 +200,26 @@ struct EngineCore: ~Copyable {
             isFull: scheduler.statistics.waiting > 0 || 2 * tokenCount >= information.tokenBudget,
             state: scheduler.statistics)
         publish(events, tokenCount: tokenCount, now: now)
+        if let trace { board.tracer.note(trace(scheduler.statistics, clock.now)) }
         events.removeAll(keepingCapacity: true)
         swap(&events, &spareEvents)
         // Everything that remains was deferred; sleep a moment instead of spinning.
         if tokenCount == 0, stepInFlight == nil { inbox.wait(timeout: .now() + .milliseconds(1)) }
+    }
+
+    /// What is known of a step before it is completed, to be filled up with what is known after.
+    private func trace(
+        of step: borrowing Step, collected: Duration
+    ) -> (SchedulerStatistics, Duration) -> TracedStep {
+        let (index, sequences) = (step.output.stepIndex, step.output.sequences.count)
+        let (tokens, samples) = (step.output.tokenCount, step.output.sampleCount)
+        let (preempted, planned, begun) = (step.output.preempted.count, step.start, step.begun)
+        return { state, told in
+            TracedStep(
+                index: index, planned: planned, begun: begun, collected: collected, told: told, sequences: sequences,
+                tokens: tokens, samples: samples, preempted: preempted, running: state.running,
+                waiting: state.waiting, kvUsage: state.kvUsage)
+        }
     }
 
     /// Plans a lost step anew, without the request that it may have been lost for. Only once: a step that is lost again
@@ -208,7 +231,7 @@ struct EngineCore: ~Copyable {
         if let next = stepInFlight.take() {
             // It went on from what was lost.
             do throws(BackendError) {
-                if !next.output.isEmpty { try runner.collect(next.output, into: &samples, scores: &scores) }
+                if !next.output.isEmpty { _ = try runner.collect(next.output, into: &samples, scores: &scores) }
             } catch {
                 guard case .lostStep = error else { throw error }
             }

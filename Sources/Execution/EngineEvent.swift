@@ -22,6 +22,8 @@ package enum EngineEvent: Sendable {
     /// Log-probabilities of further tokens of the prompt, in order from the second on; all come before the first token.
     case promptScores([TokenSample])
     case token(TokenSample)
+    /// [hidden] What the prompt's states were reduced to; in place of tokens.
+    case pooled([Float])
     case finished(FinishReason, GenerationUsage)
     case failed(EngineError)
 }

@@ -86,7 +86,7 @@ extension EngineEvent {
     /// Whether nothing follows.
     fileprivate var isLast: Bool {
         switch self {
-        case .token, .promptScores: false
+        case .token, .promptScores, .pooled: false
         case .finished, .failed: true
         }
     }

@@ -15,6 +15,8 @@ struct ModelRunner {
     private let zeros: Tensor
     /// [block size] The slots of one block.
     private let scrubSlots: Tensor
+    /// What the steps that were begun and not collected computed for those who pool, oldest first.
+    private var states: [StepStates?] = []
 
     init(parts: EngineParts, plan: MemoryPlan, limits: SchedulerLimits) throws(BackendError) {
         backend = parts.backend
@@ -54,6 +56,7 @@ struct ModelRunner {
         backend.perform(shape) {
             model.forward(step, cache: cache, backend: backend)
         }
+        states.append(StepStates(output, shape, model: model, backend: backend))
         if batch.samplingRows.isEmpty { return }
         // The device, or the forward above, has had this time to itself; now the masks are needed.
         if !constraints.isEmpty { batch.setMasks(of: output, constraints) }
@@ -76,10 +79,11 @@ struct ModelRunner {
     }
 
     /// Waits for the oldest step that was begun, which is `output`. Leaves the samples that it asked for in `samples`,
-    /// in order, and one for each scored token of a prompt in `scores`.
+    /// in order, and one for each scored token of a prompt in `scores`. Returns what it computed for those who pool.
     mutating func collect(
         _ output: borrowing SchedulerOutput, into samples: inout [TokenSample], scores: inout [TokenSample]
-    ) throws(BackendError) {
+    ) throws(BackendError) -> StepStates? {
+        let states = self.states.removeFirst()
         samples.removeAll(keepingCapacity: true)
         scores.removeAll(keepingCapacity: true)
         if output.sampleCount + output.scoredTokens.count > 0 {
@@ -98,6 +102,7 @@ struct ModelRunner {
                 row += 1
             }
         }
+        return states
     }
 
     private func sample(row: Int, logprobCount: Int?, scored: TokenID? = nil) -> TokenSample {

@@ -15,6 +15,8 @@ struct RequestTable {
         var firstToken: Duration?
         var lastToken: Duration?
         var generatedTokens = 0
+        /// What its prompt was reduced to so far; nil where tokens are generated.
+        var pooled: PooledStates?
         /// Its consumer found a stop string: the abort that follows is a stop.
         var isStopped = false
     }
@@ -32,6 +34,7 @@ struct RequestTable {
         entries[submission.request.id] = Entry(
             events: submission.events, arrival: submission.request.arrival,
             promptTokens: submission.request.prompt.count, tenant: submission.request.tenant)
+        if submission.request.pooling != nil { entries[submission.request.id]?.pooled = PooledStates() }
     }
 
     /// Notes who runs for the first time; those leave the waiting queue.
@@ -69,6 +72,14 @@ struct RequestTable {
             guard let entry = remove(event.id) else { return }
             if entry.isStopped { statistics.finished.stop += 1 } else { statistics.finished.count(reason) }
             if let last = entry.lastToken { Self.observe(entry, usage, last: last, statistics: &statistics) }
+            if let pooled = entry.pooled, case .complete = reason {
+                Self.observe(entry, usage, last: now, statistics: &statistics)
+                guard let mean = pooled.mean else {
+                    outbox.append((entry.events, .failed(.numericalError)))
+                    return
+                }
+                outbox.append((entry.events, .pooled(mean)))
+            }
             switch reason {
             case .error(.nonFiniteLogits): outbox.append((entry.events, .failed(.numericalError)))
             case .error(.nothingAllowed):
@@ -94,6 +105,11 @@ struct RequestTable {
             guard let entry = entries[sequence.id] else { continue }
             outbox.append((entry.events, .promptScores(Array(scores[sequence.scoredRange]))))
         }
+    }
+
+    /// Adds what a step computed for those who pool.
+    mutating func record(_ states: StepStates) {
+        for share in states.shares { entries[share.id]?.pooled?.add(share, of: states) }
     }
 
     /// Passes on what was recorded. Called once the statistics that tell of it can be read, so that a client that
@@ -138,7 +154,9 @@ struct RequestTable {
         statistics.generationLength.observe(Double(entry.generatedTokens))
         statistics.computedPromptLength.observe(Double(max(0, usage.promptTokens - usage.cachedTokens)))
         statistics.preemptionCount.observe(Double(usage.preemptions))
-        guard let scheduled = entry.firstScheduled, let first = entry.firstToken else { return }
+        guard let scheduled = entry.firstScheduled else { return }
+        // What is only read has no first token, and nothing but its prefill.
+        let first = entry.firstToken ?? last
         statistics.queueTime.observe(scheduled - entry.arrival)
         statistics.prefillTime.observe(first - scheduled)
         statistics.decodeTime.observe(last - first)

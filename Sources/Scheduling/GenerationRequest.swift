@@ -29,6 +29,9 @@ package struct GenerationRequest: Sendable {
     /// nil: the prompt is only read; k: the log-probability of each of its tokens and of the k most likely in its place
     /// is reported. Such a prompt takes nothing from the prefix cache, because what is found there was never computed.
     package let promptLogprobCount: Int?
+    /// nil: tokens are generated; otherwise the prompt is only read, and what the model makes of it is reduced to one
+    /// vector. `maxNewTokens` is 1 then, and the prompt may fill the whole context.
+    package let pooling: Pooling?
     /// Which tokens may come next, decided anew after each; nil is any.
     package let constraint: (any TokenConstraint)?
 
@@ -37,7 +40,7 @@ package struct GenerationRequest: Sendable {
         id: RequestID, prompt: [TokenID], maxNewTokens: Int, stopTokens: [TokenID] = [],
         sampling: SamplingParameters = .greedy, priority: Int = 0, arrival: Duration = .zero, cacheSalt: UInt64 = 0,
         deadline: Duration? = nil, repetition: RepetitionDetection? = nil, promptLogprobCount: Int? = nil,
-        constraint: (any TokenConstraint)? = nil, tenant: UInt64 = 0
+        constraint: (any TokenConstraint)? = nil, tenant: UInt64 = 0, pooling: Pooling? = nil
     ) {
         self.id = id
         self.prompt = prompt
@@ -51,6 +54,7 @@ package struct GenerationRequest: Sendable {
         self.repetition = repetition
         self.promptLogprobCount = promptLogprobCount
         self.tenant = tenant
+        self.pooling = pooling
         self.constraint = constraint
     }
 }

@@ -87,6 +87,11 @@ extension Scheduler {
         _ sample: TokenSample, to sequence: SequenceState, into events: inout [SchedulerEvent]
     ) {
         if sequence.generatedTokenCount == 0 { totals.promptTokens += sequence.promptTokenCount }
+        if sequence.pooling != nil {
+            // The row was only needed for its state.
+            events.append(finish(sequence, .complete))
+            return
+        }
         totals.generatedTokens += 1
         if limits.policy == .fair { shares.charge(sequence.tenant, generatedTokens: 1) }
         sequence.tokens.append(sample.token)

@@ -203,13 +203,17 @@ extension Scheduler {
                 sequence.scoredTokenCount = scoredEnd
             }
         }
+        let tokenRange = firstToken..<output.tokens.count
+        let pooledRows = sequence.rowsToPool(tokenRange, start: start, samples: samples)
+        if !pooledRows.isEmpty { sequence.pooledTokenCount = end }
         output.sequences.append(
             ScheduledSequence(
-                id: sequence.id, slot: sequence.slot, start: start, tokenRange: firstToken..<output.tokens.count,
+                id: sequence.id, slot: sequence.slot, start: start, tokenRange: tokenRange,
                 blockRange: firstBlock..<output.blocks.count, samples: samples, sampling: sequence.sampling,
                 logitChange: samples ? sequence.logitChange : nil,
                 scoredRange: firstScored..<output.scoredTokens.count, scoredStart: scoredStart,
-                promptLogprobCount: sequence.promptLogprobCount ?? 0, draftCount: drafts.count))
+                promptLogprobCount: sequence.promptLogprobCount ?? 0, draftCount: drafts.count, pooledRows: pooledRows,
+                pooling: sequence.pooling))
         if limits.policy == .fair { charge(sequence, to: end) }
         rowCount += output.scoredTokens.count - firstScored
         sequence.inFlightTokenCount += sequence.scheduledTokenCount

@@ -4,8 +4,8 @@ extension Scheduler {
     /// Blocks that a sequence may take from others: full ones, and never the one with its last known token, because
     /// that token must be computed to sample from it.
     private func shareableBlockCount(of sequence: SequenceState) -> Int {
-        // What is scored must be computed.
-        guard limits.enablePrefixCaching, !sequence.hasUnscoredTokens else { return 0 }
+        // What is scored or pooled must be computed.
+        guard limits.enablePrefixCaching, !sequence.hasUnscoredTokens, !sequence.hasUnpooledTokens else { return 0 }
         let last = faults.contains(.sharesLastBlock) ? 0 : 1
         return (sequence.tokens.count - last) / limits.blockSize
     }

@@ -26,6 +26,10 @@ extension Scheduler {
             if !scheduled.scoredRange.isEmpty {
                 sequence.scoredTokenCount = min(sequence.scoredTokenCount, scheduled.scoredStart + 1)
             }
+            if !scheduled.pooledRows.isEmpty {
+                let first = scheduled.start + scheduled.pooledRows.lowerBound - scheduled.tokenRange.lowerBound
+                sequence.pooledTokenCount = min(sequence.pooledTokenCount, first)
+            }
             if sequence.stage == .running { sequence.stage = .leaving }
             if sequence.isInFlight { continue }
             if sequence.stage == .leaving { withdraw(sequence) } else { retire(sequence) }

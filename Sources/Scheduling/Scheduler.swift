@@ -100,10 +100,12 @@ package struct Scheduler: ~Copyable {
         if sequences[id] != nil { throw .duplicateRequest(id) }
         if promptTokens == 0 { throw .emptyPrompt(id) }
         if request.maxNewTokens < 1 { throw .noNewTokens(id, maxNewTokens: request.maxNewTokens) }
-        if promptTokens >= limits.maxModelLength {
+        // What is only read needs no room for an answer.
+        let answer = request.pooling == nil ? 1 : 0
+        if promptTokens + answer > limits.maxModelLength {
             throw .promptTooLong(id, promptTokens: promptTokens, maxModelLength: limits.maxModelLength)
         }
-        let lengthLimit = promptTokens + min(request.maxNewTokens, limits.maxModelLength - promptTokens)
+        let lengthLimit = promptTokens + min(request.maxNewTokens, max(1, limits.maxModelLength - promptTokens))
         // The last token is reported but never computed.
         let neededBlocks = limits.blocks(forTokens: lengthLimit - 1)
         if neededBlocks > limits.blockCount {

@@ -61,7 +61,7 @@ package enum FailureCause: Sendable, Equatable {
 package enum FinishReason: Sendable, Equatable {
     /// It generated this stop token. The token counts as generated but is not part of the text.
     case stop(TokenID)
-    /// Its constraint is satisfied and allows nothing more.
+    /// Its constraint is satisfied and allows nothing more, or its prompt was all there was to compute.
     case complete
     /// It repeated itself, and was asked not to.
     case repetition

@@ -31,6 +31,10 @@ package struct ScheduledSequence: Sendable {
     package let scoredStart: Int
     /// Alternatives to report with each.
     package let promptLogprobCount: Int
+    /// Rows of the step whose states make up a vector: the last ones of `tokenRange`. Empty for most.
+    package let pooledRows: Range<Int>
+    /// How they make it up; nil where tokens are generated.
+    package let pooling: Pooling?
 
     /// Tokens after this step, and so the length the attention sees.
     package var contextLength: Int { start + tokenRange.count }
@@ -43,7 +47,8 @@ package struct ScheduledSequence: Sendable {
     package init(
         id: RequestID, slot: Int, start: Int, tokenRange: Range<Int>, blockRange: Range<Int>, samples: Bool,
         sampling: SamplingParameters, logitChange: LogitChange? = nil, scoredRange: Range<Int> = 0..<0,
-        scoredStart: Int = 0, promptLogprobCount: Int = 0, draftCount: Int = 0
+        scoredStart: Int = 0, promptLogprobCount: Int = 0, draftCount: Int = 0, pooledRows: Range<Int> = 0..<0,
+        pooling: Pooling? = nil
     ) {
         self.id = id
         self.slot = slot
@@ -57,6 +62,8 @@ package struct ScheduledSequence: Sendable {
         self.scoredStart = scoredStart
         self.promptLogprobCount = promptLogprobCount
         self.draftCount = draftCount
+        self.pooledRows = pooledRows
+        self.pooling = pooling
     }
 }
 

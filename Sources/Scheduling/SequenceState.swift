@@ -21,6 +21,7 @@ final class SequenceState {
     let deadline: Duration?
     let repetition: RepetitionDetection?
     let promptLogprobCount: Int?
+    let pooling: Pooling?
     let isConstrained: Bool
 
     var stage = Stage.waiting
@@ -30,6 +31,8 @@ final class SequenceState {
     var history: TokenHistory?
     /// Prompt tokens whose log-probabilities were reported or are being computed; the first has none.
     var scoredTokenCount = 1
+    /// Prompt tokens whose states were pooled or are being computed.
+    var pooledTokenCount = 0
     /// Tokens whose keys and values are in the cache.
     var computedTokenCount = 0
     /// Tokens that the steps in flight compute.
@@ -87,6 +90,7 @@ final class SequenceState {
         deadline = request.deadline
         repetition = request.repetition
         promptLogprobCount = request.promptLogprobCount
+        pooling = request.pooling
         isConstrained = request.constraint != nil
         // What the rules say depends on the tokens before, which a draft only guesses.
         let mayGuess = sampling.rules == nil

@@ -139,6 +139,9 @@ struct Choice: Sendable {
         case .promptScores(let more):
             scores += more
             return nil
+        case .pooled:
+            // Nobody asks for it here.
+            return nil
         case .token(let sample): return try append(sample)
         case .finished(let reason, let usage):
             cachedTokens = usage.cachedTokens

@@ -45,7 +45,7 @@ struct PromptEncoder: Sendable {
         for source: PromptSource, _ fields: PromptFields, maxTokens: Int?
     ) throws(ServingError) -> EncodedPrompts {
         let kept = try fields.truncation.map { (truncation) throws(ServingError) in
-            try keptTokens(truncation, maxTokens: maxTokens)
+            try keptTokens(truncation, fields, maxTokens: maxTokens)
         }
         switch source {
         case .prompts(let prompts):
@@ -80,13 +80,16 @@ struct PromptEncoder: Sendable {
     }
 
     /// Tokens that `truncate_prompt_tokens` keeps.
-    private func keptTokens(_ truncation: Int, maxTokens: Int?) throws(ServingError) -> Int {
-        let room = model.maxModelLength - min(max(1, maxTokens ?? 1), model.maxModelLength - 1)
+    private func keptTokens(
+        _ truncation: Int, _ fields: PromptFields, maxTokens: Int?
+    ) throws(ServingError) -> Int {
+        let answer = fields.leavesRoom ? min(max(1, maxTokens ?? 1), model.maxModelLength - 1) : 0
+        let room = model.maxModelLength - answer
         if truncation == -1 { return room }
         guard truncation <= room else {
             throw .invalidValue(
                 field: "truncate_prompt_tokens", value: "\(truncation)",
-                requirement: "at most \(room), which is the context without max_tokens")
+                requirement: "at most \(room), which is the context\(fields.leavesRoom ? " without max_tokens" : "")")
         }
         return truncation
     }
@@ -167,12 +170,13 @@ struct PromptEncoder: Sendable {
         }
     }
 
-    /// Refuses a prompt that is empty or leaves no room for a token.
-    func checkLength(_ tokens: [TokenID], field: String) throws(ServingError) {
+    /// Refuses a prompt that is empty or too long.
+    /// - Parameter leavesRoom: whether there must be room for a token after it.
+    func checkLength(_ tokens: [TokenID], field: String, leavesRoom: Bool = true) throws(ServingError) {
         guard !tokens.isEmpty else {
             throw .invalidValue(field: field, value: "empty", requirement: "at least one token long")
         }
-        guard tokens.count < model.maxModelLength else {
+        guard tokens.count + (leavesRoom ? 1 : 0) <= model.maxModelLength else {
             throw .contextExceeded(
                 promptTokens: tokens.count, isAtLeast: false, maxModelLength: model.maxModelLength)
         }

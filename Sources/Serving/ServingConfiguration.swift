@@ -57,6 +57,10 @@ package struct ServingConfiguration: Sendable {
     package var drainTimeout = Duration.seconds(60)
     /// Whether usage tells how many prompt tokens came from the prefix cache.
     package var reportsCachedTokens = false
+    /// Which of a text's states make up its vector.
+    package var pooling = Pooling.lastToken
+    /// Folder that /start_profile writes to; nil refuses it.
+    package var profileFolder: String?
     /// How the model writes calls of functions; nil asks its chat template.
     package var toolCallForm: ToolCallForm?
     /// Sampling where a request does not say.
@@ -110,6 +114,8 @@ package struct ServedModel: Sendable {
     package let maxModelLength: Int
     /// Token ids a prompt may hold are below this.
     package let vocabularyCount: Int
+    /// Elements of a text's vector.
+    package var hiddenSize: Int
     /// Sequences that may wait at one time.
     package let maxQueuedRequests: Int
     /// Tokens per KV block, for the metrics.
@@ -126,7 +132,7 @@ package struct ServedModel: Sendable {
     package init(
         tokenizer: Tokenizer, chatTemplate: ChatTemplate?, stopTokens: [TokenID], maxModelLength: Int,
         vocabularyCount: Int, maxQueuedRequests: Int, blockSize: Int, blockCount: Int, enablePrefixCaching: Bool,
-        usesPriorities: Bool = false
+        usesPriorities: Bool = false, hiddenSize: Int = 0
     ) {
         self.tokenizer = tokenizer
         self.chatTemplate = chatTemplate
@@ -138,6 +144,7 @@ package struct ServedModel: Sendable {
         self.blockCount = blockCount
         self.enablePrefixCaching = enablePrefixCaching
         self.usesPriorities = usesPriorities
+        self.hiddenSize = hiddenSize
     }
 
     /// The model that `engine` runs.
@@ -149,6 +156,7 @@ package struct ServedModel: Sendable {
             maxModelLength: engine.maxModelLength,
             vocabularyCount: min(engine.vocabularyCount, tokenizer.vocabularyCount),
             maxQueuedRequests: engine.maxQueuedRequests, blockSize: engine.blockSize, blockCount: engine.blockCount,
-            enablePrefixCaching: engine.enablePrefixCaching, usesPriorities: engine.policy == .priority)
+            enablePrefixCaching: engine.enablePrefixCaching, usesPriorities: engine.policy == .priority,
+            hiddenSize: engine.hiddenSize)
     }
 }

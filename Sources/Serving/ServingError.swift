@@ -54,6 +54,16 @@ package enum ServingError: Error, Equatable, CustomStringConvertible {
     case tokenizerBusy(limit: Int)
     /// The engine refused or ended the request.
     case engine(EngineError)
+    /// The time that the request allowed itself is over, and half a vector is none.
+    case outOfTime
+    /// A trace is being recorded already.
+    case alreadyProfiling
+    /// None is being recorded.
+    case notProfiling
+    /// The operator has not allowed traces.
+    case profilingDisabled
+    /// A trace could not be written.
+    case profileNotWritten
     /// A probe asked while nothing is served; the words say why.
     case notReady(String)
     /// The client closed the connection; nobody reads the answer.
@@ -113,6 +123,16 @@ package enum ServingError: Error, Equatable, CustomStringConvertible {
             "The engine has failed and the server is stopping. Try another one."
         case .engine(let error):
             error.description
+        case .outOfTime:
+            "The time that the request allowed (timeout_ms or a header) was over before it was done."
+        case .alreadyProfiling:
+            "A trace is being recorded already. Use /stop_profile to end it."
+        case .notProfiling:
+            "No trace is being recorded. Use /start_profile to begin one."
+        case .profilingDisabled:
+            "This server records no traces. Start it with --profile-dir and a folder to write them to."
+        case .profileNotWritten:
+            "The trace could not be written to the folder of --profile-dir; the server's log says why."
         case .notReady(let reason):
             "The server is not ready: \(reason)."
         case .clientGone:

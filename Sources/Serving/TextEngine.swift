@@ -29,11 +29,19 @@ package protocol TextEngine: Sendable {
     var statistics: EngineStatistics { get }
     /// Whether it serves.
     var health: EngineHealth { get }
+    /// Begins to record steps, `limit` of them at most; false where that is done already.
+    func beginTrace(limit: Int) -> Bool
+    /// What was recorded since; nil where nothing was begun.
+    func endTrace() -> StepTrace?
     /// Accepts nothing more and returns when everything accepted has ended, `timeout` at the latest.
     func drain(timeout: Duration) async
 }
 
 extension TextEngine {
+    /// An engine that has no steps.
+    package func beginTrace(limit: Int) -> Bool { false }
+    package func endTrace() -> StepTrace? { nil }
+
     /// An engine that does not tell tenants apart, nor knows how long anything takes.
     package func reserve(
         requests: Int, promptTokenEstimate: Int, tenant: UInt64, deadline: Duration?

@@ -122,7 +122,7 @@ struct Completion {
     /// - Throws: `EngineError` when the request failed.
     mutating func take(_ event: EngineEvent) throws -> String {
         switch event {
-        case .promptScores: return ""
+        case .promptScores, .pooled: return ""
         case .token(let sample):
             let elapsed = start.duration(to: .now)
             firstToken = firstToken ?? elapsed

@@ -26,6 +26,8 @@ struct ModelFile: Sendable {
     let stopTokens: [TokenID]
     let generationDefaults: GenerationDefaults
     let digests: ModelDigests
+    /// How an embedding is made, where the checkpoint says so.
+    let pooling: Pooling?
     /// In the order of the files.
     let tensors: [TensorFact]
     /// What the checkpoint says of itself, for people.
@@ -61,7 +63,8 @@ struct ModelFile: Sendable {
             path: path, format: "GGUF version \(file.version)", byteCount: file.byteCount, config: config,
             weights: file, tokenizer: TokenizerDefinition(metadata), makeTokenizer: Tokenizer.init,
             templateSource: metadata.chatTemplate, stopTokens: [metadata.eosID, metadata.eotID].compactMap { $0 },
-            generationDefaults: GenerationDefaults(file), files: [path], tensors: tensors,
+            generationDefaults: GenerationDefaults(file), pooling: Pooling(file, config), files: [path],
+            tensors: tensors,
             metadata: file.keys.map { (key: $0, summary: file[key: $0]?.summary ?? "") })
     }
 
@@ -71,8 +74,8 @@ struct ModelFile: Sendable {
     init(
         path: String, format: String, byteCount: Int, config: ModelConfig, weights: any TensorSource & Sendable,
         tokenizer definition: TokenizerDefinition, makeTokenizer: (TokenizerDefinition) throws -> Tokenizer,
-        templateSource: String?, stopTokens: [Int], generationDefaults: GenerationDefaults, files: [String],
-        tensors: [TensorFact], metadata: [(key: String, summary: String)]
+        templateSource: String?, stopTokens: [Int], generationDefaults: GenerationDefaults, pooling: Pooling?,
+        files: [String], tensors: [TensorFact], metadata: [(key: String, summary: String)]
     ) throws {
         self.path = path
         self.format = format
@@ -85,6 +88,7 @@ struct ModelFile: Sendable {
         for id in stopTokens where !stops.contains(TokenID(id)) { stops.append(TokenID(id)) }
         self.stopTokens = stops
         self.generationDefaults = generationDefaults
+        self.pooling = pooling
         digests = try ModelDigests(files: files, tokenizer: definition, template: templateSource)
         self.tensors = tensors
         self.metadata = metadata
@@ -98,5 +102,16 @@ struct ModelFile: Sendable {
         var bytes: [String: Int] = [:]
         for tensor in tensors { bytes[tensor.type, default: 0] += tensor.byteCount }
         return bytes.map { (name: $0.key, bytes: $0.value) }.sorted { ($1.bytes, $0.name) < ($0.bytes, $1.name) }
+    }
+}
+
+extension Pooling {
+    /// What a GGUF file says makes an embedding; nil where it says nothing, or something that is not known here.
+    fileprivate init?(_ file: GGUFFile, _ config: ModelConfig) throws(CheckpointError) {
+        switch try file.integer("\(config.architecture).pooling_type", in: 0...255) {
+        case 1: self = .mean
+        case 3: self = .lastToken
+        default: return nil
+        }
     }
 }

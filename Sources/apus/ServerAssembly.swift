@@ -143,7 +143,8 @@ struct ServerAssembly: Sendable {
     /// Serves until a signal or a failure ends it.
     func run() async throws {
         var configuration = ServingConfiguration(
-            settings, modelName: modelName, defaults: running.model.generationDefaults)
+            settings, modelName: modelName, defaults: running.model.generationDefaults,
+            pooling: running.model.pooling)
         configuration.keys = keys
         var served = ServedModel(
             running.engine.information, tokenizer: running.model.tokenizer,

@@ -92,6 +92,23 @@ extension EmulatedDevice {
             await chunked.drain(timeout: .seconds(30))
         }
 
+        @Test func `a vector is close to the exact path's, and the same bits in chunks`() async throws {
+            let prompt = Array(try GoldenCompletions.smollm2().completions[0].prompt_ids.prefix(12))
+            let exact = try await RealModel.engine(BackendOptions(precision: .float32))
+            let (whole, chunked) = (try await engine(), try await engine(blockSize: 32, tokenBudget: 8))
+            for pooling in [Pooling.lastToken, .mean] {
+                let expected = try await exact.pool([prompt], pooling)[0].pooled
+                let actual = try await whole.pool([prompt, Array(prompt.dropFirst())], pooling)[0].pooled
+                #expect(try await chunked.pool([prompt], pooling)[0].pooled == actual)
+                let products = zip(expected, actual).map { Double($0) * Double($1) }.reduce(0, +)
+                func length(_ vector: [Float]) -> Double { vector.reduce(0) { $0 + Double($1) * Double($1) }.squareRoot() }
+                let cosine = products / (length(expected) * length(actual))
+                print("emulated device, \(pooling): 1 - \(1 - cosine)")
+                #expect(cosine > 0.999)
+            }
+            for engine in [exact, whole, chunked] { await engine.drain(timeout: .seconds(30)) }
+        }
+
         @Test func `a replayed step is one launch and one read-back, and allocates nothing`() async throws {
             let engine = try await engine()
             // Twice: the first time of a shape runs as it is, the second is captured.

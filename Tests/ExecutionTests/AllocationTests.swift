@@ -24,6 +24,9 @@ private final class CountingModel: LanguageModel {
 
     var dimensions: ModelDimensions { model.dimensions }
     var logits: Tensor { model.logits }
+    var hidden: Tensor { model.hidden }
+    var sampledHidden: Tensor { model.sampledHidden }
+    var outputNorm: OutputNorm { model.outputNorm }
     var weightBytes: Int { model.weightBytes }
     var activationBytes: Int { model.activationBytes }
 
@@ -71,7 +74,7 @@ private final class Listener: EventReceiver {
         case .token: tokens.add(1, ordering: .relaxed)
         case .finished, .failed:
             if finished.add(1, ordering: .relaxed).newValue == expected { done.finish() }
-        case .promptScores: break
+        case .promptScores, .pooled: break
         }
     }
 

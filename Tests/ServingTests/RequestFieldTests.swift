@@ -27,12 +27,22 @@ import Testing
         default: break
         }
         let prompt =
-            field.scope == .chat ? #""messages":[{"role":"assistant","content":"x"}]"# : #""prompt":"x""#
+            switch field.scope {
+            case .chat: #""messages":[{"role":"assistant","content":"x"}]"#
+            case .embeddings: #""input":"x""#
+            case .rerank: #""query":"x","documents":["y"]"#
+            case .both, .completions: #""prompt":"x""#
+            }
         return "{\(prompt),\(member)}"
     }
 
     private func path(_ field: RequestField) -> String {
-        field.scope == .chat ? "/v1/chat/completions" : "/v1/completions"
+        switch field.scope {
+        case .chat: "/v1/chat/completions"
+        case .embeddings: "/v1/embeddings"
+        case .rerank: "/rerank"
+        case .both, .completions: "/v1/completions"
+        }
     }
 
     /// Values at the limits, and values beyond them.
@@ -45,7 +55,7 @@ import Testing
         case .bool: return (["true", "false"], wrong.filter { $0 != "true" })
         case .integer(let range):
             // Some ranges are narrowed by the model or the configuration; their upper ends are tested elsewhere.
-            let isNarrowed = ["n", "priority", "truncate_prompt_tokens"].contains(field.name)
+            let isNarrowed = ["n", "priority", "truncate_prompt_tokens", "dimensions"].contains(field.name)
             var accepted = field.name == "priority" ? ["0"] : ["\(range.lowerBound)"]
             var refused = wrong.filter { $0 != "1" } + ["1.5", "9223372036854775808", "1e300"]
             if !isNarrowed { accepted.append("\(range.upperBound)") }

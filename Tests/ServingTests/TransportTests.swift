@@ -329,7 +329,7 @@ import Testing
             }
             #expect(document.body.contains(##""n":{"type":["integer","null"],"minimum":1,"maximum":128,"##))
             let paths = document.body.matches(of: /"(\/[^"]*)":\{("get"|"post")/)
-            #expect(paths.count == 17)
+            #expect(paths.count == 25)
             for path in paths where path.2 == "\"get\"" {
                 let answer = try await server.get(String(path.1.replacing("{model}", with: "tiny")))
                 #expect(answer.status == 200, "\(path.1)")

@@ -90,6 +90,7 @@ package struct Generation: Sendable, Equatable {
     package var promptScores: [TokenSample] = []
     package var reason: FinishReason?
     package var cachedTokens = 0
+    package var pooled: [Float] = []
 }
 
 extension Engine {
@@ -115,6 +116,22 @@ extension Engine {
     }
 }
 
+extension Engine {
+    /// Reduces each prompt to a vector, all submitted at once.
+    package func pool(
+        _ prompts: [[TokenID]], _ pooling: Pooling, salt: UInt64 = 0
+    ) async throws -> [Generation] {
+        let requests = prompts.map {
+            GenerationRequest(
+                id: makeRequestID(), prompt: $0, maxNewTokens: 1, arrival: now, cacheSalt: salt, pooling: pooling)
+        }
+        let streams = try submit(requests, reservation: try reserve(requests: requests.count, promptTokenEstimate: 0))
+        var generations: [Generation] = []
+        for stream in streams { generations.append(try await collect(stream)) }
+        return generations
+    }
+}
+
 /// Reads a stream to its end.
 package func collect(_ stream: AsyncStream<EngineEvent>) async throws -> Generation {
     var generation = Generation()
@@ -124,6 +141,7 @@ package func collect(_ stream: AsyncStream<EngineEvent>) async throws -> Generat
         case .token(let sample):
             generation.tokens.append(sample.token)
             generation.logprobs.append(sample.logprob)
+        case .pooled(let vector): generation.pooled = vector
         case .finished(let reason, let usage):
             generation.reason = reason
             generation.cachedTokens = usage.cachedTokens

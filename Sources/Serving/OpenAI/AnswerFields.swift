@@ -39,6 +39,8 @@ struct PromptFields: Sendable {
     var truncation: Int?
     /// Whether cutting keeps the last tokens.
     var keepsEnd: Bool
+    /// Whether something is generated after it.
+    var leavesRoom = true
     /// nil is the endpoint's default.
     var addsSpecialTokens: Bool?
     /// Key of the prefix cache's part; 0 is the shared one.

@@ -34,7 +34,7 @@ struct CompletionRequest: Sendable {
         try UnsupportedFields.check(fields, isChat: false)
         model = try fields.string("model")
         prompts = try Self.prompts(
-            fields, vocabularyCount: served.vocabularyCount, limit: min(Self.maxPrompts, configuration.maxPrompts))
+            fields, named: "prompt", vocabularyCount: served.vocabularyCount, limit: min(Self.maxPrompts, configuration.maxPrompts))
         streaming = try StreamFields(fields)
         answer = try AnswerFields(fields, isStreamed: streaming.isStreamed)
         let maxTokens =
@@ -48,23 +48,23 @@ struct CompletionRequest: Sendable {
     }
 
     /// The prompts, in any of the four shapes.
-    private static func prompts(
-        _ fields: JSONFields, vocabularyCount: Int, limit: Int
+    static func prompts(
+        _ fields: JSONFields, named field: String, vocabularyCount: Int, limit: Int
     ) throws(ServingError) -> [Prompt] {
         let shapes = "a string, a list of strings, a list of token ids or a list of such lists"
-        switch fields["prompt"] {
-        case nil: throw .missingField(field: "prompt", requirement: shapes)
+        switch fields[field] {
+        case nil: throw .missingField(field: field, requirement: shapes)
         case .string(let text):
-            return [try prompt(text, "prompt", fields)]
+            return [try prompt(text, field, fields)]
         case .array(let elements):
-            guard let first = elements.first else { throw fields.invalid("prompt", .array([]), "not empty") }
-            if first.isNumber { return [.tokens(try tokens(elements, "prompt", fields, vocabularyCount))] }
+            guard let first = elements.first else { throw fields.invalid(field, .array([]), "not empty") }
+            if first.isNumber { return [.tokens(try tokens(elements, field, fields, vocabularyCount))] }
             guard elements.count <= limit else {
-                throw fields.invalid("prompt", .array(elements), "a list of at most \(limit) prompts")
+                throw fields.invalid(field, .array(elements), "a list of at most \(limit) prompts")
             }
             var prompts: [Prompt] = []
             for (index, element) in elements.enumerated() {
-                let name = "prompt.\(index)"
+                let name = "\(field).\(index)"
                 switch element {
                 case .string(let text): prompts.append(try prompt(text, name, fields))
                 case .array(let ids): prompts.append(.tokens(try tokens(ids, name, fields, vocabularyCount)))
@@ -72,7 +72,7 @@ struct CompletionRequest: Sendable {
                 }
             }
             return prompts
-        case .some(let value): throw fields.mismatch("prompt", value, shapes)
+        case .some(let value): throw fields.mismatch(field, value, shapes)
         }
     }
 

@@ -73,6 +73,15 @@ struct OpenAIError {
         case .engine(.draining), .engine(.shutdown):
             (status, type, closesConnection) = (.serviceUnavailable, "ServiceUnavailableError", true)
             retryAfter = .seconds(5)
+        case .outOfTime:
+            (status, type) = (.serviceUnavailable, "ServiceUnavailableError")
+            retryAfter = .seconds(1)
+        case .alreadyProfiling, .notProfiling:
+            (status, type) = (.conflict, "ConflictError")
+        case .profilingDisabled:
+            (status, type) = (.notFound, "NotFoundError")
+        case .profileNotWritten:
+            (status, type) = (.internalServerError, "InternalServerError")
         case .notReady:
             (status, type) = (.serviceUnavailable, "ServiceUnavailableError")
         case .engine(.rejected):

@@ -31,6 +31,8 @@ package struct RequestField: Sendable {
         case both = "both"
         case completions = "completions"
         case chat = "chat"
+        case embeddings = "embeddings"
+        case rerank = "rerank"
     }
 
     /// Its name; a dotted path inside another object.

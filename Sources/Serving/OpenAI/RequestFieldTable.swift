@@ -172,6 +172,25 @@ extension RequestField {
         "thinking_token_budget", .integer(0...Int(Int32.max)), .chat, default: "none",
         "Tokens of reasoning after which the model is made to answer.")
 
+    // What prompts are reduced to.
+    static let encodingFormat = RequestField(
+        "encoding_format", .choice(["float", "base64"]), .embeddings, default: "float",
+        "How vectors are written: numbers, or the base64 of 32-bit floats, the lowest byte first.")
+    static let dimensions = RequestField(
+        "dimensions", .integer(1...Int(Int32.max)), .embeddings, default: "the model's hidden size",
+        "Keeps the first of a vector's elements, before it is normalized; at most as many as there are.")
+    static let normalizes = RequestField(
+        "use_activation", .bool, .embeddings, default: "true", "Whether vectors have length 1.")
+    static let topDocuments = RequestField(
+        "top_n", .integer(0 ... .max), .rerank, default: "0, which is all", "How many documents to answer with.")
+    static let returnsDocuments = RequestField(
+        "return_documents", .bool, .rerank, default: "true", "Whether the answer repeats their texts.")
+
+    // Traces.
+    static let maxIterations = RequestField(
+        "max_iterations", .integer(1 ... .max), .both, default: "as many as are kept",
+        "Steps to record; the recording still ends with /stop_profile.")
+
     /// All of them.
     package static let all = [
         maxTokens, maxCompletionTokens, minTokens, n, temperature, topP, topK, minP, seed, presencePenalty,
@@ -181,7 +200,7 @@ extension RequestField {
         returnsTokenIDs, showsTokenIDs, stream, includesUsage, continuousUsage, truncate, truncationSide,
         addsSpecialTokens, cacheSalt, priority, addsGenerationPrompt, continuesFinalMessage, templateArguments,
         documents, reasoningEffort, responseFormat, structuredOutputs, tools, toolChoice, parallelToolCalls,
-        includesReasoning, reasoningBudget,
+        includesReasoning, reasoningBudget, encodingFormat, dimensions, normalizes, topDocuments, returnsDocuments,
     ]
 
     /// docs/requests.md.
@@ -200,6 +219,12 @@ extension RequestField {
 
             `/v1/responses` and `/v1/messages` take conversations in the shapes of their own clients, and these fields
             of a chat besides, where they have no other name for them. They keep nothing between requests.
+
+            `/v1/embeddings` and `/pooling` read `input` (the same shapes as `prompt`, at most
+            \(PoolingFields.maxInputs)) or `messages`; `/score` reads `text_1` and `text_2` (or `queries` and
+            `documents`), each a string or a list, one to many or in pairs; `/rerank` reads `query` and `documents`.
+            All of them read `truncate_prompt_tokens`, `truncation_side`, `add_special_tokens`, `cache_salt`,
+            `priority` and `timeout_ms` besides the fields marked below. See embeddings.md.
 
             | Field | Endpoint | Must be | Default | Meaning |
             |---|---|---|---|---|

@@ -18,7 +18,14 @@ enum UnsupportedFields {
 
     /// Throws for the first field of `fields` that asks for what is not there.
     static func check(_ fields: JSONFields, isChat: Bool) throws(ServingError) {
-        for rule in common + (isChat ? chat : completions) {
+        try check(fields, common + (isChat ? chat : completions))
+    }
+
+    /// The same for requests that reduce prompts to vectors.
+    static func check(pooling fields: JSONFields) throws(ServingError) { try check(fields, pooling) }
+
+    private static func check(_ fields: JSONFields, _ rules: [Rule]) throws(ServingError) {
+        for rule in rules {
             guard let value = fields[rule.name], !rule.neutral.contains(where: { $0.means(value) }) else { continue }
             throw .unsupportedField(
                 field: fields.path + rule.name, value: value.summary,
@@ -27,6 +34,13 @@ enum UnsupportedFields {
             )
         }
     }
+
+    private static let pooling: [Rule] = [
+        Rule("normalize", .bool(true)), Rule("task", .string("embed")), Rule("padding", .string("do_not_pad")),
+        Rule("embed_dtype", .string("float32")), Rule("endianness", .string("native"), .string("little")),
+        Rule("chat_template"), Rule("instruction"), Rule("max_tokens_per_doc", .integer(0)),
+        Rule("max_tokens_per_query", .integer(0)), Rule("lora_path"), Rule("stream", .bool(false)),
+    ]
 
     private static let common: [Rule] = [
         // Ways to change the distribution, and to end.

@@ -31,6 +31,9 @@ struct FieldSchema: Sendable {
     private static func table(
         _ scope: RequestField.Scope, _ configuration: ServingConfiguration
     ) -> [FieldSchema] {
+        if scope == .embeddings || scope == .rerank {
+            return RequestField.all.filter { $0.scope == scope }.map { FieldSchema($0, limit: nil) } + pooled
+        }
         let fields = RequestField.all.filter { $0.scope == .both || $0.scope == scope }
         var objects: [String: [FieldSchema]] = [:]
         for field in fields where field.key != field.name {
@@ -99,15 +102,47 @@ struct FieldSchema: Sendable {
 
     /// The body of /v1/completions.
     static func completions(_ configuration: ServingConfiguration) -> [FieldSchema] {
-        let prompts = #""minItems":1,"maxItems":\#(configuration.maxPrompts)"#
+        [model(configuration), texts("prompt", limit: configuration.maxPrompts)] + table(.completions, configuration)
+    }
+
+    /// The body of /v1/embeddings and /pooling.
+    static func embeddings(_ configuration: ServingConfiguration) -> [FieldSchema] {
+        [model(configuration), texts("input", limit: PoolingFields.maxInputs)] + table(.embeddings, configuration)
+    }
+
+    /// The body of /score.
+    static func score(_ configuration: ServingConfiguration) -> [FieldSchema] {
+        [model(configuration), pairs("text_1"), pairs("text_2")] + pooled
+    }
+
+    /// The body of /rerank.
+    static func rerank(_ configuration: ServingConfiguration) -> [FieldSchema] {
+        [
+            model(configuration), FieldSchema("query", #""type":"string","minLength":1"#, "What is looked for."),
+            pairs("documents"),
+        ] + table(.rerank, configuration)
+    }
+
+    /// What all requests for vectors read besides.
+    private static let pooled = [
+        RequestField.truncate, .truncationSide, .addsSpecialTokens, .cacheSalt, .priority, .timeout,
+    ].map { FieldSchema($0, limit: nil) }
+
+    private static func pairs(_ name: String) -> FieldSchema {
         let text = #"{"type":"string","minLength":1}"#
-        let prompt = FieldSchema(
-            "prompt",
+        let list = #"{"type":"array","minItems":1,"maxItems":\#(PoolingFields.maxInputs),"items":\#(text)}"#
+        return FieldSchema(name, #""anyOf":[\#(text),\#(list)]"#, "A text, or a list of texts.")
+    }
+
+    private static func texts(_ name: String, limit: Int) -> FieldSchema {
+        let prompts = #""minItems":1,"maxItems":\#(limit)"#
+        let text = #"{"type":"string","minLength":1}"#
+        return FieldSchema(
+            name,
             #""anyOf":[\#(text),{"type":"array",\#(prompts),"items":\#(text)},"#
                 + #"{"type":"array","minItems":1,"items":\#(token)},"#
                 + #"{"type":"array",\#(prompts),"items":{"type":"array","minItems":1,"items":\#(token)}}]"#,
             "Text, token ids below the vocabulary's size, or a list of either.")
-        return [model(configuration), prompt] + table(.completions, configuration)
     }
 
     /// The body of /v1/chat/completions.

@@ -93,7 +93,8 @@ struct OpenAPIDocument: Sendable {
 extension Route {
     /// The routes of the document, in its order.
     static let documented: [Route] = [
-        .completions, .chat, .responses, .messages, .countTokens, .models, .model(""), .tokenize, .detokenize, .health,
+        .completions, .chat, .responses, .messages, .countTokens, .embeddings, .pooling, .score, .rerank,
+        .renderCompletion, .renderChat, .models, .model(""), .tokenize, .detokenize, .startProfile, .stopProfile, .health,
         .ready, .live, .ping, .load, .version, .metrics, .openAPI,
     ]
 
@@ -107,6 +108,13 @@ extension Route {
         case .countTokens: "The length of such a conversation."
         case .models: "The names of the model."
         case .model: "One name of the model."
+        case .embeddings, .pooling: "The vectors of texts."
+        case .score: "How alike texts are."
+        case .rerank: "Documents by their likeness to a query."
+        case .renderCompletion: "The tokens that a text would be continued from."
+        case .renderChat: "The tokens that a conversation would be answered from."
+        case .startProfile: "Record the engine's steps."
+        case .stopProfile: "Write what was recorded."
         case .tokenize: "The tokens of a text."
         case .detokenize: "The text of tokens."
         case .health: "Whether the engine is alive."
@@ -127,6 +135,11 @@ extension Route {
         case .responses: (FieldSchema.responses(configuration), ["input"])
         case .messages: (FieldSchema.messages(configuration), ["messages", "max_tokens"])
         case .countTokens: (FieldSchema.messages(configuration), ["messages"])
+        case .embeddings, .pooling: (FieldSchema.embeddings(configuration), ["input"])
+        case .score: (FieldSchema.score(configuration), ["text_1", "text_2"])
+        case .rerank: (FieldSchema.rerank(configuration), ["query", "documents"])
+        case .renderCompletion: (FieldSchema.completions(configuration), ["prompt"])
+        case .renderChat: (FieldSchema.chat(configuration), ["messages"])
         case .tokenize: (FieldSchema.tokenize(configuration), ["prompt"])
         case .detokenize: (FieldSchema.detokenize(configuration), ["tokens"])
         default: nil
@@ -145,7 +158,8 @@ extension Route {
         case .messages:
             ##","content":{"application/json":{"schema":{"$ref":"#/components/schemas/Message"}},"##
                 + #""text/event-stream":{"schema":{"type":"string"}}}"#
-        case .health, .live, .ping: ""
+        case .health, .live, .ping, .startProfile: ""
+        case .renderCompletion: #","content":{"application/json":{"schema":{"type":"array"}}}"#
         case .metrics: #","content":{"text/plain":{"schema":{"type":"string"}}}"#
         default: #","content":{"application/json":{"schema":{"type":"object"}}}"#
         }

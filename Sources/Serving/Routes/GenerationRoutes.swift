@@ -45,10 +45,10 @@ extension Router {
     }
 
     /// By which the engine tells clients apart.
-    private func tenant(of call: Call) -> UInt64 { state.configuration.keys.tenant(of: call.request.headers) ?? 0 }
+    func tenant(of call: Call) -> UInt64 { state.configuration.keys.tenant(of: call.request.headers) ?? 0 }
 
     /// Takes the time-outs that gateways send with a request.
-    private func addTimeouts(of call: Call, to fields: inout PromptFields) throws(ServingError) {
+    func addTimeouts(of call: Call, to fields: inout PromptFields) throws(ServingError) {
         for name in ["x-request-timeout-ms", "x-envoy-expected-rq-timeout-ms"] {
             guard let field = HTTPField.Name(name) else { continue }
             try fields.add(timeoutHeader: call.request.headers[field], named: name)

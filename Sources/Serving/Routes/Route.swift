@@ -5,7 +5,10 @@ import HTTPTypes
 /// What a path names.
 enum Route: Equatable, Sendable {
     case completions, chat, responses, messages, countTokens, models, model(String)
+    case embeddings, pooling, score, rerank
+    case renderCompletion, renderChat
     case tokenize, detokenize
+    case startProfile, stopProfile
     case health, ready, live, ping, load, version, metrics, openAPI
 
     /// The route of a path without its query.
@@ -17,6 +20,14 @@ enum Route: Equatable, Sendable {
         case "/v1/messages": self = .messages
         case "/v1/messages/count_tokens": self = .countTokens
         case "/v1/models": self = .models
+        case "/v1/embeddings": self = .embeddings
+        case "/pooling": self = .pooling
+        case "/score", "/v1/score": self = .score
+        case "/rerank", "/v1/rerank", "/v2/rerank": self = .rerank
+        case "/v1/completions/render": self = .renderCompletion
+        case "/v1/chat/completions/render": self = .renderChat
+        case "/start_profile": self = .startProfile
+        case "/stop_profile": self = .stopProfile
         case "/tokenize": self = .tokenize
         case "/detokenize": self = .detokenize
         case "/health": self = .health
@@ -36,20 +47,24 @@ enum Route: Equatable, Sendable {
 
     /// The methods it accepts, as the Allow header lists them.
     var allowed: String {
+        if isPosted { return "POST" }
+        return self == .ping ? "GET, HEAD, POST" : "GET, HEAD"
+    }
+
+    /// Whether it takes a body, and nothing but POST.
+    private var isPosted: Bool {
         switch self {
-        case .completions, .chat, .responses, .messages, .countTokens, .tokenize, .detokenize: "POST"
-        case .ping: "GET, HEAD, POST"
-        default: "GET, HEAD"
+        case .completions, .chat, .responses, .messages, .countTokens, .embeddings, .pooling, .score, .rerank,
+            .renderCompletion, .renderChat, .tokenize, .detokenize, .startProfile, .stopProfile:
+            true
+        default: false
         }
     }
 
     /// Whether it accepts `method`.
     func accepts(_ method: HTTPRequest.Method) -> Bool {
-        switch self {
-        case .completions, .chat, .responses, .messages, .countTokens, .tokenize, .detokenize: method == .post
-        case .ping: method == .get || method == .head || method == .post
-        default: method == .get || method == .head
-        }
+        if isPosted { return method == .post }
+        return method == .get || method == .head || self == .ping && method == .post
     }
 
     /// Its name in the metrics: one of a fixed set.
@@ -62,6 +77,14 @@ enum Route: Equatable, Sendable {
         case .countTokens: "/v1/messages/count_tokens"
         case .models: "/v1/models"
         case .model: "/v1/models/{model}"
+        case .embeddings: "/v1/embeddings"
+        case .pooling: "/pooling"
+        case .score: "/score"
+        case .rerank: "/rerank"
+        case .renderCompletion: "/v1/completions/render"
+        case .renderChat: "/v1/chat/completions/render"
+        case .startProfile: "/start_profile"
+        case .stopProfile: "/stop_profile"
         case .tokenize: "/tokenize"
         case .detokenize: "/detokenize"
         case .health: "/health"
@@ -78,8 +101,8 @@ enum Route: Equatable, Sendable {
     /// Whether its requests are counted; probes and scrapes are not.
     var isCounted: Bool {
         switch self {
-        case .completions, .chat, .responses, .messages, .countTokens, .models, .model, .tokenize, .detokenize: true
         case .health, .ready, .live, .ping, .load, .version, .metrics, .openAPI: false
+        default: true
         }
     }
 

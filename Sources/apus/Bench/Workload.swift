@@ -87,7 +87,7 @@ struct Timeline: Sendable {
                     timeline.timeToFirstToken = start.duration(to: now)
                 }
                 last = now
-            case .promptScores, .finished: break
+            case .promptScores, .pooled, .finished: break
             case .failed(let error): throw error
             }
         }

@@ -43,14 +43,21 @@ extension ServingConfiguration {
     /// - Parameters:
     ///   - modelName: what the model is called when `served-model-name` does not say.
     ///   - defaults: the sampling that the checkpoint's publisher recommends.
-    init(_ settings: ResolvedSettings, modelName: String, defaults: GenerationDefaults) {
+    ///   - pooling: what the checkpoint says makes an embedding.
+    init(_ settings: ResolvedSettings, modelName: String, defaults: GenerationDefaults, pooling: Pooling? = nil) {
         let names = settings.texts(.servedModelName)
         self.init(servedModelNames: names.isEmpty ? [modelName] : names, version: Version.current)
+        switch settings.text(.pooling) {
+        case "last": self.pooling = .lastToken
+        case "mean": self.pooling = .mean
+        default: self.pooling = pooling ?? .lastToken
+        }
         host = settings.text(.host) ?? host
         port = settings.number(.port)
         socketPath = settings.text(.uds)
         socketMode = settings.text(.udsMode) == "0660" ? 0o660 : 0o600
         toolCallForm = settings.text(.toolCallParser).flatMap { ToolCallForm(rawValue: $0) }
+        profileFolder = settings.text(.profileDir)
         guardsMetrics = settings.boolean(.guardMetrics)
         allowedHosts.names = settings.texts(.allowedHosts)
         allowedHosts.guardsLocalServer = settings.isForAnyoneHere

@@ -29,6 +29,7 @@ package struct ModelOptions: ParsableArguments {
     @Option(.config) var config: String?
     @Option(.servedModelName) var servedModelName: [String] = []
     @Option(.toolCallParser) var toolCallParser: String?
+    @Option(.pooling) var pooling: String?
     @Option(.home) var home: String?
     @Option(.maxModelLen) var maxModelLen: String?
 
@@ -104,6 +105,7 @@ package struct LoggingOptions: ParsableArguments {
     @Option(.logLevel) var logLevel: String?
     @Option(.logFormat) var logFormat: String?
     @Flag(.disableLogStats) var disableLogStats: Bool?
+    @Option(.profileDir) var profileDir: String?
 
     package init() {}
 }

@@ -15,6 +15,9 @@ extension Setting {
     package static let toolCallParser = Setting(
         "tool-call-parser", .model, .choice(["auto", "hermes", "llama3_json", "mistral", "pythonic"]),
         default: .text("auto"), "Form in which calls are written")
+    package static let pooling = Setting(
+        "pooling", .model, .choice(["auto", "last", "mean"]), default: .text("auto"),
+        "Which states make an embedding", aliases: ["pooling-type"])
     package static let home = Setting(
         "home", .model, .path, "Where pulled models are kept (default: user's cache)",
         aliases: ["cache-dir", "download-dir"])
@@ -174,6 +177,9 @@ extension Setting {
     package static let logFormat = Setting(
         "log-format", .logging, .choice(["text", "json"]), default: .text("text"),
         "For people, or one JSON object a line")
+    package static let profileDir = Setting(
+        "profile-dir", .logging, .path, "Folder for the traces of /start_profile",
+        aliases: ["profiler-dir", "torch-profiler-dir"])
     package static let disableLogStats = Setting(
         "disable-log-stats", .logging, .boolean, default: .boolean(false), "No throughput line every 10 s")
 
@@ -191,7 +197,7 @@ extension Setting {
 
     /// Every setting, in the order of the help text.
     package static let all: [Setting] = [
-        config, model, servedModelName, toolCallParser, home, maxModelLen,
+        config, model, servedModelName, toolCallParser, pooling, home, maxModelLen,
         device, kernels, dtype, cpuISA, threads,
         blockSize, enablePrefixCaching, kvCacheMemoryBytes, gpuMemoryUtilization, numGPUBlocksOverride,
         maxNumSeqs, maxNumBatchedTokens, maxNumQueuedReqs, maxNumQueuedTokens, ttftSLO, tenantQueueShare,
@@ -202,7 +208,7 @@ extension Setting {
         maxConnections, maxRequestBodyBytes, requestHeaderTimeout, requestBodyTimeout, writeTimeout,
         sseKeepAliveInterval, timeoutKeepAlive, shutdownTimeout,
         allowedOrigins, allowedMethods, allowedHeaders, allowCredentials,
-        logLevel, logFormat, disableLogStats,
+        logLevel, logFormat, disableLogStats, profileDir,
         ttftBuckets, itlBuckets, e2eBuckets,
     ]
 

@@ -4,6 +4,7 @@
 import Checkpoints
 import Foundation
 import JSON
+import Scheduling
 import Tokenization
 
 /// A folder with config.json in it.
@@ -41,7 +42,8 @@ struct ModelFolder {
             tokenizer: text.definition, makeTokenizer: { _ in try text.tokenizer() },
             templateSource: text.chatTemplate,
             stopTokens: (generation?.endTokens ?? []) + (text.definition.eos.map { [Int($0)] } ?? []),
-            generationDefaults: generation?.defaults ?? GenerationDefaults(), files: files.map(\.path),
+            generationDefaults: generation?.defaults ?? GenerationDefaults(), pooling: pooling(),
+            files: files.map(\.path),
             tensors: tensors, metadata: [])
     }
 
@@ -84,6 +86,17 @@ struct ModelFolder {
         try content("generation_config.json", limit: GenerationConfig.maxBytes).map { json in
             try GenerationConfig(json: json, file: "\(path)/generation_config.json", vocabSize: vocabSize)
         }
+    }
+
+    /// What the folder's sentence-transformers part says, where there is one. What is not known here is not an error:
+    /// most who serve such a model do not ask for embeddings.
+    func pooling() throws -> Pooling? {
+        guard let json = try content("1_Pooling/config.json", limit: GenerationConfig.maxBytes),
+            json.count <= GenerationConfig.maxBytes, case .object(let members) = try JSONParser.parse(json)
+        else { return nil }
+        func says(_ name: String) -> Bool { members.contains { $0.name == name && $0.value == .bool(true) } }
+        if says("pooling_mode_lasttoken") { return .lastToken }
+        return says("pooling_mode_mean_tokens") ? .mean : nil
     }
 
     /// The bytes of a file that may be missing, one more than `limit` at most: whoever reads them then says so.

@@ -152,6 +152,11 @@ final class FakeEngine: TextEngine {
         let script = script(request)
         if script.prefill > .zero { try? await Task.sleep(for: script.prefill) }
         var generated = 0
+        if request.pooling != nil {
+            if let failure = script.failure { return end(request.id, .failed(failure)) }
+            events.send(.pooled(Self.vector(of: request.prompt)))
+            return end(request.id, .finished(.complete, usage(request.id, generated: 0)))
+        }
         if !script.scores.isEmpty { events.send(.promptScores(script.scores)) }
         for sample in script.samples + [TokenSample(token: Vocabulary.endTurn)] {
             if generated > 0, script.pace > .zero { try? await Task.sleep(for: script.pace) }
@@ -168,6 +173,11 @@ final class FakeEngine: TextEngine {
             if generated == request.maxNewTokens { break }
         }
         end(request.id, .finished(.length, usage(request.id, generated: generated)))
+    }
+
+    /// What a prompt is reduced to: how often each of the first letters stands in it.
+    static func vector(of prompt: [TokenID]) -> [Float] {
+        (0..<8).map { letter in Float(prompt.count { $0 == TokenID(97 + letter) }) }
     }
 
     private func usage(_ id: RequestID, generated: Int) -> GenerationUsage {

@@ -65,6 +65,7 @@ enum Vocabulary {
         ServedModel(
             tokenizer: tokenizer, chatTemplate: chatTemplate, stopTokens: [endTurn, endOfText],
             maxModelLength: maxModelLength, vocabularyCount: tokenizer.vocabularyCount, maxQueuedRequests: queue,
-            blockSize: 16, blockCount: 64, enablePrefixCaching: true, usesPriorities: usesPriorities)
+            blockSize: 16, blockCount: 64, enablePrefixCaching: true, usesPriorities: usesPriorities,
+            hiddenSize: 8)
     }
 }
