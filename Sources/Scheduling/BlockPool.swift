@@ -3,6 +3,7 @@
 // A block is free when no table holds it. Free blocks form one list: those without a cached prefix are taken first,
 // then the least recently freed. A table is released from its end, so the head of a prefix, which most others share,
 // is the last to be taken. Allocation, sharing and release are O(1) per block and never touch the heap.
+// With groups of layers a block belongs to one group while a table holds it, and to whichever comes next afterwards.
 
 /// The reference counts, the free list and the prefix index of all blocks.
 package struct BlockPool: ~Copyable {
@@ -18,6 +19,8 @@ package struct BlockPool: ~Copyable {
     package private(set) var cachedCount = 0
 
     private let faults: SchedulerFaults
+    /// Groups of layers with a window, beside the one that sees everything.
+    private let windowedGroupCount: Int
     private var prefixes: PrefixCache
     /// [blocks] Tables that hold the block.
     private var referenceCounts: [Int32]
@@ -30,12 +33,14 @@ package struct BlockPool: ~Copyable {
     private var scrubs: [BlockID] = []
 
     /// A pool in which everything is free.
-    package init(blockCount: Int, blockSize: Int, faults: SchedulerFaults = []) {
+    package init(blockCount: Int, blockSize: Int, windowedGroupCount: Int = 0, faults: SchedulerFaults = []) {
         self.blockCount = blockCount
         self.blockSize = blockSize
+        self.windowedGroupCount = windowedGroupCount
         self.faults = faults
         freeCount = blockCount
-        prefixes = PrefixCache(blockCount: blockCount, blockSize: blockSize, faults: faults)
+        prefixes = PrefixCache(
+            blockCount: blockCount, blockSize: blockSize, companySize: windowedGroupCount, faults: faults)
         referenceCounts = Array(repeating: 0, count: blockCount)
         isTainted = Array(repeating: false, count: blockCount)
         next = (0...blockCount).map { Int32($0 == blockCount ? 0 : $0 + 1) }
@@ -48,16 +53,17 @@ package struct BlockPool: ~Copyable {
     /// Whether a lookup can find this block.
     package func isPublished(_ block: BlockID) -> Bool { prefixes.contains(block) }
 
-    /// Grows a table to `count` blocks, or leaves everything as it is when too few are free.
+    /// Grows a table to `count` entries, or leaves everything as it is when too few are free.
     package mutating func extend(_ table: inout BlockTable, to count: Int) -> Bool {
-        let missing = count - table.count
+        let missing = (count - table.count) * table.width
         guard missing > 0 else { return true }
         guard missing <= freeCount else { return false }
         for _ in 0..<missing {
             let block = BlockID(next[blockCount])
             take(block)
-            if !faults.contains(.keepsStaleIndex) { prefixes.remove(block) }
             referenceCounts[block.index] = 1
+            if windowedGroupCount > 0 { dropCompany(around: block) }
+            if !faults.contains(.keepsStaleIndex) { prefixes.remove(block) }
             table.append(block)
             if taintedCount > 0, isTainted[block.index] { scrub(block) }
         }
@@ -83,16 +89,19 @@ package struct BlockPool: ~Copyable {
         precondition(freeCount + heldCount == blockCount, "\(freeCount) free and \(heldCount) held of \(blockCount)")
     }
 
-    /// Gives up the first `count` blocks of a table, the last of them first, and keeps their entries.
-    mutating func releaseLeading(_ count: Int, of table: inout BlockTable) {
+    /// Gives up the blocks of the first `count` entries of a table, the last of them first, and keeps the entries.
+    /// - Parameter isTrusted: whether what they hold is known to be numbers.
+    mutating func releaseLeading(_ count: Int, of table: inout BlockTable, isTrusted: Bool = true) {
         guard count > table.hiddenCount else { return }
-        for block in table.blocks[table.hiddenCount..<count].reversed() { dropReference(to: block) }
+        let blocks = table.blocks[table.hiddenCount * table.width..<count * table.width]
+        if !isTrusted { taint(blocks) }
+        for block in blocks.reversed() { dropReference(to: block) }
         table.hide(count)
     }
 
-    /// Gives up the blocks of a table after the first `count`, which hold nothing that is known.
+    /// Gives up the entries of a table after the first `count`, which hold nothing that is known.
     package mutating func trim(_ table: inout BlockTable, to count: Int) {
-        while table.count > count { dropReference(to: table.removeLast()) }
+        while table.blocks.count > count * table.width { dropReference(to: table.removeLast()) }
     }
 
     /// Remembers that the blocks of a table hold something that is not a number. Whoever is given one later finds it in
@@ -120,16 +129,45 @@ package struct BlockPool: ~Copyable {
     /// The block that holds these contents, free or held.
     package func find(_ contents: BlockContents) -> CachedBlock? { prefixes.find(contents) }
 
-    /// Makes a full block findable; returns the publication that the next block of the sequence names as its parent.
-    package mutating func publish(_ block: BlockID, _ contents: BlockContents) -> UInt64 {
-        let (publication, displaced) = prefixes.publish(block, contents)
-        if let displaced { becomeUnfindable(displaced) }
+    /// Makes a full block findable, with those that hold the same tokens for windowed groups; returns the publication
+    /// that the next block of the sequence names as its parent.
+    package mutating func publish(
+        _ block: BlockID, _ contents: BlockContents, company: ArraySlice<BlockID> = []
+    ) -> UInt64 {
+        let (publication, displaced) = prefixes.publish(block, contents, company: company)
+        if let displaced {
+            dropCompany(of: displaced)
+            becomeUnfindable(displaced)
+        }
         return publication
+    }
+
+    /// Whether what a published block holds is there for windowed groups too.
+    func hasCompany(_ block: BlockID) -> Bool { prefixes.hasCompany(block) }
+
+    /// Whether nobody holds the company of a published block. Its blocks are held together or not at all.
+    func isCompanyFree(_ block: BlockID) -> Bool { referenceCount(of: prefixes.companion(0, of: block)) == 0 }
+
+    /// Adds the company of a published block to a table, as its next entry.
+    mutating func shareCompany(of block: BlockID, with table: inout BlockTable) {
+        for place in 0..<windowedGroupCount { share(prefixes.companion(place, of: block), with: &table) }
+    }
+
+    /// The company that a block leads, and the one it is of, can be found no more.
+    private mutating func dropCompany(around block: BlockID) {
+        if let leader = prefixes.leader(of: block), !faults.contains(.keepsCompany) { dropCompany(of: leader) }
+        dropCompany(of: block)
+    }
+
+    private mutating func dropCompany(of leader: BlockID) {
+        guard prefixes.hasCompany(leader) else { return }
+        for place in 0..<windowedGroupCount { becomeUnfindable(prefixes.removeCompanion(place, of: leader)) }
     }
 
     /// Makes all blocks of a table, and with them everything built upon them, unfindable.
     package mutating func unpublish(_ table: borrowing BlockTable) {
         for block in table.heldBlocks where prefixes.contains(block) {
+            dropCompany(of: block)
             prefixes.remove(block)
             becomeUnfindable(block)
         }
@@ -221,6 +259,7 @@ package struct BlockPool: ~Copyable {
                 "of \(blockCount) blocks \(free) are free (count \(freeCount)), \(cached) of them cached (count "
                     + "\(cachedCount)), \(held) are held (count \(heldCount))")
         }
+        try prefixes.checkCompanies()
     }
 
     /// The tokens under which a block was published; nil when it is not. For the deep check.

@@ -3,6 +3,9 @@
 // A full block is published under a chained key. A lookup trusts neither the key nor chance: salt, tokens and the
 // publication of the block before it must all match, so a hit is exact even if every key were the same, and evicting
 // a block makes everything that was built on it unreachable.
+//
+// Where layers form groups, the blocks of windowed groups are not looked up: they keep company with the published block
+// that holds the same tokens for the layers that see everything. Whatever becomes of one of them, the company parts.
 
 /// A block found in the cache.
 package struct CachedBlock: Equatable {
@@ -53,8 +56,17 @@ struct PrefixCache {
     /// [blocks, blockSize] Tokens of the published blocks.
     private var contents: [TokenID]
     private var publicationCount: UInt64 = 0
+    /// Blocks that keep company with a published one: all of them, or none.
+    private let companySize: Int
+    /// [blocks, company size] Of each published block; −1 where it has none.
+    private var companies: [Int32]
+    /// [blocks] The published block that each keeps company with; −1 for none. Empty where nobody has company.
+    private var leaders: [Int32]
 
-    init(blockCount: Int, blockSize: Int, faults: SchedulerFaults) {
+    init(blockCount: Int, blockSize: Int, companySize: Int = 0, faults: SchedulerFaults) {
+        self.companySize = companySize
+        companies = Array(repeating: -1, count: blockCount * companySize)
+        leaders = Array(repeating: -1, count: companySize > 0 ? blockCount : 0)
         self.blockSize = blockSize
         self.faults = faults
         entries = Array(repeating: Entry(), count: blockCount)
@@ -64,8 +76,38 @@ struct PrefixCache {
     /// Published blocks, held or not.
     var count: Int { index.count }
 
-    /// Whether a lookup can find this block.
-    func contains(_ block: BlockID) -> Bool { entries[block.index].publication != 0 }
+    /// Whether a lookup can find this block, itself or in company.
+    func contains(_ block: BlockID) -> Bool {
+        entries[block.index].publication != 0 || companySize > 0 && leaders[block.index] >= 0
+    }
+
+    /// The published block that this one keeps company with.
+    func leader(of block: BlockID) -> BlockID? {
+        companySize > 0 && leaders[block.index] >= 0 ? BlockID(leaders[block.index]) : nil
+    }
+
+    /// Whether a published block has company.
+    func hasCompany(_ block: BlockID) -> Bool { companySize > 0 && companies[block.index * companySize] >= 0 }
+
+    /// A block of a published block's company.
+    func companion(_ place: Int, of block: BlockID) -> BlockID {
+        BlockID(companies[block.index * companySize + place])
+    }
+
+    /// Takes one block out of a company, all of which must go.
+    mutating func removeCompanion(_ place: Int, of block: BlockID) -> BlockID {
+        let companion = companion(place, of: block)
+        companies[block.index * companySize + place] = -1
+        leaders[companion.index] = -1
+        return companion
+    }
+
+    private mutating func join(_ company: ArraySlice<BlockID>, to block: BlockID) {
+        for (place, companion) in company.enumerated() {
+            companies[block.index * companySize + place] = companion.rawValue
+            leaders[companion.index] = block.rawValue
+        }
+    }
 
     /// The published block that holds exactly these contents.
     func find(_ wanted: BlockContents) -> CachedBlock? {
@@ -73,24 +115,33 @@ struct PrefixCache {
         return CachedBlock(block: block, publication: entries[block.index].publication)
     }
 
-    /// Makes a full block findable. An equal one that is published already stays; anything else under the same key,
-    /// which a lookup for these contents could not use, gives way and is returned.
-    mutating func publish(_ block: BlockID, _ contents: BlockContents) -> (publication: UInt64, displaced: BlockID?) {
+    /// Makes a full block findable, and its company with it. An equal one that is published already stays, unless it
+    /// has lost its company: then the new one takes over its publication. Anything else under the same key, which a
+    /// lookup for these contents could not use, gives way. Who lost the place is returned, its company still with it.
+    mutating func publish(
+        _ block: BlockID, _ contents: BlockContents, company: ArraySlice<BlockID>
+    ) -> (publication: UInt64, displaced: BlockID?) {
         let present = index[contents.key]
-        if let present, matches(present, contents) { return (entries[present.index].publication, nil) }
+        var publication: UInt64?
+        if let present, matches(present, contents) {
+            publication = entries[present.index].publication
+            if let publication, company.isEmpty || hasCompany(present) { return (publication, nil) }
+        }
         if let present { remove(present) }
-        publicationCount += 1
+        if publication == nil { publicationCount += 1 }
         index[contents.key] = block
         entries[block.index] = Entry(
-            key: contents.key, salt: contents.salt, parent: contents.parent, publication: publicationCount)
+            key: contents.key, salt: contents.salt, parent: contents.parent,
+            publication: publication ?? publicationCount)
         let base = block.index * blockSize
         for offset in 0..<blockSize { self.contents[base + offset] = contents.tokens[contents.start + offset] }
-        return (publicationCount, present)
+        join(company, to: block)
+        return (publication ?? publicationCount, present)
     }
 
     /// Forgets a block; nothing happens when it is not published.
     mutating func remove(_ block: BlockID) {
-        guard contains(block) else { return }
+        guard entries[block.index].publication != 0 else { return }
         index[entries[block.index].key] = nil
         entries[block.index].publication = 0
     }
@@ -106,8 +157,28 @@ struct PrefixCache {
         return true
     }
 
-    /// The published tokens of a block; nil when it is not published. For the deep check.
+    /// The tokens that a block is found by, itself or in company; nil when it is not. For the deep check.
     func publishedTokens(of block: BlockID) -> ArraySlice<TokenID>? {
-        contains(block) ? contents[block.index * blockSize..<(block.index + 1) * blockSize] : nil
+        guard contains(block) else { return nil }
+        let base = (leader(of: block) ?? block).index * blockSize
+        return contents[base..<base + blockSize]
+    }
+
+    /// Compares who leads with who follows. For the deep check.
+    func checkCompanies() throws(InvariantViolation) {
+        for block in leaders.indices {
+            let members = companies[block * companySize..<(block + 1) * companySize]
+            let present = members.filter { $0 >= 0 && leaders[Int($0)] == block }
+            if present.count != (members.contains { $0 >= 0 } ? companySize : 0) {
+                throw InvariantViolation("block \(block) has company \(members), and not all of it is there")
+            }
+            if !present.isEmpty, entries[block].publication == 0 {
+                throw InvariantViolation("block \(block) has company \(members) and is not published")
+            }
+            let leader = Int(leaders[block])
+            if leader >= 0, !companies[leader * companySize..<(leader + 1) * companySize].contains(Int32(block)) {
+                throw InvariantViolation("block \(block) keeps company with \(leader), which does not know")
+            }
+        }
     }
 }

@@ -40,7 +40,7 @@ extension Scheduler {
                     sequence, by: scheduled.tokenRange.count, sample: scheduled.samples ? samples[first] : nil,
                     into: &events)
             }
-            if scheduled.samples { releaseHiddenBlocks(of: sequence) }
+            releaseHiddenBlocks(of: sequence, hasSampled: scheduled.samples)
             if sequence.isInFlight || sequence.stage == .running { continue }
             someLeft = true
             if sequence.stage == .leaving { withdraw(sequence) } else { retire(sequence) }
@@ -80,6 +80,7 @@ extension Scheduler {
             return
         }
         publishFullBlocks(of: sequence)
+        if sample != nil { sequence.isProven = true }
         if let sample, lives { append(sample, to: sequence, into: &events) }
     }
 
@@ -122,7 +123,8 @@ extension Scheduler {
             let index = sequence.publishedBlockCount
             sequence.lastPublication = pool.publish(
                 sequence.table.blocks[index],
-                sequence.contents(ofBlock: index, parent: sequence.lastPublication, blockSize: limits.blockSize))
+                sequence.contents(ofBlock: index, parent: sequence.lastPublication, blockSize: limits.blockSize),
+                company: company(ofBlock: index, of: sequence))
             sequence.publishedBlockCount += 1
         }
     }

@@ -31,7 +31,7 @@ extension Scheduler {
             guess(room, for: sequence)
             let drafted = sequence.drafts.count
             let blocks = limits.blocks(forTokens: sequence.reachedTokenCount + 1 + drafted)
-            if drafted == 0 || !pool.extend(&sequence.table, to: blocks) {
+            if drafted == 0 || !extendTables(of: sequence, to: blocks) {
                 sequence.drafts.removeAll(keepingCapacity: true)
                 continue
             }
@@ -66,7 +66,7 @@ extension Scheduler {
         var taken = 0
         // The last sample that is taken was not guessed.
         var unguessed = 1
-        if !samples.allSatisfy(\.isFinite) { taint(sequence) }
+        if samples.allSatisfy(\.isFinite) { sequence.isProven = true } else { taint(sequence) }
         for (place, sample) in samples.enumerated() {
             if sequence.stage == .finished, taken == 0 || !faults.contains(.runsPastEnd) { break }
             // What its constraint left open here is for the next step to find out.
@@ -93,7 +93,7 @@ extension Scheduler {
         if sequence.stage != .finished {
             publishFullBlocks(of: sequence)
             if !faults.contains(.keepsRejectedBlocks) {
-                pool.trim(&sequence.table, to: limits.blocks(forTokens: sequence.computedTokenCount))
+                trimTables(of: sequence, to: limits.blocks(forTokens: sequence.computedTokenCount))
             }
         }
         if taken > 0 { count(drafted: drafts.count, accepted: taken - unguessed, of: sequence) }

@@ -8,6 +8,8 @@ extension Scheduler {
         var holders = Array(repeating: 0, count: limits.blockCount)
         for sequence in running {
             for block in sequence.table.heldBlocks { holders[block.index] += 1 }
+            guard limits.layerGroups != nil else { continue }
+            for block in sequence.windowedTable.heldBlocks { holders[block.index] += 1 }
         }
         try pool.checkInvariants(holders: holders)
         for sequence in running { try check(sequence, holders: holders) }
@@ -89,11 +91,37 @@ extension Scheduler {
         if sequence.stage == .running, sequence.remainingTokenCount < 1, sequence.pendingTokenCount == 0 {
             throw InvariantViolation("\(sequence.id) has nothing left to compute")
         }
-        if sequence.table.hiddenCount > limits.hiddenBlocks(at: sequence.computedTokenCount) {
-            throw InvariantViolation(
-                "\(sequence.id) has given up \(sequence.table.hiddenCount) blocks, some that rows still see")
+        let hiddenFromAll = limits.layerGroups == nil ? limits.hiddenBlocks(at: sequence.computedTokenCount) : 0
+        try check(sequence.table, of: sequence, hidden: hiddenFromAll, holders: holders)
+        guard let groups = limits.layerGroups else { return }
+        if sequence.windowedTable.count != size {
+            throw InvariantViolation("\(sequence.id) has \(sequence.windowedTable.count) windowed entries of \(size)")
         }
-        for (index, block) in zip(sequence.table.heldBlocks.indices, sequence.table.heldBlocks) {
+        let most = groups.entriesSeen(of: size, chunk: limits.tokenBudget, blockSize: blockSize)
+        if sequence.windowedTable.heldCount > most {
+            throw InvariantViolation(
+                "\(sequence.id) holds \(sequence.windowedTable.heldCount) windowed entries, \(most) at most were promised")
+        }
+        try check(
+            sequence.windowedTable, of: sequence, hidden: limits.hiddenBlocks(at: sequence.computedTokenCount),
+            holders: holders)
+    }
+
+    /// Nothing is given up that rows still see, and what is held is filled by one and found by what it holds.
+    private func check(
+        _ table: borrowing BlockTable, of sequence: SequenceState, hidden: Int, holders: [Int]
+    ) throws(InvariantViolation) {
+        let blockSize = limits.blockSize
+        if table.hiddenCount > hidden {
+            throw InvariantViolation(
+                "\(sequence.id) has given up \(table.hiddenCount) blocks, some that rows still see")
+        }
+        var (index, place) = (table.hiddenCount, 0)
+        for block in table.heldBlocks {
+            defer {
+                place += 1
+                if place == table.width { (index, place) = (index + 1, 0) }
+            }
             let isFull = (index + 1) * blockSize <= sequence.computedTokenCount
             if !isFull, holders[block.index] != 1 {
                 throw InvariantViolation("\(block) is still being filled and \(holders[block.index]) tables hold it")

@@ -93,7 +93,7 @@ extension Scheduler {
     private mutating func reserve(_ count: Int, for sequence: SequenceState) -> Bool {
         let blocks = limits.blocks(forTokens: sequence.reachedTokenCount + count)
         if isShortOfBlocks, blocks > sequence.table.count { return false }
-        while !pool.extend(&sequence.table, to: blocks) {
+        while !extendTables(of: sequence, to: blocks) {
             // Some are coming already: of those who ended or gave way while a step was in flight.
             isShortOfBlocks = running.contains { $0.stage != .running }
             if isShortOfBlocks { return false }
@@ -128,7 +128,7 @@ extension Scheduler {
         if sequence.isInFlight, !faults.contains(.withdrawsInFlight) {
             sequence.stage = .leaving
             // Blocks that it was given for this step, no step writes.
-            pool.trim(&sequence.table, to: limits.blocks(forTokens: sequence.reachedTokenCount))
+            trimTables(of: sequence, to: limits.blocks(forTokens: sequence.reachedTokenCount))
         } else {
             withdraw(sequence)
             running.removeAll { $0 === sequence }
@@ -192,6 +192,8 @@ extension Scheduler {
             output.tokens.append(contentsOf: sequence.tokens[start..<end])
         }
         output.blocks.append(contentsOf: sequence.table.blocks)
+        let firstWindowed = output.blocks.count
+        if limits.layerGroups != nil { output.blocks.append(contentsOf: sequence.windowedTable.heldBlocks) }
         let firstScored = output.scoredTokens.count
         var scoredStart = start
         if sequence.hasUnscoredTokens {
@@ -209,7 +211,8 @@ extension Scheduler {
         output.sequences.append(
             ScheduledSequence(
                 id: sequence.id, slot: sequence.slot, start: start, tokenRange: tokenRange,
-                blockRange: firstBlock..<output.blocks.count, samples: samples, sampling: sequence.sampling,
+                blockRange: firstBlock..<firstWindowed, windowedRange: firstWindowed..<output.blocks.count,
+                firstWindowedEntry: sequence.windowedTable.hiddenCount, samples: samples, sampling: sequence.sampling,
                 logitChange: samples ? sequence.logitChange : nil,
                 scoredRange: firstScored..<output.scoredTokens.count, scoredStart: scoredStart,
                 promptLogprobCount: sequence.promptLogprobCount ?? 0, draftCount: drafts.count, pooledRows: pooledRows,

@@ -10,18 +10,19 @@ extension Scheduler {
         return (sequence.tokens.count - last) / limits.blockSize
     }
 
-    /// Fills `matches` with the cached prefix of a waiting sequence; returns how many of those blocks are free.
-    mutating func findCachedPrefix(of sequence: SequenceState) -> Int {
+    /// Fills `matches` with the cached prefix of a waiting sequence; returns how many of those blocks are free, and how
+    /// many of the entries that windowed groups share.
+    mutating func findCachedPrefix(of sequence: SequenceState) -> (blocks: Int, windowedEntries: Int) {
         matches.removeAll(keepingCapacity: true)
-        var free = 0
         var parent: UInt64 = 0
         let count = shareableBlockCount(of: sequence)
         while matches.count < count, let match = find(block: matches.count, of: sequence, parent: parent) {
-            if pool.referenceCount(of: match.block) == 0 { free += 1 }
             parent = match.publication
             matches.append(match)
         }
-        return free
+        let windowedEntries = trimMatchesToWindows()
+        let free = matches.reduce(0) { $0 + (pool.referenceCount(of: $1.block) == 0 ? 1 : 0) }
+        return (free, windowedEntries)
     }
 
     /// Takes over, at a block boundary, what others have computed since the last step.
@@ -29,13 +30,18 @@ extension Scheduler {
         guard sequence.reachedTokenCount == sequence.publishedBlockCount * limits.blockSize else { return }
         let count = shareableBlockCount(of: sequence)
         while sequence.publishedBlockCount < count,
-            let match = find(block: sequence.publishedBlockCount, of: sequence, parent: sequence.lastPublication)
+            let match = find(block: sequence.publishedBlockCount, of: sequence, parent: sequence.lastPublication),
+            limits.layerGroups == nil || pool.hasCompany(match.block)
         {
             share(match, with: sequence)
+            if limits.layerGroups != nil {
+                shareCompany(of: match, with: sequence)
+                releaseHiddenBlocks(of: sequence, hasSampled: false)
+            }
         }
     }
 
-    /// Adds one block of the cache to a sequence.
+    /// Adds one block of the cache to a sequence, but not what goes with it in windowed groups.
     mutating func share(_ match: CachedBlock, with sequence: SequenceState) {
         pool.share(match.block, with: &sequence.table)
         sequence.computedTokenCount += limits.blockSize

@@ -111,7 +111,7 @@ extension Scheduler {
         unplan(sequence)
         let count = max(planned, chunk(of: sequence, share: limits.tokenBudget))
         let blocks = limits.blocks(forTokens: sequence.reachedTokenCount + count)
-        plan(pool.extend(&sequence.table, to: blocks) ? count : planned, for: sequence)
+        plan(extendTables(of: sequence, to: blocks) ? count : planned, for: sequence)
     }
 
     /// Admits a sequence if there is room for it. False: there is none, and nobody behind it may be admitted in its
@@ -136,16 +136,18 @@ extension Scheduler {
         let tokens = sequence.isProtected ? sequence.lengthLimit - 1 : sequence.tokens.count
         let promised = running.reduce(0) { $0 + promisedBlocks(to: $1) }
         let reserved = running.isEmpty ? 0 : promised + limits.watermarkBlocks
-        return limits.blocks(forTokens: tokens) - matches.count + freeMatches + reserved <= pool.freeCount
+        let entries = limits.blocks(forTokens: tokens)
+        let windowed = windowedBlocks(toStart: entries, freeMatches: freeMatches.windowedEntries)
+        return entries - matches.count + freeMatches.blocks + windowed + reserved <= pool.freeCount
     }
 
     /// Blocks that a running sequence will still take: those for its known tokens, and room to grow.
     private func promisedBlocks(to sequence: SequenceState) -> Int {
         guard sequence.stage == .running else { return 0 }
         let most = limits.blocks(forTokens: sequence.lengthLimit - 1)
-        if sequence.isProtected { return most - sequence.table.count }
         let known = limits.blocks(forTokens: sequence.wantedTokenCount)
-        return max(0, min(known + growthReserve.blocks, max(known, most)) - sequence.table.count)
+        let entries = sequence.isProtected ? most : min(known + growthReserve.blocks, max(known, most))
+        return max(0, entries - sequence.table.count) + windowedBlocks(toExtend: sequence, to: entries)
     }
 
     /// Gives a waiting sequence a row, its cached prefix and its first chunk.
@@ -163,9 +165,14 @@ extension Scheduler {
             totals.prefixQueries += limits.enablePrefixCaching ? sequence.promptTokenCount : 0
         }
         for match in matches { self.share(match, with: sequence) }
+        if limits.layerGroups != nil {
+            let hidden = limits.hiddenBlocks(at: sequence.computedTokenCount)
+            sequence.windowedTable.skip(hidden)
+            for match in matches[hidden...] { shareCompany(of: match, with: sequence) }
+        }
         if isNew { sequence.chargedTokenCount = sequence.cachedTokenCount }
         let count = chunk(of: sequence, share: share)
-        let fits = pool.extend(&sequence.table, to: limits.blocks(forTokens: sequence.computedTokenCount + count))
+        let fits = extendTables(of: sequence, to: limits.blocks(forTokens: sequence.computedTokenCount + count))
         precondition(fits, "\(sequence.id) was admitted without blocks")
         plan(count, for: sequence)
     }

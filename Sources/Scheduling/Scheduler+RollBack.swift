@@ -21,7 +21,12 @@ extension Scheduler {
         pool.taint(output.scrubbedBlocks[...])
         for (scheduled, sequence) in zip(output.sequences, step.members) {
             leave(scheduled, sequence)
-            pool.taint(output.blocks[scheduled.blockRange].dropFirst(scheduled.start / limits.blockSize))
+            let firstEntry = scheduled.start / limits.blockSize
+            pool.taint(output.blocks[scheduled.blockRange].dropFirst(firstEntry))
+            if let groups = limits.layerGroups {
+                let before = (firstEntry - scheduled.firstWindowedEntry) * groups.windowedCount
+                pool.taint(output.blocks[scheduled.windowedRange].dropFirst(before))
+            }
             sequence.drafts.removeAll(keepingCapacity: true)
             if !scheduled.scoredRange.isEmpty {
                 sequence.scoredTokenCount = min(sequence.scoredTokenCount, scheduled.scoredStart + 1)

@@ -76,14 +76,19 @@ package struct Scheduler: ~Copyable {
         self.limits = limits
         self.faults = faults
         hasher = BlockHasher(key: cacheKey, isWeak: faults.contains(.weakHash))
-        pool = BlockPool(blockCount: limits.blockCount, blockSize: limits.blockSize, faults: faults)
+        pool = BlockPool(
+            blockCount: limits.blockCount, blockSize: limits.blockSize,
+            windowedGroupCount: limits.layerGroups?.windowedCount ?? 0, faults: faults)
         slots = Array(repeating: nil, count: limits.maxSequences)
         freeSlots = Array((0..<limits.maxSequences).reversed())
     }
 
     // The pool goes with the scheduler, so what tables still hold is not a leak.
     deinit {
-        for sequence in running { sequence.table.removeAll() }
+        for sequence in running {
+            sequence.table.removeAll()
+            sequence.windowedTable.removeAll()
+        }
     }
 
     /// Puts a request in the queue.
@@ -107,7 +112,7 @@ package struct Scheduler: ~Copyable {
         }
         let lengthLimit = promptTokens + min(request.maxNewTokens, max(1, limits.maxModelLength - promptTokens))
         // The last token is reported but never computed.
-        let neededBlocks = limits.blocks(forTokens: lengthLimit - 1)
+        let neededBlocks = limits.blocksOfAllGroups(forTokens: lengthLimit - 1)
         if neededBlocks > limits.blockCount {
             throw .neverFits(
                 id, neededBlocks: neededBlocks, blockCount: limits.blockCount, blockSize: limits.blockSize)
@@ -117,7 +122,7 @@ package struct Scheduler: ~Copyable {
         let deadline = request.deadline
         let sequence = SequenceState(
             request, order: order, lengthLimit: lengthLimit, salt: salt,
-            speculation: limits.speculation)
+            speculation: limits.speculation, windowedGroupCount: limits.layerGroups?.windowedCount ?? 0)
         if let deadline, promptRate > 0, !faults.contains(.acceptsHopeless) {
             let estimate = Duration.seconds(Double(self.promptTokens(before: sequence)) / promptRate)
             if now + estimate > deadline { throw .hopeless(id, estimate: estimate, remaining: deadline - now) }
@@ -242,6 +247,7 @@ package struct Scheduler: ~Copyable {
         sequence.isTainted = true
         pool.unpublish(sequence.table)
         pool.taint(sequence.table)
+        pool.taint(sequence.windowedTable)
     }
 
     /// Gives back row and blocks. The caller takes the sequence out of `running`.
@@ -249,6 +255,13 @@ package struct Scheduler: ~Copyable {
         if faults.contains(.leaksOnAbort), sequence.tokens.count < sequence.lengthLimit, sequence.stage == .finished {
             pool.leak(&sequence.table)
         }
+        // Who leaves during its prompt may have written anything.
+        if !sequence.isProven {
+            pool.taint(sequence.table)
+            pool.taint(sequence.windowedTable)
+        }
+        sequence.isProven = false
+        if limits.layerGroups != nil { pool.release(&sequence.windowedTable) }
         pool.release(&sequence.table)
         if sequence.stage == .finished { totals.rowsReleased += 1 }
         if limits.policy == .fair { shares.stop(sequence.tenant) }

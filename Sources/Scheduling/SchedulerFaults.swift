@@ -5,9 +5,9 @@
 
 /// Planted bugs.
 package struct SchedulerFaults: OptionSet, Sendable {
-    package let rawValue: UInt32
+    package let rawValue: UInt64
 
-    package init(rawValue: UInt32) { self.rawValue = rawValue }
+    package init(rawValue: UInt64) { self.rawValue = rawValue }
 
     /// Not a bug: keys have four bits, so collisions are common and must not matter.
     package static let weakHash = SchedulerFaults(rawValue: 1 << 0)
@@ -73,6 +73,16 @@ package struct SchedulerFaults: OptionSet, Sendable {
     package static let missesDeadlines = SchedulerFaults(rawValue: 1 << 30)
     /// A block is given up that still lies within the window.
     package static let hidesEarly = SchedulerFaults(rawValue: 1 << 31)
+    /// A hit is taken although windowed groups lack blocks of its last window.
+    package static let matchesHoles = SchedulerFaults(rawValue: 1 << 32)
+    /// What lies behind the window is given up by the group that sees everything.
+    package static let hidesWrongGroup = SchedulerFaults(rawValue: 1 << 33)
+    /// A windowed group's block that is given out can still be found.
+    package static let keepsCompany = SchedulerFaults(rawValue: 1 << 34)
+    /// What is given up behind the window of a prompt is given out as it is.
+    package static let trustsHidden = SchedulerFaults(rawValue: 1 << 35)
+    /// Admission counts the blocks of the first group of layers only.
+    package static let ignoresGroups = SchedulerFaults(rawValue: 1 << 36)
 }
 
 /// What a deep check found broken.

@@ -43,6 +43,8 @@ package struct SchedulerLimits: Sendable, Equatable {
     package let speculation: SpeculationLimits
     /// Positions that every layer of the model looks back on at most, a row's own included; nil where one sees all.
     package let slidingWindow: Int?
+    /// The groups of layers of a model where some layers have a window and others do not; nil: all are one group.
+    package let layerGroups: LayerGroups?
 
     /// The block sizes that the kernels know.
     package static let blockSizes = [8, 16, 32, 64, 128]
@@ -52,7 +54,8 @@ package struct SchedulerLimits: Sendable, Equatable {
         blockSize: Int = 16, blockCount: Int, maxSequences: Int = 256, tokenBudget: Int = 2048, maxModelLength: Int,
         enablePrefixCaching: Bool = true, policy: SchedulingPolicy = .fcfs, longPrefillTokenThreshold: Int = 0,
         attentionScale: Int = 0, watermark: Double = 0.01, priorityAgeing: Duration? = .seconds(30),
-        maxPreemptions: Int = 4, speculation: SpeculationLimits = .off, slidingWindow: Int? = nil
+        maxPreemptions: Int = 4, speculation: SpeculationLimits = .off, slidingWindow: Int? = nil,
+        layerGroups: LayerGroups? = nil
     ) throws(SchedulingError) {
         var violations: [LimitViolation] = []
         func require(_ field: String, _ value: some CustomStringConvertible, _ holds: Bool, _ allowed: String) {
@@ -85,6 +88,11 @@ package struct SchedulerLimits: Sendable, Equatable {
         require("prompt-lookup-min", sizes.lowerBound, sizes.lowerBound >= 1, "1 to prompt-lookup-max")
         require("prompt-lookup-max", sizes.upperBound, sizes.upperBound <= 16, "prompt-lookup-min to 16")
         require("sliding-window", slidingWindow ?? 1, (1...ceiling).contains(slidingWindow ?? 1), "1 to \(ceiling)")
+        let window = layerGroups?.window ?? 1
+        require("sliding-window", window, (1...ceiling).contains(window), "1 to \(ceiling)")
+        let groups = layerGroups?.windowedCount ?? 1
+        require("windowed layer groups", groups, (1...Self.mostWindowedGroups).contains(groups), "1 to 64")
+        require("sliding-window", window, layerGroups == nil || slidingWindow == nil, "that of some layers or of all")
         if !violations.isEmpty { throw .invalidLimits(violations) }
 
         self.blockSize = blockSize
@@ -101,7 +109,10 @@ package struct SchedulerLimits: Sendable, Equatable {
         self.maxPreemptions = maxPreemptions
         self.speculation = speculation
         self.slidingWindow = slidingWindow
+        self.layerGroups = layerGroups
     }
+
+    private static let mostWindowedGroups = 64
 
     /// Blocks kept free when a sequence joins running ones.
     var watermarkBlocks: Int {
@@ -113,6 +124,12 @@ package struct SchedulerLimits: Sendable, Equatable {
 
     /// Blocks that hold `tokenCount` tokens.
     package func blocks(forTokens tokenCount: Int) -> Int { (tokenCount + blockSize - 1) / blockSize }
+
+    /// Blocks that all groups of layers hold at most for a sequence on its way to `tokenCount` tokens.
+    package func blocksOfAllGroups(forTokens tokenCount: Int) -> Int {
+        let entries = blocks(forTokens: tokenCount)
+        return layerGroups?.blocks(forEntries: entries, chunk: tokenBudget, blockSize: blockSize) ?? entries
+    }
 
     /// The order of service of a request that arrives `now`. With ageing, how long somebody has waited is worth as much
     /// as a better priority; two requests never change places, so this is known on arrival.

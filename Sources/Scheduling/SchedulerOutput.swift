@@ -16,6 +16,11 @@ package struct ScheduledSequence: Sendable {
     /// [ceil((start + queryLength) / blockSize)] Range of `SchedulerOutput.blocks`: the whole table, oldest first.
     /// Where the model has a window, entries wholly behind that of `start` may name blocks of others.
     package let blockRange: Range<Int>
+    /// [entries, windowed groups] Range of `SchedulerOutput.blocks`: what the groups of layers with a window hold, for
+    /// the tokens from entry `firstWindowedEntry` of the table on. Empty where all layers are one group.
+    package let windowedRange: Range<Int>
+    /// Entries of the table that windowed groups have no more.
+    package let firstWindowedEntry: Int
     /// The step reaches the last known token: the runner samples the next one.
     package let samples: Bool
     /// Guessed tokens at the end of `tokenRange`. The runner samples after the last known token and after each guess.
@@ -45,16 +50,18 @@ package struct ScheduledSequence: Sendable {
 
     /// Gathers the fields; outside tests only the scheduler makes one.
     package init(
-        id: RequestID, slot: Int, start: Int, tokenRange: Range<Int>, blockRange: Range<Int>, samples: Bool,
-        sampling: SamplingParameters, logitChange: LogitChange? = nil, scoredRange: Range<Int> = 0..<0,
-        scoredStart: Int = 0, promptLogprobCount: Int = 0, draftCount: Int = 0, pooledRows: Range<Int> = 0..<0,
-        pooling: Pooling? = nil
+        id: RequestID, slot: Int, start: Int, tokenRange: Range<Int>, blockRange: Range<Int>,
+        windowedRange: Range<Int> = 0..<0, firstWindowedEntry: Int = 0, samples: Bool, sampling: SamplingParameters,
+        logitChange: LogitChange? = nil, scoredRange: Range<Int> = 0..<0, scoredStart: Int = 0,
+        promptLogprobCount: Int = 0, draftCount: Int = 0, pooledRows: Range<Int> = 0..<0, pooling: Pooling? = nil
     ) {
         self.id = id
         self.slot = slot
         self.start = start
         self.tokenRange = tokenRange
         self.blockRange = blockRange
+        self.windowedRange = windowedRange
+        self.firstWindowedEntry = firstWindowedEntry
         self.samples = samples
         self.sampling = sampling
         self.logitChange = logitChange
@@ -81,7 +88,7 @@ package struct SchedulerOutput: ~Copyable {
     /// Blocks given out for this step that held something that is not a number: the runner clears them before it
     /// begins, because a mask multiplies what it hides by 0.
     package internal(set) var scrubbedBlocks: [BlockID] = []
-    /// [total of the tables] Block tables, one after another.
+    /// [total of the tables] Block tables, one after another; each sequence's windowed groups behind its first.
     package internal(set) var blocks: [BlockID]
     /// Running sequences that had to give up their blocks and wait again, as soon as no step in flight writes them.
     package internal(set) var preempted: [RequestID]

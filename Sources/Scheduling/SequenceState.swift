@@ -57,6 +57,8 @@ final class SequenceState {
     var draftControl: DraftControl
     /// Blocks held; empty while waiting.
     var table = BlockTable()
+    /// Those of windowed groups of layers, where the model has others too.
+    var windowedTable: BlockTable
     /// Row in the runner's batch while running.
     var slot = -1
 
@@ -68,6 +70,8 @@ final class SequenceState {
     var lastPublication: UInt64 = 0
     /// Its blocks hold something that is not a number, or nobody knows what: nothing of them may be found.
     var isTainted = false
+    /// A finite sample has said that what its blocks hold can be trusted, since it last got a row.
+    var isProven = false
 
     var cachedTokenCount = 0
     /// Prompt tokens that its tenant was charged for, or that were found in the cache; computing them again is free.
@@ -77,7 +81,7 @@ final class SequenceState {
 
     init(
         _ request: consuming GenerationRequest, order: ServiceOrder, lengthLimit: Int, salt: UInt64,
-        speculation: SpeculationLimits
+        speculation: SpeculationLimits, windowedGroupCount: Int = 0
     ) {
         id = request.id
         self.order = order
@@ -96,6 +100,7 @@ final class SequenceState {
         let mayGuess = sampling.rules == nil
         draftControl = DraftControl(most: mayGuess && !isConstrained ? speculation.draftTokenCount : 0)
         forcedLimit = mayGuess ? speculation.forcedTokenCount : 0
+        windowedTable = BlockTable(width: max(1, windowedGroupCount))
         tokens = request.prompt
         if sampling.rules?.hasPenalties == true { history = TokenHistory(tokens, promptTokenCount: tokens.count) }
     }

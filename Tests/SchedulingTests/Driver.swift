@@ -38,7 +38,7 @@ struct Driver: ~Copyable {
         enablePrefixCaching: Bool = true, policy: SchedulingPolicy = .fcfs, longPrefillTokenThreshold: Int = 0,
         attentionScale: Int = 0, watermark: Double = 0, priorityAgeing: Duration? = .seconds(30),
         maxPreemptions: Int = 4, speculation: SpeculationLimits = .off, slidingWindow: Int? = nil,
-        proposer: (any DraftProposer)? = nil
+        layerGroups: LayerGroups? = nil, proposer: (any DraftProposer)? = nil
     ) throws {
         scheduler = try Scheduler(
             limits: SchedulerLimits(
@@ -46,7 +46,7 @@ struct Driver: ~Copyable {
                 maxModelLength: maxModelLength, enablePrefixCaching: enablePrefixCaching, policy: policy,
                 longPrefillTokenThreshold: longPrefillTokenThreshold, attentionScale: attentionScale,
                 watermark: watermark, priorityAgeing: priorityAgeing, maxPreemptions: maxPreemptions,
-                speculation: speculation, slidingWindow: slidingWindow),
+                speculation: speculation, slidingWindow: slidingWindow, layerGroups: layerGroups),
             cacheKey: (1, 2), proposer: proposer)
     }
 

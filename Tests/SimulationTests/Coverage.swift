@@ -37,6 +37,10 @@ struct Coverage {
     var forcedTexts = 0
     var rightForced = 0
     var wrongForced = 0
+    /// Shares of a step of sequences whose windowed groups have given something up, and those of them that began with
+    /// a prefix from the cache.
+    var windowedShares = 0
+    var windowedHits = 0
 
     /// Everything that has not been seen.
     var missing: [String] {
@@ -112,5 +116,7 @@ struct Coverage {
         forcedTexts += other.forcedTexts
         rightForced += other.rightForced
         wrongForced += other.wrongForced
+        windowedShares += other.windowedShares
+        windowedHits += other.windowedHits
     }
 }

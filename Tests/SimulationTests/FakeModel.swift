@@ -4,7 +4,8 @@
 // attention it reads all of them back through the block table to choose the next token. A wrong slot, a block reused
 // too early or a bad prefix hit therefore changes the output. Like a kernel that multiplies what it masks by 0, it also
 // reads to the end of the last block, where a NaN that somebody left would spread. `Oracle` computes the same without a
-// cache.
+// cache. Layers with a window beside others without are groups with tables of their own: what they keep at a position
+// depends on the oldest that they see from there, so a hit that lacks some of a window changes the output too.
 
 import Scheduling
 
@@ -50,13 +51,14 @@ struct Recurrence {
     }
 
     /// One multiplication, and order still matters.
-    private static func fold(_ summary: UInt64, _ state: UInt64) -> UInt64 {
+    static func fold(_ summary: UInt64, _ state: UInt64) -> UInt64 {
         (summary ^ state) &* 0x9e37_79b9_7f4a_7c15
     }
 
     /// A loop of a few tokens, left now and then: when, depends on all that was read.
-    func sample(seed: UInt64, position: Int) -> TokenID {
-        let summary = window == nil ? summary : recent.reduce(0, Self.fold)
+    /// - Parameter windowed: what groups with a window see.
+    func sample(seed: UInt64, position: Int, windowed: UInt64 = 0) -> TokenID {
+        let summary = windowed ^ (window == nil ? summary : recent.reduce(0, Self.fold))
         let chance = mix(summary ^ mix(seed &+ UInt64(position)))
         if seed >= Self.firstLoopSeed, chance >> 56 >= 16 {
             return TokenID((UInt64(position) % (seed % 7 + 1)) &+ seed % 11)
@@ -65,22 +67,62 @@ struct Recurrence {
     }
 }
 
+/// What groups of layers with a window keep: for each position a state that depends on the oldest one it sees.
+struct WindowedStates {
+    private let groups: LayerGroups?
+    /// [groups, positions seen]
+    private var recent: [[UInt64]]
+
+    init(_ groups: LayerGroups?) {
+        self.groups = groups
+        recent = Array(repeating: [], count: groups?.windowedCount ?? 0)
+    }
+
+    static func state(group: Int, after state: UInt64, oldest: UInt64) -> UInt64 {
+        mix(state ^ oldest &+ UInt64(group) &+ 1)
+    }
+
+    /// What all groups see from the position read last.
+    var summary: UInt64 { recent.reduce(0) { $1.reduce($0, Recurrence.fold) } }
+
+    mutating func read(_ state: UInt64) {
+        guard let groups else { return }
+        for group in recent.indices {
+            let isFull = recent[group].count >= groups.window
+            if isFull { recent[group].removeFirst() }
+            let seesOldest = groups.window > 1 && recent[group].count == groups.window - 1
+            recent[group].append(
+                Self.state(group: group, after: state, oldest: seesOldest ? recent[group][0] : 0))
+        }
+    }
+}
+
 /// What a request generates when it is alone in the world.
 struct Oracle {
     private var recurrence: Recurrence
+    private var windowed: WindowedStates
+    private let hasGroups: Bool
     private let seed: UInt64
     private var position: Int
 
-    init(prompt: [TokenID], salt: UInt64, seed: UInt64, window: Int?) {
+    init(prompt: [TokenID], salt: UInt64, seed: UInt64, window: Int?, groups: LayerGroups?) {
         recurrence = Recurrence(salt: salt, window: window)
+        windowed = WindowedStates(groups)
+        hasGroups = groups != nil
         self.seed = seed
         position = prompt.count
-        for token in prompt { recurrence.read(Recurrence.next(after: recurrence.state, token: token)) }
+        for token in prompt { read(token) }
+    }
+
+    private mutating func read(_ token: TokenID) {
+        recurrence.read(Recurrence.next(after: recurrence.state, token: token))
+        if hasGroups { windowed.read(recurrence.state) }
     }
 
     mutating func next() -> TokenID {
-        let token = recurrence.sample(seed: seed, position: position)
-        recurrence.read(Recurrence.next(after: recurrence.state, token: token))
+        let token = recurrence.sample(
+            seed: seed, position: position, windowed: hasGroups ? windowed.summary : 0)
+        read(token)
         position += 1
         return token
     }
@@ -94,13 +136,15 @@ struct FakeModel {
     private let blockSize: Int
     /// Positions that a row looks back on; at least 2, because a step goes on from the state before it.
     private let window: Int?
+    private let groups: LayerGroups?
     private var cells: [Cell]
     /// What the step executed last sampled.
     private var latestSamples: [TokenID] = []
 
-    init(blockCount: Int, blockSize: Int, window: Int?) {
+    init(blockCount: Int, blockSize: Int, window: Int?, groups: LayerGroups?) {
         self.blockSize = blockSize
         self.window = window
+        self.groups = groups
         cells = (0..<blockCount * blockSize).map { Cell(state: mix(0xdead ^ UInt64($0) << 32)) }
     }
 
@@ -116,6 +160,10 @@ struct FakeModel {
             for position in sequence.start..<sequence.contextLength {
                 let slot = slot(position, of: sequence, in: output)
                 cells[slot] = Cell(state: ~cells[slot].state, isNaN: true)
+                for group in 0..<(groups?.windowedCount ?? 0) {
+                    let slot = self.slot(position, of: sequence, group: group, in: output)
+                    cells[slot] = Cell(state: ~cells[slot].state, isNaN: true)
+                }
             }
         }
     }
@@ -141,6 +189,9 @@ struct FakeModel {
                 state = Recurrence.next(after: state, token: token < 0 ? latestSamples[Int(-1 - token)] : token)
                 let slot = slot(sequence.start + offset, of: sequence, in: output)
                 cells[slot] = Cell(state: state, isNaN: isNaN)
+                if let groups {
+                    write(state, at: sequence.start + offset, of: sequence, groups, in: output, isNaN: isNaN)
+                }
             }
         }
         var samples: [TokenSample] = []
@@ -169,13 +220,65 @@ struct FakeModel {
                 recurrence.read(cell.state)
                 position += 1
                 if position >= sequence.samplePosition {
+                    let windowed = groups.map { read(position, of: sequence, $0, in: output) } ?? 0
                     samples.append(
-                        TokenSample(token: recurrence.sample(seed: sequence.sampling.seed, position: position)))
+                        TokenSample(
+                            token: recurrence.sample(
+                                seed: sequence.sampling.seed, position: position, windowed: windowed)))
                 }
             }
         }
+        if let groups, !isWindowFinite(sequence, groups, in: output) { isFinite = false }
         if isFinite { return }
         for row in first..<samples.count { samples[row] = TokenSample(token: samples[row].token, isFinite: false) }
+    }
+
+    /// Writes what windowed groups keep at a position, which depends on the oldest that they see from there.
+    private mutating func write(
+        _ state: UInt64, at position: Int, of sequence: ScheduledSequence, _ groups: LayerGroups,
+        in output: borrowing SchedulerOutput, isNaN: Bool
+    ) {
+        let oldest = position - groups.window + 1
+        for group in 0..<groups.windowedCount {
+            let seesOldest = groups.window > 1 && oldest >= 0
+            let old = seesOldest ? cells[slot(oldest, of: sequence, group: group, in: output)].state : 0
+            cells[slot(position, of: sequence, group: group, in: output)] = Cell(
+                state: WindowedStates.state(group: group, after: state, oldest: old), isNaN: isNaN)
+        }
+    }
+
+    /// What windowed groups see from the last of `count` tokens.
+    private func read(
+        _ count: Int, of sequence: ScheduledSequence, _ groups: LayerGroups, in output: borrowing SchedulerOutput
+    ) -> UInt64 {
+        var summary: UInt64 = 0
+        for group in 0..<groups.windowedCount {
+            for position in max(0, count - groups.window)..<count {
+                summary = Recurrence.fold(summary, cells[slot(position, of: sequence, group: group, in: output)].state)
+            }
+        }
+        return summary
+    }
+
+    /// Whether all that windowed groups look at is a number, to the end of the last block.
+    private func isWindowFinite(
+        _ sequence: ScheduledSequence, _ groups: LayerGroups, in output: borrowing SchedulerOutput
+    ) -> Bool {
+        let first = max(0, sequence.samplePosition - groups.window) / blockSize - sequence.firstWindowedEntry
+        return output.blocks[sequence.windowedRange].dropFirst(first * groups.windowedCount).allSatisfy { block in
+            let base = Int(block.rawValue) * blockSize
+            return !cells[base..<base + blockSize].contains { $0.isNaN }
+        }
+    }
+
+    /// A slot of a group with a window. What lies behind the first entry that is left, the group has no more.
+    private func slot(
+        _ position: Int, of sequence: ScheduledSequence, group: Int, in output: borrowing SchedulerOutput
+    ) -> Int {
+        let entry = position / blockSize - sequence.firstWindowedEntry
+        precondition(entry >= 0, "position \(position) of \(sequence.id) is needed and given up")
+        let block = output.blocks[sequence.windowedRange.lowerBound + entry * (groups?.windowedCount ?? 1) + group]
+        return Int(block.rawValue) * blockSize + position % blockSize
     }
 
     private func slot(_ position: Int, of sequence: ScheduledSequence, in output: borrowing SchedulerOutput) -> Int {

@@ -59,6 +59,10 @@ import Testing
         Plant(.leaksRow, "leaks a row", "rows are free"),
         Plant(.missesDeadlines, "misses deadlines", "lives after its deadline"),
         Plant(.hidesEarly, "gives up a block within the window", "some that rows still see"),
+        Plant(.matchesHoles, "matches a prefix whose window has holes", "seed"),
+        Plant(.hidesWrongGroup, "gives up a block of the wrong group", "some that rows still see"),
+        Plant(.keepsCompany, "keeps a windowed block findable", "published as something it does not hold"),
+        Plant(.trustsHidden, "hands out what a broken prompt gave up", "ended with error"),
     ])
     func `a planted bug is found within the seeds of a normal run`(plant: Plant) throws {
         let found = try #require(try Self.firstFailure(with: plant.fault, checksDeeply: true))
@@ -82,6 +86,9 @@ import Testing
         Plant(.missesReference, "misses a reference", "nobody holds it"),
         Plant(.keepsComputedCount, "keeps the computed count", "seed"),
         Plant(.publishesUnfilled, "publishes unfilled blocks", "request"),
+        Plant(.matchesHoles, "matches a prefix whose window has holes", "should be"),
+        Plant(.hidesWrongGroup, "gives up a block of the wrong group", "nobody holds it"),
+        Plant(.keepsCompany, "keeps a windowed block findable", "seed"),
     ])
     func `a planted bug changes what a client sees`(plant: Plant) throws {
         let found = try #require(try Self.firstFailure(with: plant.fault, checksDeeply: false))
@@ -127,6 +134,13 @@ import Testing
     @Test func `a step over its budget stops the process`() async {
         let result = await #expect(processExitsWith: .failure) {
             _ = try Self.firstFailure(with: .ignoresBudget, checksDeeply: false)
+        }
+        #expect(result.map { Self.isTrap($0.exitStatus) } == true)
+    }
+
+    @Test func `an admission that counts one group of layers only stops the process`() async {
+        let result = await #expect(processExitsWith: .failure) {
+            _ = try Self.firstFailure(with: .ignoresGroups, checksDeeply: false)
         }
         #expect(result.map { Self.isTrap($0.exitStatus) } == true)
     }

@@ -45,6 +45,8 @@ struct Features: OptionSet {
     static let stopTokens = Features(rawValue: 1 << 12)
     static let tightPool = Features(rawValue: 1 << 13)
     static let forcedTexts = Features(rawValue: 1 << 14)
+    /// Prompts that are broken before their sample.
+    static let brokenPrompts = Features(rawValue: 1 << 15)
 }
 
 /// Makes a request wait for each token, as those with a grammar do. What is forced the simulation says itself.
@@ -79,14 +81,25 @@ struct Scenario {
         let maxSequences = random.pick(isTight ? [4, 8, 16] : [1, 2, 3, 4, 8, 16])
         // Not a draw of `random`, so that what a seed stands for otherwise stays what it was.
         let windows = [nil, nil, 2, 5, blockSize, blockSize + 3, 2 * blockSize + 1]
+        let window = windows[Int(mix(seed) % UInt64(windows.count))]
+        let groups = mix(seed ^ 0x6772) % 2 == 0
+            ? window.map { LayerGroups(windowedCount: 1 + Int(mix(seed ^ 0x6f75) % 3), window: $0) } : nil
+        if groups != nil, mix(seed ^ 0x6272) % 4 == 0 {
+            features.insert(.brokenPrompts)
+            // Nobody may share what they wrote.
+            features.remove(.caching)
+        }
         let budget = random.pick([maxSequences, maxSequences + 3, blockSize + maxSequences, 4 * blockSize, 2048])
+        // From "one request at a time" to "everything fits"; sometimes too small for some.
+        let blockCount =
+            isTight
+            ? worst + random.int(0...worst)
+            : max(1, random.pick([worst - 1, worst, worst + 2, 2 * worst, 4 * worst, 16 * worst]))
+        let tokenBudget = max(maxSequences, budget)
+        let worstOfAll = groups?.blocks(forEntries: worst, chunk: tokenBudget, blockSize: blockSize) ?? worst
         limits = try SchedulerLimits(
-            blockSize: blockSize,
-            // From "one request at a time" to "everything fits"; sometimes too small for some.
-            blockCount: isTight
-                ? worst + random.int(0...worst)
-                : max(1, random.pick([worst - 1, worst, worst + 2, 2 * worst, 4 * worst, 16 * worst])),
-            maxSequences: maxSequences, tokenBudget: max(maxSequences, budget), maxModelLength: maxModelLength,
+            blockSize: blockSize, blockCount: max(1, blockCount * worstOfAll / worst),
+            maxSequences: maxSequences, tokenBudget: tokenBudget, maxModelLength: maxModelLength,
             enablePrefixCaching: features.contains(.caching),
             policy: features.contains(.tenants) ? .fair : features.contains(.order) ? .priority : .fcfs,
             longPrefillTokenThreshold: random.pick([0, 0, 0, 5, blockSize]),
@@ -98,7 +111,7 @@ struct Scenario {
                 ? SpeculationLimits(
                     draftTokenCount: random.pick([1, 3, 8]), patternSizes: 1...random.int(1...4), forcedTokenCount: 5)
                 : .off,
-            slidingWindow: windows[Int(mix(seed) % UInt64(windows.count))])
+            slidingWindow: groups == nil ? window : nil, layerGroups: groups)
         faultySteps = random.int(0...300)
         self.features = features
         clients = []
@@ -135,6 +148,7 @@ struct Scenario {
             }
             if random.chance(abortChance) { client.abortMove = random.int(0...random.pick([3, 30, 300])) }
             if random.chance(brokenChance) { client.brokenSample = random.int(0...random.pick([1, 30])) }
+            if features.contains(.brokenPrompts), number % 3 == 0 { client.brokenSample = 0 }
             if features.contains(.slowReaders), random.chance(0.2) { client.stepsPerRead = random.int(2...4) }
             if features.contains(.deadlines), random.chance(0.5) {
                 client.promptRate = 500 * Double(limits.tokenBudget)

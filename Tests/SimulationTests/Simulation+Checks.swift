@@ -13,7 +13,14 @@ extension Simulation {
     func checkBlocks(of output: borrowing SchedulerOutput) throws {
         for sequence in output.sequences {
             let hidden = scenario.limits.hiddenBlocks(at: sequence.start)
-            for block in output.blocks[sequence.blockRange].dropFirst(hidden)
+            let hiddenFromAll = scenario.limits.layerGroups == nil ? hidden : 0
+            for block in output.blocks[sequence.blockRange].dropFirst(hiddenFromAll)
+            where scheduler.referenceCount(of: block) == 0 {
+                throw failure("\(block) is written by a step in flight and nobody holds it")
+            }
+            guard let groups = scenario.limits.layerGroups else { continue }
+            let behind = (hidden - sequence.firstWindowedEntry) * groups.windowedCount
+            for block in output.blocks[sequence.windowedRange].dropFirst(behind)
             where scheduler.referenceCount(of: block) == 0 {
                 throw failure("\(block) is written by a step in flight and nobody holds it")
             }
@@ -48,6 +55,18 @@ extension Simulation {
             }
             if sequence.blockRange.count != limits.blocks(forTokens: sequence.contextLength) {
                 throw failure("\(sequence.id) shows \(sequence.blockRange.count) blocks")
+            }
+            if let groups = limits.layerGroups {
+                let entries = sequence.blockRange.count - sequence.firstWindowedEntry
+                if sequence.windowedRange.count != entries * groups.windowedCount
+                    || sequence.firstWindowedEntry > limits.hiddenBlocks(at: sequence.start)
+                {
+                    throw failure("\(sequence.id) shows windowed groups \(sequence.windowedRange.count) blocks")
+                }
+                if sequence.firstWindowedEntry > 0 {
+                    coverage.windowedShares += 1
+                    if sequence.start % limits.blockSize == 0, track.slot == nil { coverage.windowedHits += 1 }
+                }
             }
             let isForced = track.forcedTokenCount > 0
             let guesses = limits.speculation

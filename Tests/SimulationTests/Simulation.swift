@@ -64,7 +64,7 @@ struct Simulation: ~Copyable {
         scheduler = try Scheduler(limits: scenario.limits, cacheKey: (seed, ~seed), faults: allFaults)
         model = FakeModel(
             blockCount: scenario.limits.blockCount, blockSize: scenario.limits.blockSize,
-            window: scenario.limits.slidingWindow)
+            window: scenario.limits.slidingWindow, groups: scenario.limits.layerGroups)
         // Ids start at 0; a shrunk scenario keeps those that it had.
         tracks = Array(repeating: nil, count: 1 + Int(scenario.clients.map(\.request.id.rawValue).max() ?? 0))
         self.scenario = scenario
@@ -130,7 +130,7 @@ struct Simulation: ~Copyable {
             }
             let track = Track(
                 client: client, order: order(of: request), abortMove: client.abortMove.map { $0 + move },
-                window: scenario.limits.slidingWindow)
+                window: scenario.limits.slidingWindow, groups: scenario.limits.layerGroups)
             tracks[Int(request.id.rawValue)] = track
             acceptedCount += 1
             if client.abortMove != nil || client.stepsPerRead > 0 { fated.append(track) }
@@ -142,7 +142,7 @@ struct Simulation: ~Copyable {
         let limits = scenario.limits
         let room = limits.maxModelLength - request.prompt.count
         return request.prompt.isEmpty || room < 1
-            || limits.blocks(forTokens: request.prompt.count + min(room, request.maxNewTokens) - 1)
+            || limits.blocksOfAllGroups(forTokens: request.prompt.count + min(room, request.maxNewTokens) - 1)
                 > limits.blockCount
     }
 
@@ -172,8 +172,15 @@ struct Simulation: ~Copyable {
         try abortSome()
         try checkBlocks(of: output)
         var broken: Set<RequestID> = []
-        for sequence in output.sequences where sequence.samples {
+        let breaksEarly = scenario.features.contains(.brokenPrompts)
+        for sequence in output.sequences {
             guard let track = track(sequence.id) else { continue }
+            if !sequence.samples {
+                guard breaksEarly, !isHealed, track.samples == 0, track.brokenSample == 0 else { continue }
+                broken.insert(sequence.id)
+                track.isBroken = true
+                continue
+            }
             track.samples += 1
             if isHealed || track.brokenSample != track.samples - 1 { continue }
             broken.insert(sequence.id)

@@ -33,7 +33,8 @@ final class Track {
     var ending: FinishReason?
 
     init(
-        client: Client, order: (unprotected: Int, urgency: Int, number: Int), abortMove: Int?, window: Int?
+        client: Client, order: (unprotected: Int, urgency: Int, number: Int), abortMove: Int?, window: Int?,
+        groups: LayerGroups?
     ) {
         self.client = client
         self.order = order
@@ -47,7 +48,8 @@ final class Track {
         forcedTokenCount = client.forcedTokenCount
         wrongForced = UInt64(client.wrongForced)
         oracle = Oracle(
-            prompt: request.prompt, salt: request.cacheSalt, seed: request.sampling.seed, window: window)
+            prompt: request.prompt, salt: request.cacheSalt, seed: request.sampling.seed, window: window,
+            groups: groups)
     }
 
     var id: RequestID { client.request.id }
