@@ -7,10 +7,14 @@ import Tensors
 extension CUDABackend {
     package func require(_ feature: BackendFeature) throws(BackendError) {
         switch feature {
-        case .experts:
+        case .experts, .adapters:
             throw .unsupported(
                 operation: "\(feature.rawValue) on a GPU", reason: "there are no kernels for them; run it on the CPU")
         }
+    }
+
+    package func addLowRank(_ x: Tensor, _ deltas: LowRankDeltas, choices: Tensor, into output: Tensor) {
+        preconditionFailure("`require` refuses adapters")
     }
 
     // MARK: Norms and elements

@@ -31,13 +31,15 @@ package struct GenerationRequest: Sendable {
     package let promptLogprobCount: Int?
     /// Which tokens may come next, decided anew after each; nil is any.
     package let constraint: (any TokenConstraint)?
+    /// What its tokens are computed with beside the model; nil is nothing. Prefixes are shared within one adapter.
+    package let adapter: AdapterReference?
 
     /// Gathers the fields; `Scheduler.add` validates them.
     package init(
         id: RequestID, prompt: [TokenID], maxNewTokens: Int, stopTokens: [TokenID] = [],
         sampling: SamplingParameters = .greedy, priority: Int = 0, arrival: Duration = .zero, cacheSalt: UInt64 = 0,
         deadline: Duration? = nil, repetition: RepetitionDetection? = nil, promptLogprobCount: Int? = nil,
-        constraint: (any TokenConstraint)? = nil, tenant: UInt64 = 0
+        constraint: (any TokenConstraint)? = nil, tenant: UInt64 = 0, adapter: AdapterReference? = nil
     ) {
         self.id = id
         self.prompt = prompt
@@ -52,5 +54,6 @@ package struct GenerationRequest: Sendable {
         self.promptLogprobCount = promptLogprobCount
         self.tenant = tenant
         self.constraint = constraint
+        self.adapter = adapter
     }
 }

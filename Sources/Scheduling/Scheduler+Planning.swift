@@ -209,7 +209,8 @@ extension Scheduler {
                 blockRange: firstBlock..<output.blocks.count, samples: samples, sampling: sequence.sampling,
                 logitChange: samples ? sequence.logitChange : nil,
                 scoredRange: firstScored..<output.scoredTokens.count, scoredStart: scoredStart,
-                promptLogprobCount: sequence.promptLogprobCount ?? 0, draftCount: drafts.count))
+                promptLogprobCount: sequence.promptLogprobCount ?? 0, draftCount: drafts.count,
+                adapterPlace: sequence.adapter?.place ?? -1))
         if limits.policy == .fair { charge(sequence, to: end) }
         rowCount += output.scoredTokens.count - firstScored
         sequence.inFlightTokenCount += sequence.scheduledTokenCount

@@ -31,6 +31,8 @@ package struct ScheduledSequence: Sendable {
     package let scoredStart: Int
     /// Alternatives to report with each.
     package let promptLogprobCount: Int
+    /// The place of its adapter on the device; −1 for none.
+    package let adapterPlace: Int32
 
     /// Tokens after this step, and so the length the attention sees.
     package var contextLength: Int { start + tokenRange.count }
@@ -43,7 +45,7 @@ package struct ScheduledSequence: Sendable {
     package init(
         id: RequestID, slot: Int, start: Int, tokenRange: Range<Int>, blockRange: Range<Int>, samples: Bool,
         sampling: SamplingParameters, logitChange: LogitChange? = nil, scoredRange: Range<Int> = 0..<0,
-        scoredStart: Int = 0, promptLogprobCount: Int = 0, draftCount: Int = 0
+        scoredStart: Int = 0, promptLogprobCount: Int = 0, draftCount: Int = 0, adapterPlace: Int32 = -1
     ) {
         self.id = id
         self.slot = slot
@@ -57,6 +59,7 @@ package struct ScheduledSequence: Sendable {
         self.scoredStart = scoredStart
         self.promptLogprobCount = promptLogprobCount
         self.draftCount = draftCount
+        self.adapterPlace = adapterPlace
     }
 }
 

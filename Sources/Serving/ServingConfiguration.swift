@@ -59,6 +59,8 @@ package struct ServingConfiguration: Sendable {
     package var reportsCachedTokens = false
     /// How the model writes calls of functions; nil asks its chat template.
     package var toolCallForm: ToolCallForm?
+    /// What the operator allows of adapters; nil where there are none.
+    package var adapters: AdapterRules?
     /// Sampling where a request does not say.
     package var defaults = SamplingDefaults()
 

@@ -12,7 +12,8 @@ struct OpenAPIDocument: Sendable {
 
     init(_ configuration: ServingConfiguration) {
         var paths: [String] = []
-        for route in Route.documented {
+        let loadsAdapters = configuration.adapters?.allowsLoading == true
+        for route in Route.documented + (loadsAdapters ? [.loadAdapter, .unloadAdapter] : []) {
             let operations = [(HTTPRequest.Method.get, "get"), (.post, "post")].compactMap { method, name in
                 route.accepts(method)
                     ? #""\#(name)":"# + Self.operation(route, name, configuration) : nil
@@ -91,7 +92,7 @@ struct OpenAPIDocument: Sendable {
 }
 
 extension Route {
-    /// The routes of the document, in its order.
+    /// The routes of the document, in its order; those of adapters follow where they are open.
     static let documented: [Route] = [
         .completions, .chat, .responses, .messages, .countTokens, .models, .model(""), .tokenize, .detokenize, .health,
         .ready, .live, .ping, .load, .version, .metrics, .openAPI,
@@ -107,6 +108,8 @@ extension Route {
         case .countTokens: "The length of such a conversation."
         case .models: "The names of the model."
         case .model: "One name of the model."
+        case .loadAdapter: "Load an adapter under a name."
+        case .unloadAdapter: "Take an adapter's name out."
         case .tokenize: "The tokens of a text."
         case .detokenize: "The text of tokens."
         case .health: "Whether the engine is alive."
@@ -127,6 +130,8 @@ extension Route {
         case .responses: (FieldSchema.responses(configuration), ["input"])
         case .messages: (FieldSchema.messages(configuration), ["messages", "max_tokens"])
         case .countTokens: (FieldSchema.messages(configuration), ["messages"])
+        case .loadAdapter: (FieldSchema.adapter(isLoaded: true), ["lora_name", "lora_path"])
+        case .unloadAdapter: (FieldSchema.adapter(isLoaded: false), ["lora_name"])
         case .tokenize: (FieldSchema.tokenize(configuration), ["prompt"])
         case .detokenize: (FieldSchema.detokenize(configuration), ["tokens"])
         default: nil
@@ -146,7 +151,7 @@ extension Route {
             ##","content":{"application/json":{"schema":{"$ref":"#/components/schemas/Message"}},"##
                 + #""text/event-stream":{"schema":{"type":"string"}}}"#
         case .health, .live, .ping: ""
-        case .metrics: #","content":{"text/plain":{"schema":{"type":"string"}}}"#
+        case .metrics, .loadAdapter, .unloadAdapter: #","content":{"text/plain":{"schema":{"type":"string"}}}"#
         default: #","content":{"application/json":{"schema":{"type":"object"}}}"#
         }
     }

@@ -5,6 +5,7 @@ import HTTPTypes
 /// What a path names.
 enum Route: Equatable, Sendable {
     case completions, chat, responses, messages, countTokens, models, model(String)
+    case loadAdapter, unloadAdapter
     case tokenize, detokenize
     case health, ready, live, ping, load, version, metrics, openAPI
 
@@ -17,6 +18,8 @@ enum Route: Equatable, Sendable {
         case "/v1/messages": self = .messages
         case "/v1/messages/count_tokens": self = .countTokens
         case "/v1/models": self = .models
+        case "/v1/load_lora_adapter": self = .loadAdapter
+        case "/v1/unload_lora_adapter": self = .unloadAdapter
         case "/tokenize": self = .tokenize
         case "/detokenize": self = .detokenize
         case "/health": self = .health
@@ -37,7 +40,9 @@ enum Route: Equatable, Sendable {
     /// The methods it accepts, as the Allow header lists them.
     var allowed: String {
         switch self {
-        case .completions, .chat, .responses, .messages, .countTokens, .tokenize, .detokenize: "POST"
+        case .completions, .chat, .responses, .messages, .countTokens, .loadAdapter, .unloadAdapter, .tokenize,
+            .detokenize:
+            "POST"
         case .ping: "GET, HEAD, POST"
         default: "GET, HEAD"
         }
@@ -46,7 +51,9 @@ enum Route: Equatable, Sendable {
     /// Whether it accepts `method`.
     func accepts(_ method: HTTPRequest.Method) -> Bool {
         switch self {
-        case .completions, .chat, .responses, .messages, .countTokens, .tokenize, .detokenize: method == .post
+        case .completions, .chat, .responses, .messages, .countTokens, .loadAdapter, .unloadAdapter, .tokenize,
+            .detokenize:
+            method == .post
         case .ping: method == .get || method == .head || method == .post
         default: method == .get || method == .head
         }
@@ -62,6 +69,8 @@ enum Route: Equatable, Sendable {
         case .countTokens: "/v1/messages/count_tokens"
         case .models: "/v1/models"
         case .model: "/v1/models/{model}"
+        case .loadAdapter: "/v1/load_lora_adapter"
+        case .unloadAdapter: "/v1/unload_lora_adapter"
         case .tokenize: "/tokenize"
         case .detokenize: "/detokenize"
         case .health: "/health"
@@ -78,7 +87,9 @@ enum Route: Equatable, Sendable {
     /// Whether its requests are counted; probes and scrapes are not.
     var isCounted: Bool {
         switch self {
-        case .completions, .chat, .responses, .messages, .countTokens, .models, .model, .tokenize, .detokenize: true
+        case .completions, .chat, .responses, .messages, .countTokens, .models, .model, .loadAdapter, .unloadAdapter,
+            .tokenize, .detokenize:
+            true
         case .health, .ready, .live, .ping, .load, .version, .metrics, .openAPI: false
         }
     }
