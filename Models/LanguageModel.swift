@@ -11,11 +11,14 @@ package struct ForwardStep {
     package let batch: AttentionBatch
     /// [sampled rows] i32: the rows whose next token is wanted; only these reach the output head.
     package let sampledRows: Tensor
+    /// [tokens] i32: the place of each row's adapter, or −1; nil where no row has one.
+    package let adapters: Tensor?
 
-    package init(tokens: Tensor, batch: AttentionBatch, sampledRows: Tensor) {
+    package init(tokens: Tensor, batch: AttentionBatch, sampledRows: Tensor, adapters: Tensor? = nil) {
         self.tokens = tokens
         self.batch = batch
         self.sampledRows = sampledRows
+        self.adapters = adapters
     }
 }
 
@@ -27,11 +30,14 @@ package struct StepCapacity: Sendable {
     package let sampledRows: Int
     /// Tokens of the longest sequence; nil for as many as the model was trained for.
     package let sequenceLength: Int?
+    /// Adapters to make room for; nil for none.
+    package let adapters: AdapterLimits?
 
-    package init(tokens: Int, sampledRows: Int, sequenceLength: Int? = nil) {
+    package init(tokens: Int, sampledRows: Int, sequenceLength: Int? = nil, adapters: AdapterLimits? = nil) {
         self.tokens = tokens
         self.sampledRows = sampledRows
         self.sequenceLength = sequenceLength
+        self.adapters = adapters
     }
 }
 
@@ -99,6 +105,8 @@ package protocol LanguageModel: AnyObject {
     var weightBytes: Int { get }
     /// Bytes of activations and logits.
     var activationBytes: Int { get }
+    /// The adapters that rows may go through; nil where there is no room for any.
+    var adapters: AdapterBank? { get }
 
     /// Computes the logits of `step.sampledRows`, writing the keys and values of all rows to `cache`.
     /// - Parameter cache: [layers]

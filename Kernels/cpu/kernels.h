@@ -134,6 +134,11 @@ typedef struct {
     int64_t width;
     float number;
     int32_t kind;
+    /// Of low-rank changes (lora.c): which each row takes, and the second matrices.
+    const int32_t *choices;
+    const float *up;
+    const int32_t *ranks;
+    int64_t output_width;
 } row_arguments;
 
 /// One operation over the rows of a step.

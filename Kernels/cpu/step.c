@@ -274,6 +274,7 @@ static bool run_operation(const recorded_step *step, step_part *part, const oper
         row_arguments own = o->each_row.arguments;
         own.x += first * own.x_stride;
         if (own.output != NULL) own.output += first * own.output_stride;
+        if (own.choices != NULL) own.choices += first;
         apply_to_rows(context, o->each_row.tasks, rows, own);
         return true;
     }

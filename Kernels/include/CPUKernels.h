@@ -128,6 +128,23 @@ typedef struct {
     const float *down_bias;
 } cpu_experts;
 
+/// The most rows of an adapter's inner matrix.
+#define CPU_MAX_RANK 256
+
+/// What adapters add to a part of a matrix's outputs; see `LowRankDeltas` in Swift.
+typedef struct {
+    /// [slots × max_rank, columns] and [slots × max_rank, width], of which each slot uses as many rows as its rank.
+    const float *down;
+    const float *up;
+    /// [slots] 0 to max_rank, which is at most CPU_MAX_RANK.
+    const int32_t *ranks;
+    int64_t max_rank;
+    int64_t columns;
+    int64_t width;
+    /// First output that changes.
+    int64_t first;
+} cpu_low_rank;
+
 /// How to choose a token from a row of logits; see `SamplingRow` in Swift.
 typedef struct {
     float temperature;
@@ -262,6 +279,10 @@ void cpu_add_bias(cpu_context *context, float *x, int64_t rows, int64_t stride, 
 /// Adds to `output` [rows, hidden] what the experts that `logits` [rows, count] choose make of `x` [rows, hidden].
 bool cpu_mix_experts(
     cpu_context *context, const cpu_experts *experts, const float *x, const float *logits, int64_t rows, float *output);
+/// output[t] += what the adapter choices[t] makes of x[t]; a negative choice adds nothing. What `deltas` points to stays.
+void cpu_add_low_rank(
+    cpu_context *context, const cpu_low_rank *deltas, const float *x, int64_t rows, int64_t x_stride,
+    const int32_t *choices, float *output, int64_t output_stride);
 void cpu_gather_rows(
     cpu_context *context, const float *x, int64_t width, const int32_t *rows, int64_t row_count, float *output);
 /// `adjustments`: NULL when no row has any.

@@ -27,6 +27,8 @@ struct Activations {
     let sampledNormed: Tensor
     /// [sampled rows, vocab]
     let logits: Tensor
+    /// [tokens] i32: the place of each row's adapter, or −1; nil where no row has one.
+    let adapters: Tensor?
 
     init(_ config: ModelConfig, capacity: StepCapacity, backend: any Backend) throws(BackendError) {
         func buffer(_ rows: Int, _ columns: Int, _ dtype: DType = .f32) throws(BackendError) -> Tensor {
@@ -48,9 +50,10 @@ struct Activations {
         sampledHidden = try buffer(capacity.sampledRows, config.hiddenSize)
         sampledNormed = try buffer(capacity.sampledRows, config.hiddenSize, input)
         logits = try buffer(capacity.sampledRows, config.vocabSize)
+        adapters = nil
     }
 
-    private init(_ whole: Activations, tokens: Int, sampledRows: Int) {
+    private init(_ whole: Activations, tokens: Int, sampledRows: Int, adapters: Tensor?) {
         hidden = whole.hidden.prefix(rows: tokens)
         normed = whole.normed.prefix(rows: tokens)
         qkv = whole.qkv.prefix(rows: tokens)
@@ -62,11 +65,12 @@ struct Activations {
         sampledHidden = whole.sampledHidden.prefix(rows: sampledRows)
         sampledNormed = whole.sampledNormed.prefix(rows: sampledRows)
         logits = whole.logits.prefix(rows: sampledRows)
+        self.adapters = adapters
     }
 
     /// The same buffers, narrowed to one step.
-    func prefix(tokens: Int, sampledRows: Int) -> Activations {
-        Activations(self, tokens: tokens, sampledRows: sampledRows)
+    func prefix(tokens: Int, sampledRows: Int, adapters: Tensor?) -> Activations {
+        Activations(self, tokens: tokens, sampledRows: sampledRows, adapters: adapters)
     }
 
     /// Bytes of all buffers.

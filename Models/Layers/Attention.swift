@@ -22,11 +22,11 @@ struct AttentionTraits: OptionSet {
 /// normed → qkv → rotate → cache → attend → output.
 struct Attention {
     /// [(heads + 2 × kvHeads) × headDim, hidden]
-    private let qkv: PreparedWeight
+    private let qkv: AdaptedLinear
     /// [(heads + 2 × kvHeads) × headDim]
     private let qkvBias: Tensor?
     /// [hidden, heads × headDim]
-    private let output: PreparedWeight
+    private let output: AdaptedLinear
     /// [hidden]
     private let outputBias: Tensor?
     /// [headDim]
@@ -51,10 +51,12 @@ struct Attention {
         epsilon = config.rmsEpsilon
         rotary =
             config.unrotatedLayers.contains(index) ? nil : isWindowed ? context.localRotary : context.rotary
-        qkv = try backend.prepare(weights.queriesKeysValues(config))
-        output = try backend.prepare([
-            weights.tensor("attn_output.weight", shape: [config.hiddenSize, heads * headDim])
-        ])
+        qkv = try AdaptedLinear(
+            backend.prepare(weights.queriesKeysValues(config)), weights.adaptedParts(config), layer: index,
+            context.adapters)
+        output = try AdaptedLinear(
+            backend.prepare([weights.tensor("attn_output.weight", shape: [config.hiddenSize, heads * headDim])]),
+            [AdaptedPart(module: "self_attn.o_proj", rowCount: config.hiddenSize)], layer: index, context.adapters)
         func vector(_ name: String, _ count: Int, if trait: AttentionTraits) throws -> [Float]? {
             traits.contains(trait) ? try weights.vector(name, count: count) : nil
         }
@@ -81,7 +83,7 @@ struct Attention {
         _ scratch: Activations, batch: AttentionBatch, cache: KVLayer, into target: Tensor, mode: LinearMode,
         backend: any Backend
     ) {
-        backend.linear(scratch.normed, qkv, into: scratch.qkv, mode: .overwrite)
+        qkv(scratch.normed, into: scratch.qkv, mode: .overwrite, choices: scratch.adapters, backend: backend)
         if let qkvBias { backend.addBias(qkvBias, to: scratch.qkv) }
         if let queryNorm, let keyNorm {
             backend.normalizeHeads(
@@ -96,7 +98,7 @@ struct Attention {
         backend.attend(
             scratch.qkv, heads: heads, kvHeads: kvHeads, headDim: headDim, options: options, cache: cache, batch: batch,
             into: scratch.attended)
-        backend.linear(scratch.attended, output, into: target, mode: mode)
+        output(scratch.attended, into: target, mode: mode, choices: scratch.adapters, backend: backend)
         if let outputBias { backend.addBias(outputBias, to: target) }
     }
 }
@@ -112,6 +114,20 @@ extension WeightReader {
             try tensor("attn_q.weight", shape: [queries, config.hiddenSize]),
             try tensor("attn_k.weight", shape: [keys, config.hiddenSize]),
             try tensor("attn_v.weight", shape: [keys, config.hiddenSize]),
+        ]
+    }
+
+    /// The same matrices as adapters name them.
+    fileprivate func adaptedParts(_ config: ModelConfig) -> [AdaptedPart] {
+        let (queries, keys) = (config.headCount * config.headDim, config.kvHeadCount * config.headDim)
+        if contains("attn_qkv.weight") {
+            return [AdaptedPart(module: "self_attn.qkv_proj", rowCount: queries + 2 * keys)]
+        }
+        let rotated = config.ropeLayout == .interleaved ? config.headDim : nil
+        return [
+            AdaptedPart(module: "self_attn.q_proj", rowCount: queries, interleavedHeadDim: rotated),
+            AdaptedPart(module: "self_attn.k_proj", rowCount: keys, interleavedHeadDim: rotated),
+            AdaptedPart(module: "self_attn.v_proj", rowCount: keys),
         ]
     }
 }

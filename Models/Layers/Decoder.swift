@@ -18,6 +18,8 @@ struct LayerContext {
     let rotary: RotaryEmbedding
     let localRotary: RotaryEmbedding
     let backend: any Backend
+    /// nil where adapters are off.
+    let adapters: AdapterBank?
 }
 
 /// The layers of a model and what is around them.
@@ -25,6 +27,7 @@ struct Decoder<Layer: DecoderLayer> {
     let dimensions: ModelDimensions
     let weightBytes: Int
     let activations: Activations
+    let adapters: AdapterBank?
     private let embedding: PreparedWeight
     private let embeddingScale: Float
     private let layers: [Layer]
@@ -43,9 +46,11 @@ struct Decoder<Layer: DecoderLayer> {
             weights.tensor("token_embd.weight", shape: [config.vocabSize, config.hiddenSize])
         ])
         embeddingScale = config.embeddingScale
+        adapters = try capacity.adapters.map { try AdapterBank($0, backend: backend) }
         let rotary = try RotaryEmbedding(config, weights, capacity: capacity, backend: backend)
         let context = LayerContext(
-            config: config, rotary: rotary, localRotary: try rotary.local(config, backend: backend), backend: backend)
+            config: config, rotary: rotary, localRotary: try rotary.local(config, backend: backend), backend: backend,
+            adapters: adapters)
         var layers: [Layer] = []
         for index in 0..<config.layerCount {
             layers.append(try makeLayer(context, weights.scoped("blk.\(index)"), index))
@@ -69,7 +74,8 @@ struct Decoder<Layer: DecoderLayer> {
     }
 
     func forward(_ step: ForwardStep, cache: [KVLayer], backend: any Backend) {
-        let scratch = activations.prefix(tokens: step.batch.tokenCount, sampledRows: step.sampledRows.rowCount)
+        let scratch = activations.prefix(
+            tokens: step.batch.tokenCount, sampledRows: step.sampledRows.rowCount, adapters: step.adapters)
         backend.embed(step.tokens, embedding, into: scratch.hidden)
         if embeddingScale != 1 { backend.apply(.multiply(embeddingScale), to: scratch.hidden) }
         for (layer, layerCache) in zip(layers, cache) {
@@ -97,6 +103,7 @@ extension DecoderModel {
     package var outputNorm: OutputNorm { decoder.outputNorm }
     package var weightBytes: Int { decoder.weightBytes }
     package var activationBytes: Int { decoder.activations.byteCount }
+    package var adapters: AdapterBank? { decoder.adapters }
 
     package func forward(_ step: ForwardStep, cache: [KVLayer], backend: any Backend) {
         decoder.forward(step, cache: cache, backend: backend)

@@ -6,32 +6,40 @@ import Tensors
 /// normed → gate and up (one stacked matrix) → activation(gate, up) → down → output.
 struct GatedMLP: FeedForward {
     /// [2 × ffn, hidden]
-    private let gateUp: PreparedWeight
+    private let gateUp: AdaptedLinear
     /// [hidden, ffn]
-    private let down: PreparedWeight
+    private let down: AdaptedLinear
     private let activation: GateActivation
 
     var weightBytes: Int { gateUp.byteCount + down.byteCount }
 
     /// Phi stores gate and up as one matrix, under the name of the second.
-    init(_ config: ModelConfig, _ weights: WeightReader, backend: any Backend) throws {
+    init(_ context: LayerContext, _ weights: WeightReader, _ index: Int) throws {
+        let (config, backend) = (context.config, context.backend)
         let (ffn, hidden) = (config.ffnSize, config.hiddenSize)
         activation = config.activation
+        let stored: [StoredTensor]
+        let parts: [AdaptedPart]
         if weights.contains("ffn_gate.weight") {
-            gateUp = try backend.prepare([
-                weights.tensor("ffn_gate.weight", shape: [ffn, hidden]),
-                weights.tensor("ffn_up.weight", shape: [ffn, hidden]),
-            ])
+            stored = [
+                try weights.tensor("ffn_gate.weight", shape: [ffn, hidden]),
+                try weights.tensor("ffn_up.weight", shape: [ffn, hidden]),
+            ]
+            parts = ["mlp.gate_proj", "mlp.up_proj"].map { AdaptedPart(module: $0, rowCount: ffn) }
         } else {
-            gateUp = try backend.prepare([weights.tensor("ffn_up.weight", shape: [2 * ffn, hidden])])
+            stored = [try weights.tensor("ffn_up.weight", shape: [2 * ffn, hidden])]
+            parts = [AdaptedPart(module: "mlp.gate_up_proj", rowCount: 2 * ffn)]
         }
-        down = try backend.prepare([weights.tensor("ffn_down.weight", shape: [hidden, ffn])])
+        gateUp = try AdaptedLinear(backend.prepare(stored), parts, layer: index, context.adapters)
+        down = try AdaptedLinear(
+            backend.prepare([weights.tensor("ffn_down.weight", shape: [hidden, ffn])]),
+            [AdaptedPart(module: "mlp.down_proj", rowCount: hidden)], layer: index, context.adapters)
     }
 
     /// Reads `scratch.normed`.
     func callAsFunction(_ scratch: Activations, into output: Tensor, mode: LinearMode, backend: any Backend) {
-        backend.linear(scratch.normed, gateUp, into: scratch.gateUp, mode: .overwrite)
+        gateUp(scratch.normed, into: scratch.gateUp, mode: .overwrite, choices: scratch.adapters, backend: backend)
         backend.gate(scratch.gateUp, activation, into: scratch.gated)
-        backend.linear(scratch.gated, down, into: output, mode: mode)
+        down(scratch.gated, into: output, mode: mode, choices: scratch.adapters, backend: backend)
     }
 }

@@ -30,7 +30,7 @@ struct PreNormLayer: DecoderLayer {
         if let experts = config.experts {
             mlp = try ExpertMLP(config, experts, weights, backend: backend)
         } else {
-            mlp = try GatedMLP(config, weights, backend: backend)
+            mlp = try GatedMLP(context, weights, index)
         }
     }
 

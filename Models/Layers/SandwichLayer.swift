@@ -21,7 +21,7 @@ struct SandwichLayer: DecoderLayer {
         attention = try Attention(context, weights, index, traits: traits)
         attentionPostNorm = try RMSNorm(config, weights, "post_attention_norm", backend)
         mlpNorm = try RMSNorm(config, weights, "ffn_norm", backend)
-        mlp = try GatedMLP(config, weights, backend: backend)
+        mlp = try GatedMLP(context, weights, index)
         mlpPostNorm = try RMSNorm(config, weights, "post_ffw_norm", backend)
     }
 

@@ -85,6 +85,22 @@ extension CPUBackend {
             kv_heads: Int64(kvHeads), head_dim: Int64(headDim), is_bf16: cache.keys.dtype == .bf16)
     }
 
+    // MARK: Adapters
+
+    package func addLowRank(_ x: Tensor, _ deltas: LowRankDeltas, choices: Tensor, into output: Tensor) {
+        let (columns, width) = (deltas.down.rowElementCount, deltas.up.rowElementCount)
+        precondition(x.rowElementCount == columns && output.rowCount >= x.rowCount && choices.elementCount >= x.rowCount)
+        precondition(deltas.firstColumn + width <= output.rowElementCount)
+        precondition(deltas.maxRank <= Int(CPU_MAX_RANK) && deltas.maxRank * deltas.slotCount == deltas.down.rowCount)
+        var kernel = unsafe cpu_low_rank(
+            down: floats(deltas.down), up: floats(deltas.up), ranks: integers(deltas.ranks),
+            max_rank: Int64(deltas.maxRank), columns: Int64(columns), width: Int64(width),
+            first: Int64(deltas.firstColumn))
+        unsafe cpu_add_low_rank(
+            context, &kernel, floats(x), Int64(x.rowCount), Int64(x.rowElementCount), integers(choices),
+            floats(output), Int64(output.rowElementCount))
+    }
+
     // MARK: Experts
 
     package func mixExperts(

@@ -4,7 +4,18 @@ import CUDAKernels
 import Tensors
 
 extension CUDABackend {
-    package func require(_ feature: BackendFeature) {}
+    package func require(_ feature: BackendFeature) throws(BackendError) {
+        switch feature {
+        case .experts: break
+        case .adapters:
+            throw .unsupported(
+                operation: "\(feature.rawValue) on a GPU", reason: "there are no kernels for them; run it on the CPU")
+        }
+    }
+
+    package func addLowRank(_ x: Tensor, _ deltas: LowRankDeltas, choices: Tensor, into output: Tensor) {
+        preconditionFailure("`require` refuses adapters")
+    }
 
     // MARK: Norms and elements
 

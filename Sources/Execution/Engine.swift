@@ -196,6 +196,17 @@ package final class Engine: Sendable {
         }
     }
 
+    /// Puts an adapter on the device, which stays there as long as somebody holds the reference.
+    /// - Parameter name: what the metrics call it.
+    /// - Throws: `.tooManyAdapters` while all places are taken, or why the engine serves no more.
+    package func load(_ adapter: LowRankAdapter, name: String) async throws(EngineError) -> AdapterReference {
+        let result: Result<AdapterReference, EngineError> = await withCheckedContinuation { continuation in
+            let loading = AdapterLoading(adapter: adapter, name: name) { continuation.resume(returning: $0) }
+            if !inbox.post(.load(loading)) { continuation.resume(returning: .failure(.shutdown)) }
+        }
+        return try result.get()
+    }
+
     /// Ends a request wherever it is. Safe to call at any time, also for one that has ended.
     package func abort(_ id: RequestID) { _ = inbox.post(.abort(id)) }
 

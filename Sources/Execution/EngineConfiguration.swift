@@ -1,5 +1,6 @@
 // What an operator decides about the engine, and what the engine resolved it to.
 
+import Models
 import Scheduling
 
 /// The engine's limits, as configured. Optional values are resolved once, at start-up, by `MemoryPlan`.
@@ -34,6 +35,8 @@ package struct EngineConfiguration: Sendable {
     package var timeToFirstTokenTarget: Duration?
     /// Buckets of the latencies that are counted.
     package var latencyBuckets = LatencyBuckets()
+    /// Adapters to make room for; nil for none.
+    package var adapters: AdapterLimits?
     /// Process secret that keys the prefix cache's hashes, so that no client can construct a collision.
     package var cacheKey: (UInt64, UInt64)
 
@@ -59,6 +62,8 @@ package struct EngineInformation: Sendable {
     package let enablePrefixCaching: Bool
     package let policy: SchedulingPolicy
     package let memory: MemoryPlan
+    /// What adapters must fit; nil where there is no room for any.
+    package let adapters: AdapterLayout?
     /// Time from the engine's start to each milestone, in order.
     package let startupPhases: [StartupPhase]
 

@@ -21,6 +21,7 @@ struct EngineCore: ~Copyable {
     private var runner: ModelRunner
     private let constraints: ConstraintWorker
     private var requests: RequestTable
+    private var adapters: AdapterPlaces
     /// The step that the device works on; nil between the steps of a device that works while it is called.
     private var stepInFlight: Step?
     /// When a step was last completed.
@@ -58,7 +59,7 @@ struct EngineCore: ~Copyable {
             configuration: configuration,
             model: .init(
                 contextLength: model.contextLength, weightBytes: parts.model.weightBytes,
-                activationBytes: parts.model.activationBytes,
+                activationBytes: parts.model.activationBytes, adapterBytes: parts.model.adapters?.byteCount ?? 0,
                 kvBytesPerToken: model.layerCount
                     * parts.backend.kvBytesPerToken(kvHeads: model.kvHeadCount, headDim: model.headDim)))
         let limits = try SchedulerLimits(
@@ -82,7 +83,9 @@ struct EngineCore: ~Copyable {
             maxModelLength: plan.maxModelLength,
             maxSequences: configuration.maxSequences, tokenBudget: configuration.tokenBudget,
             maxQueuedRequests: configuration.maxQueuedRequests, enablePrefixCaching: configuration.enablePrefixCaching,
-            policy: configuration.policy, memory: plan, startupPhases: phases)
+            policy: configuration.policy, memory: plan, adapters: parts.model.adapters?.layout,
+            startupPhases: phases)
+        adapters = AdapterPlaces(parts.model.adapters, inbox: inbox)
         requests = RequestTable(ledger: ledger)
         statistics = EngineStatistics(buckets: configuration.latencyBuckets)
         board.statistics.withLock { [statistics] in $0 = statistics }
@@ -123,16 +126,22 @@ struct EngineCore: ~Copyable {
         }
         ledger.close()
         statistics.finished.error += requests.failAll(end)
-        for case .submit(let submissions) in inbox.close() {
-            for submission in submissions {
-                ledger.release(submission.request)
-                submission.fail(end)
+        for message in inbox.close() {
+            switch message {
+            case .submit(let submissions):
+                for submission in submissions {
+                    ledger.release(submission.request)
+                    submission.fail(end)
+                }
+            case .load(let loading): loading.reply(.failure(end))
+            case .abort, .stop, .drain, .unload: break
             }
         }
         // Nothing runs any more, and whoever reads the board should see that.
         statistics.running = 0
         statistics.waiting = 0
         statistics.kvUsage = 0
+        statistics.adapters = []
         board.statistics.withLock { $0 = statistics }
     }
 
@@ -254,8 +263,9 @@ struct EngineCore: ~Copyable {
             case .stop(let id):
                 requests.countAsStopped(id)
                 if let event = scheduler.abort(id) { publish([event], tokenCount: 0, now: clock.now) }
-            case .drain(let deadline):
-                drainDeadline = deadline
+            case .drain(let deadline): drainDeadline = deadline
+            case .load(let loading): adapters.load(loading)
+            case .unload(let place): adapters.free(place)
             }
         }
         messages.removeAll(keepingCapacity: true)
@@ -303,6 +313,7 @@ struct EngineCore: ~Copyable {
         constraints.advance(events, statistics: &statistics)
         for event in events { requests.record(event, now: now, statistics: &statistics) }
         statistics.refresh(from: scheduler.statistics)
+        statistics.adapters = requests.adapterUses
         if tokenCount > 0 {
             statistics.steps += 1
             statistics.iterationTokens.observe(Double(tokenCount))

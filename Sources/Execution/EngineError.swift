@@ -18,6 +18,8 @@ package enum EngineError: Error, Equatable, Sendable, CustomStringConvertible {
     case shutdown
     /// The request cannot run here; found before it was queued.
     case rejected(String)
+    /// All places for adapters are taken, by those that are loaded or by requests that began with one.
+    case tooManyAdapters(limit: Int)
     /// The model produced logits that are not numbers for this request.
     case numericalError
     /// The device failed: every request ends and the process exits.
@@ -42,6 +44,9 @@ package enum EngineError: Error, Equatable, Sendable, CustomStringConvertible {
         case .stalled(let reason): "The server accepts no requests for now: \(reason). Try again later."
         case .shutdown: "The server shut down before this request finished."
         case .rejected(let reason): reason
+        case .tooManyAdapters(let limit):
+            "\(limit) adapters are loaded or still used by requests that run, and there is room for no more. "
+                + "Unload one, or raise --max-loras."
         case .numericalError: "The model's output for this request was not a number. Try again."
         case .deviceFailure(let reason): "The engine stopped: \(reason)"
         case .invalidConfiguration(let reason): reason

@@ -86,6 +86,13 @@ package struct RejectionCounts: Sendable, Equatable {
     }
 }
 
+/// Requests in the engine that use one adapter.
+package struct AdapterUse: Sendable, Equatable {
+    package let name: String
+    package var running: Int
+    package var waiting: Int
+}
+
 /// A snapshot of the engine.
 package struct EngineStatistics: Sendable {
     /// Sequences in the running batch.
@@ -108,6 +115,8 @@ package struct EngineStatistics: Sendable {
     package var finished = FinishCounts()
     package var steps = 0
     package var rejections = RejectionCounts()
+    /// Adapters that requests in the engine use, by name.
+    package var adapters: [AdapterUse] = []
     /// How long a prompt of a few hundred tokens that comes now would wait for its turn, by the pace of late.
     package var queueDelay = Duration.zero
 

@@ -1,6 +1,7 @@
 // The one door to the engine thread: messages go in from any thread, the engine takes all of them at once.
 
 import Dispatch
+import Models
 import Scheduling
 import Synchronization
 
@@ -12,6 +13,16 @@ enum EngineMessage: Sendable {
     case stop(RequestID)
     /// End what still runs when `deadline` (on the engine's clock) has passed, and stop when idle.
     case drain(deadline: Duration)
+    case load(AdapterLoading)
+    /// Nobody uses the adapter at `place` any more.
+    case unload(place: Int)
+}
+
+/// An adapter to be loaded, and whom to tell.
+struct AdapterLoading: Sendable {
+    let adapter: LowRankAdapter
+    let name: String
+    let reply: @Sendable (Result<AdapterReference, EngineError>) -> Void
 }
 
 /// A request and where its events go.

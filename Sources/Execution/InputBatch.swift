@@ -28,7 +28,7 @@ extension StepCapacity {
         let largest = backend.largestStep(tokens: configuration.tokenBudget, sequences: configuration.maxSequences)
         self.init(
             tokens: largest.tokenCount, sampledRows: largest.sampledRowCount,
-            sequenceLength: configuration.maxModelLength)
+            sequenceLength: configuration.maxModelLength, adapters: configuration.adapters)
     }
 }
 
@@ -46,6 +46,8 @@ struct InputBatch {
     private var contextLengths: [Int32]
     private var blockTables: [Int32]
     private var sampledRows: [Int32]
+    /// [tokens] The place of each row's adapter, or −1; only filled where a row has one.
+    private var adapters: [Int32]
     /// [sampled rows] How to sample each, in order; those that fill the step up are not sampled.
     private(set) var samplingRows: [SamplingRow] = []
 
@@ -56,6 +58,7 @@ struct InputBatch {
     private let contextLengthsTensor: Tensor
     private let blockTablesTensor: Tensor
     private let sampledRowsTensor: Tensor
+    private let adaptersTensor: Tensor
 
     /// - Parameters:
     ///   - largest: of the shapes that steps are filled up to.
@@ -74,6 +77,7 @@ struct InputBatch {
         contextLengths = Array(repeating: 0, count: sequenceCount)
         blockTables = Array(repeating: 0, count: sequenceCount * maxBlocksPerSequence)
         sampledRows = Array(repeating: 0, count: largest.sampledRowCount)
+        adapters = Array(repeating: -1, count: tokenCount)
         samplingRows.reserveCapacity(largest.sampledRowCount)
         func inputs(_ shape: Shape) throws(BackendError) -> Tensor {
             try backend.allocate(shape, .i32, purpose: "step inputs")
@@ -85,6 +89,7 @@ struct InputBatch {
         contextLengthsTensor = try inputs([sequenceCount])
         blockTablesTensor = try inputs([sequenceCount, maxBlocksPerSequence])
         sampledRowsTensor = try inputs([largest.sampledRowCount])
+        adaptersTensor = try inputs([tokenCount])
     }
 
     /// Fills and uploads the inputs of `output`; the result is valid until the next call.
@@ -127,6 +132,8 @@ struct InputBatch {
         precondition(shape == used || backend.padsSteps, "\(used) is filled up to \(shape) without room for it")
         fillUp(used, to: shape)
         upload(shape, backend: backend)
+        let hasAdapters = sequences.contains { $0.adapterPlace >= 0 }
+        if hasAdapters { fillAdapters(sequences, rows: shape.tokenCount, backend: backend) }
         return ForwardStep(
             tokens: tokensTensor.prefix(rows: shape.tokenCount),
             batch: AttentionBatch(
@@ -134,7 +141,21 @@ struct InputBatch {
                 maxContextLength: maxContextLength, queryStarts: queryStartsTensor,
                 contextLengths: contextLengthsTensor, blockTables: blockTablesTensor, slotMapping: slotsTensor,
                 positions: positionsTensor),
-            sampledRows: sampledRowsTensor.prefix(rows: shape.sampledRowCount))
+            sampledRows: sampledRowsTensor.prefix(rows: shape.sampledRowCount),
+            adapters: hasAdapters ? adaptersTensor.prefix(rows: shape.tokenCount) : nil)
+    }
+
+    /// Gives every row of a sequence its adapter, and those that fill the step up none.
+    private mutating func fillAdapters(_ sequences: [ScheduledSequence], rows: Int, backend: any Backend) {
+        var row = 0
+        for sequence in sequences {
+            for _ in sequence.tokenRange {
+                adapters[row] = sequence.adapterPlace
+                row += 1
+            }
+        }
+        for row in row..<rows { adapters[row] = -1 }
+        backend.upload(adapters, count: rows, to: adaptersTensor)
     }
 
     /// Gives the rows of constrained sequences the masks of their next tokens; waits for those that are late.

@@ -6,6 +6,8 @@ package struct MemoryPlan: Sendable, Equatable {
     package let weightBytes: Int
     /// Activations, logits and step inputs.
     package let activationBytes: Int
+    /// Room for adapters of the largest rank.
+    package let adapterBytes: Int
     /// Keys and values of one token, over all layers.
     package let kvBytesPerToken: Int
     /// Tokens per KV block.
@@ -27,9 +29,13 @@ package struct MemoryPlan: Sendable, Equatable {
         package let contextLength: Int
         package let weightBytes: Int
         package let activationBytes: Int
+        package let adapterBytes: Int
         package let kvBytesPerToken: Int
 
-        package init(contextLength: Int, weightBytes: Int, activationBytes: Int, kvBytesPerToken: Int) {
+        package init(
+            contextLength: Int, weightBytes: Int, activationBytes: Int, adapterBytes: Int = 0, kvBytesPerToken: Int
+        ) {
+            self.adapterBytes = adapterBytes
             self.contextLength = contextLength
             self.weightBytes = weightBytes
             self.activationBytes = activationBytes
@@ -60,7 +66,8 @@ package struct MemoryPlan: Sendable, Equatable {
         if let override = configuration.blockCountOverride {
             blockCount = override
         } else {
-            let free = max(0, configuration.availableMemoryBytes - model.weightBytes - model.activationBytes)
+            let taken = model.weightBytes + model.activationBytes + model.adapterBytes
+            let free = max(0, configuration.availableMemoryBytes - taken)
             let oneSequence = length.multipliedReportingOverflow(by: model.kvBytesPerToken)
             let automatic = min(free / 4, max(320 << 20, oneSequence.overflow ? .max : oneSequence.partialValue))
             blockCount = (configuration.kvCacheMemoryBytes ?? automatic) / max(1, blockBytes)
@@ -80,6 +87,7 @@ package struct MemoryPlan: Sendable, Equatable {
         }
         weightBytes = model.weightBytes
         activationBytes = model.activationBytes
+        adapterBytes = model.adapterBytes
         kvBytesPerToken = model.kvBytesPerToken
         self.blockSize = blockSize
         self.blockCount = blockCount

@@ -9,6 +9,8 @@ struct RequestTable {
         let arrival: Duration
         let promptTokens: Int
         let tenant: UInt64
+        /// The name of its adapter.
+        let adapter: String?
         /// Whether its place in the waiting queue is still taken.
         var isQueued = true
         var firstScheduled: Duration?
@@ -27,14 +29,30 @@ struct RequestTable {
     private var outbox: [(events: EventDestination, event: EngineEvent)] = []
     /// Queues whose readers are to be woken.
     private var filledQueues: [EventQueue] = []
+    /// Adapters that live requests use.
+    private(set) var adapterUses: [AdapterUse] = []
 
     init(ledger: AdmissionLedger) { self.ledger = ledger }
 
     mutating func insert(_ submission: Submission) {
         entries[submission.request.id] = Entry(
             events: submission.events, arrival: submission.request.arrival,
-            promptTokens: submission.request.prompt.count, tenant: submission.request.tenant)
+            promptTokens: submission.request.prompt.count, tenant: submission.request.tenant,
+            adapter: submission.request.adapter?.name)
         if submission.request.pooling != nil { entries[submission.request.id]?.pooled = PooledStates() }
+        count(submission.request.adapter?.name, waiting: 1)
+    }
+
+    /// Counts a request that begins or ceases to wait for, or to run with, an adapter.
+    private mutating func count(_ adapter: String?, waiting: Int = 0, running: Int = 0) {
+        guard let adapter else { return }
+        guard let index = adapterUses.firstIndex(where: { $0.name == adapter }) else {
+            adapterUses.append(AdapterUse(name: adapter, running: running, waiting: waiting))
+            return
+        }
+        adapterUses[index].waiting += waiting
+        adapterUses[index].running += running
+        if adapterUses[index].waiting + adapterUses[index].running == 0 { adapterUses.remove(at: index) }
     }
 
     /// Notes who runs for the first time; those leave the waiting queue.
@@ -43,6 +61,7 @@ struct RequestTable {
             guard let entry = entries[sequence.id], entry.isQueued else { continue }
             entries[sequence.id]?.isQueued = false
             entries[sequence.id]?.firstScheduled = now
+            count(entry.adapter, waiting: -1, running: 1)
             ledger.release(requests: 1, tokens: entry.promptTokens, tenant: entry.tenant)
         }
     }
@@ -142,6 +161,7 @@ struct RequestTable {
 
     private mutating func remove(_ id: RequestID) -> Entry? {
         guard let entry = entries.removeValue(forKey: id) else { return nil }
+        count(entry.adapter, waiting: entry.isQueued ? -1 : 0, running: entry.isQueued ? 0 : -1)
         if entry.isQueued { ledger.release(requests: 1, tokens: entry.promptTokens, tenant: entry.tenant) }
         return entry
     }

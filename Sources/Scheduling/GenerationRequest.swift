@@ -34,13 +34,16 @@ package struct GenerationRequest: Sendable {
     package let pooling: Pooling?
     /// Which tokens may come next, decided anew after each; nil is any.
     package let constraint: (any TokenConstraint)?
+    /// What its tokens are computed with beside the model; nil is nothing. Prefixes are shared within one adapter.
+    package let adapter: AdapterReference?
 
     /// Gathers the fields; `Scheduler.add` validates them.
     package init(
         id: RequestID, prompt: [TokenID], maxNewTokens: Int, stopTokens: [TokenID] = [],
         sampling: SamplingParameters = .greedy, priority: Int = 0, arrival: Duration = .zero, cacheSalt: UInt64 = 0,
         deadline: Duration? = nil, repetition: RepetitionDetection? = nil, promptLogprobCount: Int? = nil,
-        constraint: (any TokenConstraint)? = nil, tenant: UInt64 = 0, pooling: Pooling? = nil
+        constraint: (any TokenConstraint)? = nil, tenant: UInt64 = 0, pooling: Pooling? = nil,
+        adapter: AdapterReference? = nil
     ) {
         self.id = id
         self.prompt = prompt
@@ -56,5 +59,6 @@ package struct GenerationRequest: Sendable {
         self.tenant = tenant
         self.pooling = pooling
         self.constraint = constraint
+        self.adapter = adapter
     }
 }

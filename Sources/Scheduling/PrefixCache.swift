@@ -1,8 +1,8 @@
 // Finds the block that already holds a given prefix.
 //
-// A full block is published under a chained key. A lookup trusts neither the key nor chance: salt, tokens and the
-// publication of the block before it must all match, so a hit is exact even if every key were the same, and evicting
-// a block makes everything that was built on it unreachable.
+// A full block is published under a chained key. A lookup trusts neither the key nor chance: salt, adapter, tokens
+// and the publication of the block before it must all match, so a hit is exact even if every key were the same, and
+// evicting a block makes everything that was built on it unreachable.
 //
 // Where layers form groups, the blocks of windowed groups are not looked up: they keep company with the published block
 // that holds the same tokens for the layers that see everything. Whatever becomes of one of them, the company parts.
@@ -21,6 +21,8 @@ package struct BlockContents {
     package let key: BlockKey
     /// The tenant's salt.
     package let salt: UInt64
+    /// The number of the adapter that it was computed with; 0 for none.
+    package let adapter: UInt64
     /// Publication of the block before; 0 for the first.
     package let parent: UInt64
     /// [tokens] The whole sequence's tokens, of which the block's begin at `start`.
@@ -29,9 +31,10 @@ package struct BlockContents {
     package let start: Int
 
     /// Gathers the fields.
-    package init(key: BlockKey, salt: UInt64, parent: UInt64, tokens: [TokenID], start: Int) {
+    package init(key: BlockKey, salt: UInt64, adapter: UInt64 = 0, parent: UInt64, tokens: [TokenID], start: Int) {
         self.key = key
         self.salt = salt
+        self.adapter = adapter
         self.parent = parent
         self.tokens = tokens
         self.start = start
@@ -43,6 +46,7 @@ struct PrefixCache {
     private struct Entry {
         var key = BlockKey.root
         var salt: UInt64 = 0
+        var adapter: UInt64 = 0
         var parent: UInt64 = 0
         /// 0: not published.
         var publication: UInt64 = 0
@@ -131,7 +135,7 @@ struct PrefixCache {
         if publication == nil { publicationCount += 1 }
         index[contents.key] = block
         entries[block.index] = Entry(
-            key: contents.key, salt: contents.salt, parent: contents.parent,
+            key: contents.key, salt: contents.salt, adapter: contents.adapter, parent: contents.parent,
             publication: publication ?? publicationCount)
         let base = block.index * blockSize
         for offset in 0..<blockSize { self.contents[base + offset] = contents.tokens[contents.start + offset] }
@@ -149,7 +153,7 @@ struct PrefixCache {
     private func matches(_ block: BlockID, _ wanted: BlockContents) -> Bool {
         let entry = entries[block.index]
         if faults.contains(.trustsHash) { return true }
-        guard entry.salt == wanted.salt, entry.parent == wanted.parent else { return false }
+        guard entry.salt == wanted.salt, entry.adapter == wanted.adapter, entry.parent == wanted.parent else { return false }
         let base = block.index * blockSize
         for offset in 0..<blockSize where contents[base + offset] != wanted.tokens[wanted.start + offset] {
             return false

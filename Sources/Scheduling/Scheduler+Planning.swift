@@ -216,7 +216,7 @@ extension Scheduler {
                 logitChange: samples ? sequence.logitChange : nil,
                 scoredRange: firstScored..<output.scoredTokens.count, scoredStart: scoredStart,
                 promptLogprobCount: sequence.promptLogprobCount ?? 0, draftCount: drafts.count, pooledRows: pooledRows,
-                pooling: sequence.pooling))
+                pooling: sequence.pooling, adapterPlace: sequence.adapter?.place ?? -1))
         if limits.policy == .fair { charge(sequence, to: end) }
         rowCount += output.scoredTokens.count - firstScored
         sequence.inFlightTokenCount += sequence.scheduledTokenCount

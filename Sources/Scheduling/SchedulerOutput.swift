@@ -40,6 +40,8 @@ package struct ScheduledSequence: Sendable {
     package let pooledRows: Range<Int>
     /// How they make it up; nil where tokens are generated.
     package let pooling: Pooling?
+    /// The place of its adapter on the device; −1 for none.
+    package let adapterPlace: Int32
 
     /// Tokens after this step, and so the length the attention sees.
     package var contextLength: Int { start + tokenRange.count }
@@ -53,7 +55,8 @@ package struct ScheduledSequence: Sendable {
         id: RequestID, slot: Int, start: Int, tokenRange: Range<Int>, blockRange: Range<Int>,
         windowedRange: Range<Int> = 0..<0, firstWindowedEntry: Int = 0, samples: Bool, sampling: SamplingParameters,
         logitChange: LogitChange? = nil, scoredRange: Range<Int> = 0..<0, scoredStart: Int = 0,
-        promptLogprobCount: Int = 0, draftCount: Int = 0, pooledRows: Range<Int> = 0..<0, pooling: Pooling? = nil
+        promptLogprobCount: Int = 0, draftCount: Int = 0, pooledRows: Range<Int> = 0..<0, pooling: Pooling? = nil,
+        adapterPlace: Int32 = -1
     ) {
         self.id = id
         self.slot = slot
@@ -71,6 +74,7 @@ package struct ScheduledSequence: Sendable {
         self.draftCount = draftCount
         self.pooledRows = pooledRows
         self.pooling = pooling
+        self.adapterPlace = adapterPlace
     }
 }
 

@@ -18,6 +18,7 @@ final class SequenceState {
     let stopTokens: [TokenID]
     let sampling: SamplingParameters
     let salt: UInt64
+    let adapter: AdapterReference?
     let deadline: Duration?
     let repetition: RepetitionDetection?
     let promptLogprobCount: Int?
@@ -91,6 +92,7 @@ final class SequenceState {
         stopTokens = request.stopTokens
         sampling = request.sampling
         self.salt = salt
+        adapter = request.adapter
         deadline = request.deadline
         repetition = request.repetition
         promptLogprobCount = request.promptLogprobCount
@@ -164,13 +166,18 @@ final class SequenceState {
         while keys.count < count {
             keys.append(
                 hasher.key(
-                    salt: salt, parent: keys.last ?? .root, tokens: tokens, start: keys.count * blockSize,
+                    salt: salt, adapter: adapterNumber, parent: keys.last ?? .root, tokens: tokens, start: keys.count * blockSize,
                     blockSize: blockSize))
         }
     }
 
     /// What block `index` holds when the block before it was published as `parent`.
     func contents(ofBlock index: Int, parent: UInt64, blockSize: Int) -> BlockContents {
-        BlockContents(key: keys[index], salt: salt, parent: parent, tokens: tokens, start: index * blockSize)
+        BlockContents(
+            key: keys[index], salt: salt, adapter: adapterNumber, parent: parent, tokens: tokens,
+            start: index * blockSize)
     }
+
+    /// What tells its blocks from those of other adapters.
+    private var adapterNumber: UInt64 { adapter?.id.rawValue ?? 0 }
 }

@@ -75,7 +75,7 @@ package struct SipHash128 {
     private static func rotate(_ word: UInt64, _ count: UInt64) -> UInt64 { word << count | word >> (64 - count) }
 }
 
-/// Chains the keys of a sequence's blocks: key(i) covers (salt, key(i - 1), tokens of block i).
+/// Chains the keys of a sequence's blocks: key(i) covers (salt, adapter, key(i - 1), tokens of block i).
 struct BlockHasher {
     /// The process secret.
     let key: (UInt64, UInt64)
@@ -83,9 +83,12 @@ struct BlockHasher {
     let isWeak: Bool
 
     /// Hashes the block that starts at `start`. All fields have a fixed width, so no two messages are alike.
-    func key(salt: UInt64, parent: BlockKey, tokens: [TokenID], start: Int, blockSize: Int) -> BlockKey {
+    func key(
+        salt: UInt64, adapter: UInt64, parent: BlockKey, tokens: [TokenID], start: Int, blockSize: Int
+    ) -> BlockKey {
         var hash = SipHash128(key: key)
         hash.combine(salt)
+        hash.combine(adapter)
         hash.combine(parent.low)
         hash.combine(parent.high)
         for position in stride(from: start, to: start + blockSize, by: 2) {

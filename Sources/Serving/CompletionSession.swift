@@ -20,6 +20,8 @@ struct SessionRequest: Sendable {
     var echo: String?
     /// When the request arrived, on the engine's clock.
     let arrival: Duration
+    /// What the model is to be changed by.
+    var adapter: AdapterReference?
 }
 
 /// One accepted request. Whoever lets go of it ends it.
@@ -69,7 +71,7 @@ final class CompletionSession: Sendable {
                         cacheSalt: request.prompt.cacheSalt,
                         deadline: request.deadline,
                         repetition: sampling.repetition, promptLogprobCount: request.promptLogprobCount,
-                        constraint: constraint, tenant: request.tenant))
+                        constraint: constraint, tenant: request.tenant, adapter: request.adapter))
             }
         }
         let settings = ChoiceSettings(

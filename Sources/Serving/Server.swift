@@ -16,14 +16,16 @@ package struct Server: Service {
     private let engine: any TextEngine
     private let logger: Logger
     private let certificates: TLSCertificates?
+    private let adapters: AdapterLibrary
     private let onListening: @Sendable (_ port: Int) async -> Void
 
     /// - Parameters:
     ///   - certificates: what TLS is offered with; nil serves HTTP in the clear.
+    ///   - adapters: what requests may name beside the model.
     ///   - onListening: called once with the port when connections are accepted.
     package init(
         configuration: ServingConfiguration, model: ServedModel, engine: any TextEngine, logger: Logger,
-        certificates: TLSCertificates? = nil,
+        certificates: TLSCertificates? = nil, adapters: AdapterLibrary = AdapterLibrary(),
         onListening: @escaping @Sendable (_ port: Int) async -> Void = { _ in }
     ) {
         self.configuration = configuration
@@ -31,6 +33,7 @@ package struct Server: Service {
         self.engine = engine
         self.logger = logger
         self.certificates = certificates
+        self.adapters = adapters
         self.onListening = onListening
     }
 
@@ -47,7 +50,7 @@ package struct Server: Service {
         let constraintThread = TokenizerThreads(threadCount: 1, maxCalls: 0)
         let state = ServingState(
             configuration: configuration, model: model, engine: engine, threads: threads,
-            deliveries: EventDeliveries(loops), constraintThread: constraintThread)
+            deliveries: EventDeliveries(loops), constraintThread: constraintThread, adapters: adapters)
         let outcome: Result<Void, any Error>
         do {
             try await serve(application(state, loops))

@@ -63,6 +63,8 @@ package struct ServingConfiguration: Sendable {
     package var profileFolder: String?
     /// How the model writes calls of functions; nil asks its chat template.
     package var toolCallForm: ToolCallForm?
+    /// What the operator allows of adapters; nil where there are none.
+    package var adapters: AdapterRules?
     /// Sampling where a request does not say.
     package var defaults = SamplingDefaults()
 

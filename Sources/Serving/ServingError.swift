@@ -52,6 +52,8 @@ package enum ServingError: Error, Equatable, CustomStringConvertible {
     case constraintsBusy(limit: Int)
     /// Too many calls wait for the tokenizer.
     case tokenizerBusy(limit: Int)
+    /// An adapter is not loaded or unloaded.
+    case adapter(AdapterRefusal)
     /// The engine refused or ended the request.
     case engine(EngineError)
     /// The time that the request allowed itself is over, and half a vector is none.
@@ -119,6 +121,8 @@ package enum ServingError: Error, Equatable, CustomStringConvertible {
             "The server is overloaded: \(limit) new grammars wait to be compiled. Try again later."
         case .tokenizerBusy(let limit):
             "The server is overloaded: \(limit) calls wait for the tokenizer. Try again later."
+        case .adapter(let refusal):
+            refusal.description
         case .engine(.deviceFailure):
             "The engine has failed and the server is stopping. Try another one."
         case .engine(let error):

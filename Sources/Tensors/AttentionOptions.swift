@@ -41,4 +41,5 @@ package enum ElementFunction: Hashable, Sendable {
 /// What not every backend has, and so asks for while loading.
 package enum BackendFeature: String, Sendable, CaseIterable {
     case experts = "mixtures of experts"
+    case adapters = "LoRA adapters"
 }

@@ -124,6 +124,9 @@ package protocol Backend: AnyObject {
     func apply(_ function: ElementFunction, to x: Tensor)
     /// output[t] (+)= weight · x[t]. x: [tokens, columns]; output: [tokens, rows].
     func linear(_ x: Tensor, _ weight: PreparedWeight, into output: Tensor, mode: LinearMode)
+    /// output[t] += up[a] · (down[a] · x[t]) with a = choices[t], in the columns that `deltas` changes; rows whose choice
+    /// is negative stay as they are. choices: [tokens] i32. Only after `require(.adapters)`.
+    func addLowRank(_ x: Tensor, _ deltas: LowRankDeltas, choices: Tensor, into output: Tensor)
     /// Rotates the first `heads` heads of each row of `x` in place (`x`: [tokens, ≥ heads × headDim], row stride its
     /// width). frequencies: [rotaryDim / 2] f32 radians per position. What was turned is multiplied by `magnitude`.
     func rotate(

@@ -53,6 +53,14 @@ package struct Tensor {
         precondition(count >= 0 && count <= rowCount, "prefix of \(count) rows of a tensor with \(rowCount)")
         return Tensor(buffer: buffer, offsetBytes: offsetBytes, shape: shape.replacing(rows: count), dtype: dtype)
     }
+
+    /// Some of the rows, of a tensor whose elements are bytes or words and not blocks. Shares the storage.
+    package func rows(_ range: Range<Int>) -> Tensor {
+        precondition(range.lowerBound >= 0 && range.upperBound <= rowCount && !dtype.isQuantized, "rows \(range)")
+        return Tensor(
+            buffer: buffer, offsetBytes: offsetBytes + range.lowerBound * rowElementCount * dtype.blockByteCount,
+            shape: shape.replacing(rows: range.count), dtype: dtype)
+    }
 }
 
 /// A tensor as it lies in a checkpoint file.

@@ -41,7 +41,7 @@ package enum ExitStatus: Int32, Sendable {
             }
         case let error as EngineError:
             switch error {
-            case .invalidConfiguration, .rejected, .overloaded, .overShare, .delayed, .hopeless:
+            case .invalidConfiguration, .rejected, .overloaded, .overShare, .delayed, .hopeless, .tooManyAdapters:
                 self = .configuration
             case .deviceFailure, .numericalError: self = .device
             case .stalled: self = .hang
@@ -65,6 +65,8 @@ package enum StartupError: Error, Equatable, Sendable, CustomStringConvertible {
     case unusableKeyFile(path: String, reason: String)
     /// TLS cannot be offered with the files that are named.
     case unusableCertificate(TLSFileError)
+    /// An adapter of lora-modules cannot be served.
+    case unusableAdapter(name: String, reason: String)
     /// A catalog model does not say what it is known to say.
     case selfTestFailed(what: String, prompt: String, actual: [Int], expected: [Int])
     /// `--chat` was asked of a model that has no chat template.
@@ -81,6 +83,8 @@ package enum StartupError: Error, Equatable, Sendable, CustomStringConvertible {
             "The key file \(path) cannot be used: \(reason). Give one key on a line, or sha256: and its digest."
         case .unusableCertificate(let error):
             "The server cannot offer TLS: \(error). Check --ssl-certfile, --ssl-keyfile and --ssl-ca-certs."
+        case .unusableAdapter(let name, let reason):
+            "The adapter '\(name)' of lora-modules cannot be served: \(reason)"
         case .selfTestFailed(let what, let prompt, let actual, let expected):
             "The self-test failed: for \"\(prompt)\" \(what) gives the tokens \(actual), and \(expected) are known. "
                 + "Pull the model again, and run `apus verify` to check the device."

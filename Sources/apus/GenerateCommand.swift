@@ -1,8 +1,10 @@
 // `apus generate`: one prompt, its completion on standard output as it is made, and its speed on standard error.
 
 import ArgumentParser
+import Checkpoints
 import Execution
 import Foundation
+import Models
 import Scheduling
 import Tokenization
 
@@ -17,6 +19,7 @@ struct GenerateCommand: AsyncParsableCommand {
     @Option(help: "0 takes the most likely token; higher is more random, up to 2.") var temperature = 0.0
     @Option(help: "Sample from the most likely tokens up to this mass.") var topP = 1.0
     @Option(help: "Seed of the sampling.") var seed: UInt64 = 0
+    @Option(help: "Folder of a LoRA adapter to generate with.") var lora: String?
     @Flag(help: "Frame the prompt as a user's message, by the model's chat template.") var chat = false
     @Flag(help: "Print one JSON object at the end instead.") var json = false
     @OptionGroup(title: "Model") var modelOptions: ModelOptions
@@ -37,12 +40,17 @@ struct GenerateCommand: AsyncParsableCommand {
             flags: SettingSource(flags: [modelOptions, computeOptions, cacheOptions], model: model),
             environment: environment)
         let located = try ModelLocator.locate(model, home: settings.text(.home), environment: environment)
+        let limits = try lora.map { path in
+            let config = try AdapterCheckpoint(path: path, maxRank: AdapterLimits.largestRank).config
+            return AdapterLimits(count: 1, maxRank: config.rank)
+        }
         let running = try await RunningModel.start(path: located.path, settings: settings) { configuration in
             configuration.maxSequences = 1
+            configuration.adapters = limits
         }
         let tokens = try encode(readPrompt(), for: running.model)
         var completion = Completion(tokenizer: running.model.tokenizer, promptTokens: tokens.count)
-        for await event in try submit(tokens, to: running) {
+        for await event in try await submit(tokens, to: running) {
             let text = try completion.take(event)
             if !json { try write(text) }
         }
@@ -67,13 +75,17 @@ struct GenerateCommand: AsyncParsableCommand {
         return try tokenizer.encode(runs, addSpecialTokens: false)
     }
 
-    private func submit(_ tokens: [TokenID], to running: RunningModel) throws -> AsyncStream<EngineEvent> {
+    private func submit(_ tokens: [TokenID], to running: RunningModel) async throws -> AsyncStream<EngineEvent> {
         let engine = running.engine
+        var adapter: AdapterReference?
+        if let lora, let layout = engine.information.adapters {
+            adapter = try await EngineAdapters.load(lora, name: lora, layout: layout, on: engine)
+        }
         let request = GenerationRequest(
             id: engine.makeRequestID(), prompt: tokens, maxNewTokens: maxTokens,
             stopTokens: running.model.stopTokens,
             sampling: SamplingParameters(temperature: Float(temperature), topP: Float(topP), seed: seed),
-            arrival: engine.now)
+            arrival: engine.now, adapter: adapter)
         let reservation = try engine.reserve(requests: 1, promptTokenEstimate: tokens.count)
         guard let stream = try engine.submit([request], reservation: reservation).first else {
             throw EngineError.shutdown

@@ -157,7 +157,7 @@ struct ServerAssembly: Sendable {
         let hasListened = Latch()
         let server = Server(
             configuration: configuration, model: served, engine: running.engine, logger: logger,
-            certificates: certificates,
+            certificates: certificates, adapters: try await adapters(configuration),
             onListening: { [configuration] port in
                 hasListened.raise()
                 announce(configuration, port: port)
@@ -190,6 +190,24 @@ struct ServerAssembly: Sendable {
         group.maximumCancellationDuration = .seconds(10)
         try await ShutdownSignals.run(ServiceGroup(configuration: group), logger: logger)
         logger.notice("Drained; bye.")
+    }
+
+    /// The adapters that are there from the start; a client that names one must never be told that there is none.
+    private func adapters(_ configuration: ServingConfiguration) async throws -> AdapterLibrary {
+        guard let layout = running.engine.information.adapters else { return AdapterLibrary() }
+        let clients = EngineAdapters(engine: running.engine, layout: layout, folder: settings.text(.loraDir))
+        let library = AdapterLibrary(rules: configuration.adapters, source: clients)
+        let own = OperatorAdapters(clients: clients)
+        for module in settings.texts(.loraModules).compactMap({ AdapterModule($0) }) {
+            do throws(AdapterRefusal) {
+                try await library.load(
+                    name: module.name, path: module.path, reserved: configuration.servedModelNames, from: own)
+            } catch {
+                throw StartupError.unusableAdapter(name: module.name, reason: error.description)
+            }
+            logger.info("The adapter '\(module.name)' was loaded from \(module.path)")
+        }
+        return library
     }
 
     private func announce(_ configuration: ServingConfiguration, port: Int) {

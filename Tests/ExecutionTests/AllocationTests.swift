@@ -14,6 +14,7 @@ import Testing
 
 /// A model that notes, whenever it is run, what its thread has allocated so far.
 private final class CountingModel: LanguageModel {
+    var adapters: AdapterBank? { model.adapters }
     private let model: any LanguageModel
     private let counts: AllocationCounts
 

@@ -224,6 +224,10 @@ package final class DeferredBackend: Backend {
         queue.append { [unowned self] in device.linear(x, weight, into: output, mode: mode) }
     }
 
+    package func addLowRank(_ x: Tensor, _ deltas: LowRankDeltas, choices: Tensor, into output: Tensor) {
+        queue.append { [unowned self] in device.addLowRank(x, deltas, choices: choices, into: output) }
+    }
+
     package func rotate(
         _ x: Tensor, heads: Int, headDim: Int, positions: Tensor, frequencies: Tensor, magnitude: Float,
         layout: RotaryLayout

@@ -11,6 +11,8 @@ package final class FixtureRun {
     private let cache: [KVLayer]
     private let blockSize = 16
     private let blocksEach = 5
+    /// [sequences] The place of each one's adapter; −1 for none.
+    package var places: [Int32] = [-1, -1, -1]
 
     package init(_ parts: EngineParts) throws {
         self.parts = parts
@@ -70,9 +72,11 @@ package final class FixtureRun {
             contextLengths: try tensor(spans.map { Int32($0.first + $0.tokens.count) }),
             blockTables: try tensor(tables, [spans.count, blocksEach]), slotMapping: try tensor(slots),
             positions: try tensor(positions))
+        let choices = spans.flatMap { span in span.tokens.map { _ in places[span.sequence] } }
         let forward = ForwardStep(
             tokens: try tensor(spans.flatMap(\.tokens)), batch: batch,
-            sampledRows: try tensor((0..<Int32(count)).map { $0 }))
+            sampledRows: try tensor((0..<Int32(count)).map { $0 }),
+            adapters: choices.contains { $0 >= 0 } ? try tensor(choices) : nil)
         let shape = StepShape(
             tokenCount: count, sequenceCount: spans.count, sampledRowCount: count, isDecodeOnly: count == spans.count)
         backend.perform(shape) {

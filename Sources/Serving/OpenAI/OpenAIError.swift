@@ -60,6 +60,12 @@ struct OpenAIError {
         case .tokenizerBusy, .constraintsBusy:
             (status, type) = (.serviceUnavailable, "ServiceUnavailableError")
             retryAfter = .seconds(1)
+        case .adapter(let refusal):
+            (status, type) = refusal.answer
+            if case .busy = refusal { retryAfter = .seconds(1) }
+        case .engine(.tooManyAdapters):
+            (status, type) = (.serviceUnavailable, "ServiceUnavailableError")
+            retryAfter = .seconds(1)
         case .engine(.stalled):
             (status, type) = (.serviceUnavailable, "ServiceUnavailableError")
             retryAfter = .seconds(10)
@@ -127,6 +133,18 @@ extension ServingError {
         switch self {
         case .malformedJSON, .notAnObject, .invalidType, .missingField: true
         default: false
+        }
+    }
+}
+
+extension AdapterRefusal {
+    /// Status and kind, as controllers know them from vLLM.
+    fileprivate var answer: (HTTPResponse.Status, StaticString) {
+        switch self {
+        case .disabled, .absent: (.notFound, "NotFoundError")
+        case .busy, .stopping: (.serviceUnavailable, "ServiceUnavailableError")
+        case .missingField, .unusableName, .nameOfModel, .exists, .arriving, .full, .outside, .unusable:
+            (.badRequest, "InvalidUserInput")
         }
     }
 }

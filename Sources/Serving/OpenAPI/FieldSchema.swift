@@ -97,7 +97,21 @@ struct FieldSchema: Sendable {
     // MARK: Bodies
 
     private static func model(_ configuration: ServingConfiguration) -> FieldSchema {
-        FieldSchema("model", oneOf(configuration.servedModelNames), "One of the served names.")
+        guard configuration.adapters == nil else {
+            return FieldSchema("model", #""type":["string","null"]"#, "One of the served names, or an adapter's.")
+        }
+        return FieldSchema("model", oneOf(configuration.servedModelNames), "One of the served names.")
+    }
+
+    /// The body of /v1/load_lora_adapter or of /v1/unload_lora_adapter.
+    static func adapter(isLoaded: Bool) -> [FieldSchema] {
+        let text = #""type":"string","minLength":1"#
+        let name = FieldSchema("lora_name", text, "The name that requests give as their model.")
+        guard isLoaded else { return [name] }
+        return [
+            name, FieldSchema("lora_path", text, "Its folder, within the folder of adapters."),
+            FieldSchema("load_inplace", boolean, "Whether an adapter of that name gives way."),
+        ]
     }
 
     /// The body of /v1/completions.

@@ -12,7 +12,8 @@ struct OpenAPIDocument: Sendable {
 
     init(_ configuration: ServingConfiguration) {
         var paths: [String] = []
-        for route in Route.documented {
+        let loadsAdapters = configuration.adapters?.allowsLoading == true
+        for route in Route.documented + (loadsAdapters ? [.loadAdapter, .unloadAdapter] : []) {
             let operations = [(HTTPRequest.Method.get, "get"), (.post, "post")].compactMap { method, name in
                 route.accepts(method)
                     ? #""\#(name)":"# + Self.operation(route, name, configuration) : nil
@@ -91,7 +92,7 @@ struct OpenAPIDocument: Sendable {
 }
 
 extension Route {
-    /// The routes of the document, in its order.
+    /// The routes of the document, in its order; those of adapters follow where they are open.
     static let documented: [Route] = [
         .completions, .chat, .responses, .messages, .countTokens, .embeddings, .pooling, .score, .rerank,
         .renderCompletion, .renderChat, .models, .model(""), .tokenize, .detokenize, .startProfile, .stopProfile, .health,
@@ -115,6 +116,8 @@ extension Route {
         case .renderChat: "The tokens that a conversation would be answered from."
         case .startProfile: "Record the engine's steps."
         case .stopProfile: "Write what was recorded."
+        case .loadAdapter: "Load an adapter under a name."
+        case .unloadAdapter: "Take an adapter's name out."
         case .tokenize: "The tokens of a text."
         case .detokenize: "The text of tokens."
         case .health: "Whether the engine is alive."
@@ -140,6 +143,8 @@ extension Route {
         case .rerank: (FieldSchema.rerank(configuration), ["query", "documents"])
         case .renderCompletion: (FieldSchema.completions(configuration), ["prompt"])
         case .renderChat: (FieldSchema.chat(configuration), ["messages"])
+        case .loadAdapter: (FieldSchema.adapter(isLoaded: true), ["lora_name", "lora_path"])
+        case .unloadAdapter: (FieldSchema.adapter(isLoaded: false), ["lora_name"])
         case .tokenize: (FieldSchema.tokenize(configuration), ["prompt"])
         case .detokenize: (FieldSchema.detokenize(configuration), ["tokens"])
         default: nil
@@ -160,7 +165,7 @@ extension Route {
                 + #""text/event-stream":{"schema":{"type":"string"}}}"#
         case .health, .live, .ping, .startProfile: ""
         case .renderCompletion: #","content":{"application/json":{"schema":{"type":"array"}}}"#
-        case .metrics: #","content":{"text/plain":{"schema":{"type":"string"}}}"#
+        case .metrics, .loadAdapter, .unloadAdapter: #","content":{"text/plain":{"schema":{"type":"string"}}}"#
         default: #","content":{"application/json":{"schema":{"type":"object"}}}"#
         }
     }

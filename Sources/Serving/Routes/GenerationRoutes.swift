@@ -18,7 +18,7 @@ extension Router {
             SessionRequest(
                 source: .prompts(request.prompts), sampling: request.sampling, streaming: request.streaming,
                 answer: request.answer, prompt: request.promptFields, output: request.output, tenant: tenant(of: call),
-                arrival: call.arrival),
+                arrival: call.arrival, adapter: try state.adapter(named: request.model)),
             CompletionFormat(head: head, details: details))
     }
 
@@ -40,7 +40,8 @@ extension Router {
         let session = SessionRequest(
             source: .conversation(request.messages, request.template), sampling: request.sampling,
             streaming: request.streaming, answer: request.answer, prompt: request.promptFields,
-            output: request.output, tenant: tenant(of: call), echo: request.echo, arrival: call.arrival)
+            output: request.output, tenant: tenant(of: call), echo: request.echo, arrival: call.arrival,
+            adapter: try state.adapter(named: request.model))
         return (request, session)
     }
 

@@ -1,4 +1,4 @@
-// /v1/models: one card for each name of the model.
+// /v1/models: one card for each name of the model, and one for each adapter.
 
 import Hummingbird
 import NIOCore
@@ -8,7 +8,7 @@ extension Router {
     func modelList() -> Response {
         var body = ByteBuffer()
         body.writeStaticString("{\"object\":\"list\",\"data\":[")
-        body.writeList(state.configuration.servedModelNames) { buffer, name in writeCard(name, to: &buffer) }
+        body.writeList(state.configuration.servedModelNames + state.adapters.names) { buffer, name in writeCard(name, to: &buffer) }
         body.writeStaticString("]}")
         return Response(json: body)
     }
@@ -21,16 +21,20 @@ extension Router {
     }
 
     private func writeCard(_ name: String, to buffer: inout ByteBuffer) {
+        let base = state.configuration.servedModelNames.first
+        let isAdapter = !state.configuration.servedModelNames.contains(name)
         buffer.writeStaticString("{\"id\":")
         buffer.writeJSON(name)
         buffer.writeStaticString(",\"object\":\"model\",\"created\":")
         buffer.writeJSON(startTime)
         // Load testers take `root` for the model's real name.
         buffer.writeStaticString(",\"owned_by\":\"apus\",\"root\":")
-        buffer.writeJSON(state.configuration.servedModelNames.first)
-        buffer.writeStaticString(",\"parent\":null,\"max_model_len\":")
+        buffer.writeJSON(isAdapter ? name : base)
+        buffer.writeStaticString(",\"parent\":")
+        buffer.writeJSON(isAdapter ? base : nil)
+        buffer.writeStaticString(",\"max_model_len\":")
         buffer.writeJSON(state.model.maxModelLength)
-        if let digests = state.model.digests {
+        if let digests = state.model.digests, !isAdapter {
             buffer.writeStaticString(",\"digests\":{\"model\":")
             buffer.writeJSON(digests.model)
             buffer.writeStaticString(",\"tokenizer\":")

@@ -7,6 +7,7 @@ enum Route: Equatable, Sendable {
     case completions, chat, responses, messages, countTokens, models, model(String)
     case embeddings, pooling, score, rerank
     case renderCompletion, renderChat
+    case loadAdapter, unloadAdapter
     case tokenize, detokenize
     case startProfile, stopProfile
     case health, ready, live, ping, load, version, metrics, openAPI
@@ -28,6 +29,8 @@ enum Route: Equatable, Sendable {
         case "/v1/chat/completions/render": self = .renderChat
         case "/start_profile": self = .startProfile
         case "/stop_profile": self = .stopProfile
+        case "/v1/load_lora_adapter": self = .loadAdapter
+        case "/v1/unload_lora_adapter": self = .unloadAdapter
         case "/tokenize": self = .tokenize
         case "/detokenize": self = .detokenize
         case "/health": self = .health
@@ -55,7 +58,8 @@ enum Route: Equatable, Sendable {
     private var isPosted: Bool {
         switch self {
         case .completions, .chat, .responses, .messages, .countTokens, .embeddings, .pooling, .score, .rerank,
-            .renderCompletion, .renderChat, .tokenize, .detokenize, .startProfile, .stopProfile:
+            .renderCompletion, .renderChat, .tokenize, .detokenize, .startProfile, .stopProfile, .loadAdapter,
+            .unloadAdapter:
             true
         default: false
         }
@@ -85,6 +89,8 @@ enum Route: Equatable, Sendable {
         case .renderChat: "/v1/chat/completions/render"
         case .startProfile: "/start_profile"
         case .stopProfile: "/stop_profile"
+        case .loadAdapter: "/v1/load_lora_adapter"
+        case .unloadAdapter: "/v1/unload_lora_adapter"
         case .tokenize: "/tokenize"
         case .detokenize: "/detokenize"
         case .health: "/health"

@@ -16,6 +16,7 @@ struct ServingState: Sendable {
     let deliveries: EventDeliveries
     let constraints: ConstraintLibrary
     let bodies: BodyReader
+    let adapters: AdapterLibrary
     let counters = RequestCounters()
     let openConnections = ConnectionGauge()
     let document: OpenAPIDocument
@@ -25,8 +26,9 @@ struct ServingState: Sendable {
     init(
         configuration: ServingConfiguration, model: ServedModel, engine: any TextEngine, threads: TokenizerThreads,
         deliveries: EventDeliveries,
-        constraintThread: TokenizerThreads
+        constraintThread: TokenizerThreads, adapters: AdapterLibrary
     ) {
+        self.adapters = adapters
         self.configuration = configuration
         self.model = model
         self.engine = engine
@@ -42,7 +44,7 @@ struct ServingState: Sendable {
     func resolve(model name: String?) throws(ServingError) -> String {
         let served = configuration.servedModelNames
         guard let name else { return served.first ?? "" }
-        guard served.contains(name) else { throw .unknownModel(name: name, served: served) }
+        guard served.contains(name) || adapters.reference(name) != nil else { throw unknown(name) }
         return name
     }
 }
@@ -142,6 +144,8 @@ struct Router: HTTPResponder {
         case .renderChat: try await renderChat(call)
         case .startProfile: try await startProfile(call)
         case .stopProfile: try await stopProfile()
+        case .loadAdapter: try await loadAdapter(call)
+        case .unloadAdapter: try await unloadAdapter(call)
         case .tokenize: try await tokenize(call)
         case .detokenize: try await detokenize(call)
         case .health: try health()

@@ -49,6 +49,7 @@ extension Router {
         var exposition = Metrics(modelName: state.configuration.servedModelNames.first ?? "")
         let statistics = state.engine.statistics
         exposition.write(statistics, model: state.model)
+        if let limit = state.adapters.limit { exposition.write(statistics.adapters, limit: limit) }
         state.counters.write(to: &exposition)
         writeOwn(statistics, to: &exposition)
         process.write(to: &exposition)

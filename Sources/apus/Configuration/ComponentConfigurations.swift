@@ -3,6 +3,7 @@
 import Checkpoints
 import Execution
 import Foundation
+import Models
 import Scheduling
 import Serving
 import Tensors
@@ -32,6 +33,9 @@ extension EngineConfiguration {
         let target = settings.duration(.ttftSLO)
         timeToFirstTokenTarget = target > .zero ? target : nil
         tenantQueueShare = Double(settings.number(.tenantQueueShare)) / 1000
+        adapters = AdapterRules(settings).map {
+            AdapterLimits(count: $0.placeCount, maxRank: settings.number(.maxLoRARank))
+        }
         latencyBuckets.firstToken = settings.bounds(.ttftBuckets) ?? latencyBuckets.firstToken
         latencyBuckets.perToken = settings.bounds(.itlBuckets) ?? latencyBuckets.perToken
         latencyBuckets.request = settings.bounds(.e2eBuckets) ?? latencyBuckets.request
@@ -65,6 +69,7 @@ extension ServingConfiguration {
         crossOrigin.methods = settings.texts(.allowedMethods)
         crossOrigin.headers = settings.texts(.allowedHeaders)
         crossOrigin.allowsCredentials = settings.boolean(.allowCredentials)
+        adapters = AdapterRules(settings)
         maxConnections = settings.number(.maxConnections)
         maxBodyBytes = settings.number(.maxRequestBodyBytes)
         requestHeadTimeout = settings.duration(.requestHeaderTimeout)
@@ -77,6 +82,14 @@ extension ServingConfiguration {
         self.defaults.topP = defaults.topP.map { $0 > 0 ? $0 : 1 } ?? self.defaults.topP
         self.defaults.topK = defaults.topK.map { max(0, $0) } ?? self.defaults.topK
         self.defaults.minP = defaults.minP ?? self.defaults.minP
+    }
+}
+
+extension AdapterRules {
+    /// What is allowed of adapters; nil where they are off.
+    init?(_ settings: ResolvedSettings) {
+        guard settings.boolean(.enableLoRA) else { return nil }
+        self.init(maxCount: settings.number(.maxLoRAs), allowsLoading: settings.text(.loraDir) != nil)
     }
 }
 

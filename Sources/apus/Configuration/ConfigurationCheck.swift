@@ -10,7 +10,7 @@ package struct ConfigurationCheck: Sendable {
 
     package static let all = [
         budgetHoldsEverySequence, thresholdWithinBudget, oneCacheSize, knownDevice, exactOnCPU, reachableHost,
-        namedOrigins, certificateForTLS,
+        namedOrigins, certificateForTLS, roomForAdapters, namedAdapters,
     ]
 
     /// A running sequence needs at least one token of the budget in each step.
@@ -85,6 +85,32 @@ package struct ConfigurationCheck: Sendable {
         guard settings.boolean(.allowCredentials), settings.texts(.allowedOrigins).contains("*") else { return nil }
         return "allow-credentials lets pages of every origin act as their visitor while allowed-origins is *. "
             + "Name the origins, or drop allow-credentials."
+    }
+
+    private static let roomForAdapters = ConfigurationCheck(
+        settings: [.enableLoRA, .loraModules, .loraDir]
+    ) { settings in
+        guard !settings.boolean(.enableLoRA) else { return nil }
+        let given =
+            (settings.texts(.loraModules).isEmpty ? [] : [Setting.loraModules.name])
+            + (settings.text(.loraDir) == nil ? [] : [Setting.loraDir.name])
+        guard !given.isEmpty else { return nil }
+        return "\(given.joined(separator: " and ")) without enable-lora: there is no room for adapters. "
+            + "Give --enable-lora too."
+    }
+
+    private static let namedAdapters = ConfigurationCheck(settings: [.loraModules, .maxLoRAs]) { settings in
+        let texts = settings.texts(.loraModules)
+        if let wrong = texts.first(where: { AdapterModule($0) == nil }) {
+            return "lora-modules has '\(wrong)', but each must be name=folder."
+        }
+        let names = texts.compactMap { AdapterModule($0)?.name }
+        if let twice = names.first(where: { name in names.count { $0 == name } > 1 }) {
+            return "lora-modules names '\(twice)' twice. Give each adapter a name of its own."
+        }
+        let limit = settings.number(.maxLoRAs)
+        guard names.count > limit else { return nil }
+        return "lora-modules has \(names.count) adapters, but max-loras is \(limit). Raise it to \(names.count)."
     }
 
     /// Whether only this machine can connect to `host`: 127.0.0.0/8, ::1 or localhost.

@@ -5,6 +5,7 @@ import ArgumentParser
 package struct ServeOptions: ParsableArguments {
     @Argument(help: ArgumentHelp(Setting.model.help)) var model: String?
     @OptionGroup(title: "Model") var modelOptions: ModelOptions
+    @OptionGroup(title: "LoRA adapters") var adapterOptions: AdapterOptions
     @OptionGroup(title: "Compute") var computeOptions: ComputeOptions
     @OptionGroup(title: "KV cache") var cacheOptions: CacheOptions
     @OptionGroup(title: "Scheduling") var schedulingOptions: SchedulingOptions
@@ -18,8 +19,8 @@ package struct ServeOptions: ParsableArguments {
     package var source: SettingSource {
         SettingSource(
             flags: [
-                modelOptions, computeOptions, cacheOptions, schedulingOptions, httpOptions, loggingOptions,
-                metricsOptions,
+                modelOptions, adapterOptions, computeOptions, cacheOptions, schedulingOptions, httpOptions,
+                loggingOptions, metricsOptions,
             ], model: model)
     }
 }

@@ -8,6 +8,7 @@ package struct Setting: Sendable {
     /// The heading a setting is listed under, in the order of the help text.
     package enum Section: String, Sendable, CaseIterable {
         case model = "Model"
+        case adapters = "LoRA adapters"
         case compute = "Compute"
         case cache = "KV cache"
         case scheduling = "Scheduling"

@@ -36,6 +36,16 @@ package struct ModelOptions: ParsableArguments {
     package init() {}
 }
 
+package struct AdapterOptions: ParsableArguments {
+    @Flag(.enableLoRA) var enableLoRA: Bool?
+    @Option(.loraModules) var loraModules: [String] = []
+    @Option(.maxLoRAs) var maxLoRAs: String?
+    @Option(.maxLoRARank) var maxLoRARank: String?
+    @Option(.loraDir) var loraDir: String?
+
+    package init() {}
+}
+
 package struct ComputeOptions: ParsableArguments {
     @Option(.device) var device: String?
     @Option(.kernels) var kernels: String?

@@ -26,6 +26,22 @@ extension Setting {
         "Longest prompt plus completion",
         aliases: ["context-length", "ctx-size", "max-seq-len", "max-total-tokens", "max-context-len"])
 
+    // MARK: LoRA adapters
+
+    package static let enableLoRA = Setting(
+        "enable-lora", .adapters, .boolean, default: .boolean(false), "Make room for adapters")
+    package static let loraModules = Setting(
+        "lora-modules", .adapters, .texts, "Adapters to load, each as name=folder",
+        aliases: ["lora", "lora-adapters", "lora-paths"])
+    package static let maxLoRAs = Setting(
+        "max-loras", .adapters, .integer(1...64), default: .integer(4), "Most adapters at one time",
+        aliases: ["max-loaded-loras", "max-loras-per-batch", "max-cpu-loras"])
+    package static let maxLoRARank = Setting(
+        "max-lora-rank", .adapters, .integer(1...256), default: .integer(16), "Largest rank of one")
+    package static let loraDir = Setting(
+        "lora-dir", .adapters, .path, "Folder of those that clients may load",
+        aliases: ["allow-runtime-lora-updating"])
+
     // MARK: Compute
 
     package static let device = Setting(
@@ -198,6 +214,7 @@ extension Setting {
     /// Every setting, in the order of the help text.
     package static let all: [Setting] = [
         config, model, servedModelName, toolCallParser, pooling, home, maxModelLen,
+        enableLoRA, loraModules, maxLoRAs, maxLoRARank, loraDir,
         device, kernels, dtype, cpuISA, threads,
         blockSize, enablePrefixCaching, kvCacheMemoryBytes, gpuMemoryUtilization, numGPUBlocksOverride,
         maxNumSeqs, maxNumBatchedTokens, maxNumQueuedReqs, maxNumQueuedTokens, ttftSLO, tenantQueueShare,

@@ -4,6 +4,7 @@ import CPUBackend
 import Checkpoints
 import Execution
 import Foundation
+import Models
 import Scheduling
 import Tensors
 import Tokenization
@@ -29,6 +30,7 @@ struct Inspection {
             model: .init(
                 contextLength: config.contextLength,
                 weightBytes: model.storedTypes.reduce(0) { $0 + $1.bytes }, activationBytes: 0,
+                adapterBytes: configuration.adapters?.byteCount(of: config) ?? 0,
                 kvBytesPerToken: config.layerCount
                     * backend.kvBytesPerToken(kvHeads: config.kvHeadCount, headDim: config.headDim)))
     }

@@ -107,6 +107,7 @@ extension StartupReport {
     private var memoryLine: String {
         "weights \(ByteCount.approximate(memory.weightBytes)), "
             + "activations \(ByteCount.approximate(memory.activationBytes)), "
+            + (memory.adapterBytes > 0 ? "adapters \(ByteCount.approximate(memory.adapterBytes)), " : "")
             + "KV cache \(ByteCount.approximate(memory.cacheBytes)); "
             + "\(ByteCount.approximate(availableMemoryBytes)) was available"
     }
@@ -145,7 +146,7 @@ extension StartupReport {
                 "max-num-seqs is \(maxSequences), but the KV cache has \(memory.blockCount) blocks; "
                     + "lower it, or raise kv-cache-memory-bytes.")
         }
-        let total = memory.weightBytes + memory.activationBytes + memory.cacheBytes
+        let total = memory.weightBytes + memory.activationBytes + memory.adapterBytes + memory.cacheBytes
         if total > availableMemoryBytes {
             advice.append(
                 "weights, activations and KV cache come to \(ByteCount.approximate(total)), more than was available; "
@@ -173,6 +174,7 @@ extension StartupReport {
             ("stored_bytes", .object(storedTypes.map { ($0.name, .integer($0.bytes)) })),
             ("device", .string(device)), ("dtype", .string(dtype)),
             ("weight_bytes", .integer(memory.weightBytes)), ("activation_bytes", .integer(memory.activationBytes)),
+            ("adapter_bytes", .integer(memory.adapterBytes)),
             ("kv_cache_bytes", .integer(memory.cacheBytes)), ("kv_cache_tokens", .integer(memory.cacheTokenCount)),
             ("kv_bytes_per_token", .integer(memory.kvBytesPerToken)), ("block_size", .integer(memory.blockSize)),
             ("block_count", .integer(memory.blockCount)), ("available_memory_bytes", .integer(availableMemoryBytes)),

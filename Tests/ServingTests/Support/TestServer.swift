@@ -7,7 +7,7 @@ import Testing
 
 /// Serves `engine` while `body` runs.
 func withServer(
-    _ engine: FakeEngine, model: ServedModel = Vocabulary.model(),
+    _ engine: FakeEngine, model: ServedModel = Vocabulary.model(), adapters: AdapterLibrary = AdapterLibrary(),
     configure: (inout ServingConfiguration) -> Void = { _ in }, _ body: (TestServer) async throws -> Void
 ) async throws {
     var configuration = ServingConfiguration(servedModelNames: ["tiny", "org/tiny"], version: "1.2.3")
@@ -16,9 +16,9 @@ func withServer(
     var logger = Logger(label: "test")
     logger.logLevel = .critical
     let (ports, continuation) = AsyncStream.makeStream(of: Int.self)
-    let server = Server(configuration: configuration, model: model, engine: engine, logger: logger) { port in
-        continuation.yield(port)
-    }
+    let server = Server(
+        configuration: configuration, model: model, engine: engine, logger: logger, adapters: adapters
+    ) { port in continuation.yield(port) }
     let group = ServiceGroup(configuration: .init(services: [server], logger: logger))
     let running = Task { try await group.run() }
     defer { running.cancel() }

@@ -1,0 +1,49 @@
+// A matrix, or several that are stacked, whose outputs adapters may change. A step in which no row has an adapter asks
+// for nothing but the product.
+
+import Tensors
+
+/// One of the matrices that are stacked in a weight.
+struct AdaptedPart {
+    /// Its name within its layer, as Hugging Face has it.
+    let module: String
+    let rowCount: Int
+    /// Set where the two halves of each head of so many rows are stored interleaved.
+    var interleavedHeadDim: Int?
+}
+
+/// x ↦ weight · x, and what each row's adapter adds.
+struct AdaptedLinear {
+    private let weight: PreparedWeight
+    /// [parts] Empty where adapters are off.
+    private let deltas: [LowRankDeltas]
+
+    var byteCount: Int { weight.byteCount }
+
+    /// - Parameter parts: the stacked matrices, in order.
+    init(
+        _ weight: PreparedWeight, _ parts: [AdaptedPart], layer: Int, _ bank: AdapterBank?
+    ) throws(BackendError) {
+        self.weight = weight
+        var deltas: [LowRankDeltas] = []
+        var first = 0
+        for part in parts {
+            guard let bank else { break }
+            let target = AdapterTarget(
+                layer: layer, module: part.module, columnCount: weight.columnCount, rowCount: part.rowCount,
+                interleavedHeadDim: part.interleavedHeadDim)
+            deltas.append(try bank.add(target, firstColumn: first))
+            first += part.rowCount
+        }
+        self.deltas = deltas
+    }
+
+    /// - Parameter choices: [tokens] i32: the place of each row's adapter, or −1; nil where no row has one.
+    func callAsFunction(
+        _ x: Tensor, into output: Tensor, mode: LinearMode, choices: Tensor?, backend: any Backend
+    ) {
+        backend.linear(x, weight, into: output, mode: mode)
+        guard let choices else { return }
+        for part in deltas { backend.addLowRank(x, part, choices: choices, into: output) }
+    }
+}
