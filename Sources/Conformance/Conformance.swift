@@ -21,7 +21,7 @@ package struct ConformanceCase: Sendable {
 
     /// All cases, in the order of the protocol's operations.
     package static let all =
-        rowCases + elementCases + linearCases + attentionCases + attentionOptionCases + samplingCases
+        rowCases + elementCases + linearCases + lowRankCases + attentionCases + attentionOptionCases + samplingCases
 }
 
 /// The largest of errors relative to what is allowed; NaN is as bad as it gets.
