@@ -37,6 +37,11 @@ package final class CUDABackend: Backend {
     private var isInStep = false
     var isPlanned = false
     var attentionScratch: AttentionScratch?
+    /// What the kernels for compute capability 9.0 need beside their arguments; nil for those of 8.0.
+    let hopper: HopperScratch?
+    /// Whether launches say that they may overlap: every kernel waits for those in front before it touches what is
+    /// theirs.
+    private let overlaps: Bool
     var sampler: Sampler
 
     /// - Throws: `BackendError.unsupported` when the device or the kernels cannot be used.
@@ -47,6 +52,9 @@ package final class CUDABackend: Backend {
         library = try KernelLibrary(kernels, device: device)
         staging = try StagingRing(segmentBytes: options.stagingBytes, device: device)
         sampler = try Sampler(device: device)
+        let usesHopper = kernels.use.takesHopper && HopperScratch.fits(device.properties)
+        overlaps = kernels.use.overlaps && device.properties.computeCapability >= 90
+        hopper = usesHopper ? try HopperScratch(device: device, stream: stream) : nil
         try checkStamp(kernels)
     }
 
@@ -256,9 +264,21 @@ package final class CUDABackend: Backend {
             var arguments = arguments
             let result = unsafe withUnsafeMutablePointer(to: &arguments) { pointer in
                 var parameter: UnsafeMutableRawPointer? = UnsafeMutableRawPointer(pointer)
-                return unsafe device.driver.calls.launch(
-                    library.kernels[id].handle, shape.grid_x, shape.grid_y, shape.grid_z, shape.threads, 1, 1,
-                    shape.shared_bytes, stream.handle, &parameter, nil)
+                guard overlaps else {
+                    return unsafe device.driver.calls.launch(
+                        library.kernels[id].handle, shape.grid_x, shape.grid_y, shape.grid_z, shape.threads, 1, 1,
+                        shape.shared_bytes, stream.handle, &parameter, nil)
+                }
+                var attribute = cuda_launch_attribute()
+                (attribute.id, attribute.value.0) = (UInt32(CUDA_LAUNCH_OVERLAPS), 1)
+                return unsafe withUnsafePointer(to: attribute) { attribute in
+                    var config = unsafe cuda_launch_config(
+                        grid_x: shape.grid_x, grid_y: shape.grid_y, grid_z: shape.grid_z, block_x: shape.threads,
+                        block_y: 1, block_z: 1, shared_bytes: shape.shared_bytes, stream: stream.handle,
+                        attributes: attribute, attribute_count: 1)
+                    return unsafe device.driver.calls.launch_with(
+                        &config, library.kernels[id].handle, &parameter, nil)
+                }
             }
             try device.driver.check(result, operation)
         }
@@ -267,7 +287,15 @@ package final class CUDABackend: Backend {
     /// Does `body` unless the device has failed; the first failure is kept.
     func attempt(_ body: () throws(BackendError) -> Void) {
         guard failure == nil else { return }
-        do { try body() } catch { failure = error }
+        do { try body() } catch { failure = explained(error) }
+    }
+
+    /// The error, with what a kernel of compute capability 9.0 waited for if it ended itself.
+    private func explained(_ error: BackendError) -> BackendError {
+        guard case .deviceFailure(let operation, let reason) = error, let place = hopper?.stuckPlace else {
+            return error
+        }
+        return .deviceFailure(operation: operation, reason: "\(reason); \(place)")
     }
 
     private func checkStamp(_ kernels: KernelImages) throws(BackendError) {

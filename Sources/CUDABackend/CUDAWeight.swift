@@ -46,6 +46,7 @@ extension CUDABackend {
 
     private func pack(_ part: StoredTensor, firstRow: Int) throws(BackendError) -> CUDAWeight.Segment {
         let format = try Self.format(part)
+        if hopper != nil, format == Int32(CUDA_WEIGHT_BF16) { return try packSwizzled(part, firstRow: firstRow) }
         let rows = part.shape[0]
         let columns = part.shape[1]
         let data = try device.allocate(
@@ -68,7 +69,7 @@ extension CUDABackend {
         }
         let matrix = cuda_matrix(
             data: cuda_address(data.address), scales: cuda_address(scales?.address ?? 0), format: format,
-            rows: Int32(rows), columns: Int32(columns), unused: 0)
+            rows: Int32(rows), columns: Int32(columns), layout: Int32(CUDA_LAYOUT_FRAGMENTS))
         return CUDAWeight.Segment(matrix: matrix, firstRow: firstRow, data: data, scales: scales)
     }
 

@@ -6,6 +6,7 @@
 #include "../../Kernels/elementwise.cu"
 #include "../../Kernels/embedding.cu"
 #include "../../Kernels/linear.cu"
+#include "../../Kernels/linear_hopper.cu"
 #include "../../Kernels/norm.cu"
 #include "../../Kernels/prefill.cu"
 #include "../../Kernels/rotary.cu"

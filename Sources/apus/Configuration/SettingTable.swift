@@ -30,6 +30,9 @@ extension Setting {
         "auto, cpu, cuda, cuda:N or a UUID")
     package static let kernels = Setting(
         "kernels", .compute, .path, "Folder of CUDA kernels (default: beside the binary)")
+    package static let cudaKernels = Setting(
+        "cuda-kernels", .compute, .choice(["auto", "sm80", "sequential"]), default: .text("auto"),
+        "sm80: none that only Hopper has; sequential: no overlap")
     package static let dtype = Setting(
         "dtype", .compute, .choice(["auto", "float32"]), default: .text("auto"),
         "float32 is the exact reference")
@@ -192,7 +195,7 @@ extension Setting {
     /// Every setting, in the order of the help text.
     package static let all: [Setting] = [
         config, model, servedModelName, toolCallParser, home, maxModelLen,
-        device, kernels, dtype, cpuISA, threads,
+        device, kernels, cudaKernels, dtype, cpuISA, threads,
         blockSize, enablePrefixCaching, kvCacheMemoryBytes, gpuMemoryUtilization, numGPUBlocksOverride,
         maxNumSeqs, maxNumBatchedTokens, maxNumQueuedReqs, maxNumQueuedTokens, ttftSLO, tenantQueueShare,
         engineStallTimeout, schedulingPolicy,
