@@ -11,7 +11,7 @@
 
 enum {
     /// Of a tile: rows, bytes of a row, bytes.
-    CUDA_SWIZZLED_ROWS = 64,
+    CUDA_SWIZZLED_ROWS = CUDA_SWIZZLED_ROW_COUNT,
     CUDA_SWIZZLED_ROW_BYTES = 128,
     CUDA_SWIZZLED_BYTES = CUDA_SWIZZLED_ROWS * CUDA_SWIZZLED_ROW_BYTES,
     /// A row's units are cut into this many runs, each summed on its own; their sums are added in order. Four make 64

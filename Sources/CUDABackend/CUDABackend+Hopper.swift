@@ -84,18 +84,40 @@ extension CUDABackend {
         return unsafe hopper.map.load(as: cuda_tensor_map.self)
     }
 
-    /// Packs a bf16 matrix into swizzled tiles.
-    func packSwizzled(_ part: StoredTensor, firstRow: Int) throws(BackendError) -> CUDAWeight.Segment {
-        let (rows, columns) = (part.shape[0], part.shape[1])
+    /// How many of `parts`, from the first on, become one matrix: bf16, and each but the last whole tiles of rows. So
+    /// queries, keys and values are one product, and so are gates and ups.
+    func stackable(_ parts: ArraySlice<StoredTensor>) -> Int {
+        guard hopper != nil else { return 0 }
+        var count = 0
+        for part in parts {
+            guard part.dtype == .bf16 else { break }
+            count += 1
+            guard part.shape[0] % Int(CUDA_SWIZZLED_ROW_COUNT) == 0 else { break }
+        }
+        return count
+    }
+
+    /// Packs bf16 matrices, one below the other, into the swizzled tiles of one.
+    func packSwizzled(_ parts: ArraySlice<StoredTensor>, firstRow: Int) throws(BackendError) -> CUDAWeight.Segment {
+        for part in parts { _ = try Self.format(part) }
+        let rows = parts.reduce(0) { $0 + $1.shape[0] }
+        guard let first = parts.first, rows <= 1 << 20 else {
+            throw .unsupported(operation: "a weight of \(rows) rows", reason: "there may be \(1 << 20) at most")
+        }
+        let columns = first.shape[1]
         let byteCount = Int(cuda_swizzled_bytes(Int64(rows), Int64(columns)))
-        let data = try device.allocate(byteCount: byteCount, purpose: part.name)
+        let data = try device.allocate(byteCount: byteCount, purpose: first.name)
         let tileBytes = Int(cuda_swizzled_bytes(1, Int64(columns)))
-        let (tiles, tilesAtOnce) = (byteCount / tileBytes, max(1, (16 << 20) / tileBytes))
-        for first in stride(from: 0, to: tiles, by: tilesAtOnce) {
-            let count = min(tilesAtOnce, tiles - first)
-            try upload(
-                Self.packSwizzled(part, firstTile: first, tileCount: count, tileBytes: tileBytes),
-                to: data.address + UInt(first * tileBytes))
+        let tilesAtOnce = max(1, (16 << 20) / tileBytes)
+        var address = data.address
+        for part in parts {
+            let tiles = Int(cuda_swizzled_bytes(Int64(part.shape[0]), Int64(columns))) / tileBytes
+            for first in stride(from: 0, to: tiles, by: tilesAtOnce) {
+                let count = min(tilesAtOnce, tiles - first)
+                try upload(
+                    Self.packSwizzled(part, firstTile: first, tileCount: count, tileBytes: tileBytes), to: address)
+                address += UInt(count * tileBytes)
+            }
         }
         let matrix = cuda_matrix(
             data: cuda_address(data.address), scales: 0, format: Int32(CUDA_WEIGHT_BF16), rows: Int32(rows),

@@ -1,8 +1,8 @@
 // An NVIDIA GPU as a compute device: memory, weights and steps. Every operation is a launch or two on one stream.
 //
 // Nothing waits for the device but `collect`, `synchronize` and `download`. A step's launches depend on its padded
-// shape only, so steps that only decode are captured once per shape and replayed. Numbers do not depend on batch,
-// chunks or block size: see Kernels/linear.cu and Kernels/attention.cu.
+// shape only, so steps are captured once per shape and replayed. Numbers do not depend on batch, chunks or block size:
+// see Kernels/linear.cu, linear_hopper.cu and attention.cu.
 
 import CUDADriver
 import CUDAKernels
@@ -16,7 +16,7 @@ package final class CUDABackend: Backend {
     /// What is fixed when the backend starts.
     package struct Options: Sendable {
         package var device = DeviceChoice.first
-        /// Whether steps that only decode are captured and replayed.
+        /// Whether steps are captured and replayed.
         package var usesGraphs = true
         /// Bytes of each of the four segments that uploads pass through.
         package var stagingBytes = 4 << 20
@@ -192,10 +192,14 @@ package final class CUDABackend: Backend {
     // MARK: Steps
 
     package func padded(_ shape: StepShape) -> StepShape {
-        guard options.usesGraphs, shape.isDecodeOnly else { return shape }
+        guard options.usesGraphs else { return shape }
+        guard shape.isDecodeOnly else { return Self.bucket(shape) }
         let count = Self.bucket(shape.sequenceCount)
         return StepShape(tokenCount: count, sequenceCount: count, sampledRowCount: count, isDecodeOnly: true)
     }
+
+    /// Captured shapes, each of which takes some memory of the driver.
+    static let mostGraphs = 256
 
     /// The number of sequences a decoding step is filled up to: 1, 2, 4, 8, then multiples of 8, and of 32 beyond 256.
     static func bucket(_ count: Int) -> Int {
@@ -208,9 +212,23 @@ package final class CUDABackend: Backend {
         }
     }
 
+    /// What a step with prompts in it is filled up to: rows to less than a tile of a product more, so that few shapes
+    /// are captured; sequences and sampled rows to a power of two. Sequences without rows cost next to nothing.
+    static func bucket(_ shape: StepShape) -> StepShape {
+        func power(_ count: Int) -> Int { count <= 1 ? count : 1 << (Int.bitWidth - (count - 1).leadingZeroBitCount) }
+        let step = shape.tokenCount <= 64 ? 8 : shape.tokenCount <= 1024 ? 64 : 128
+        let sequences = power(shape.sequenceCount)
+        let isUsual = 1...shape.sequenceCount ~= shape.sampledRowCount
+        return StepShape(
+            tokenCount: (shape.tokenCount + step - 1) / step * step, sequenceCount: sequences,
+            sampledRowCount: isUsual ? sequences : power(shape.sampledRowCount), isDecodeOnly: false)
+    }
+
     package func perform(_ shape: StepShape, _ body: () -> Void) {
         func run() { inStep(body) }
-        guard options.usesGraphs, shape.isDecodeOnly, shape == padded(shape), failure == nil else { return run() }
+        guard options.usesGraphs, shape == padded(shape), failure == nil else { return run() }
+        // Shapes with prompts are many; those beyond are launched one by one.
+        guard shape.isDecodeOnly || graphs[shape] != nil || graphs.count < Self.mostGraphs else { return run() }
         attempt { () throws(BackendError) in
             switch graphs[shape] {
             case .captured(let owner): try owner.graph.launch(stream)

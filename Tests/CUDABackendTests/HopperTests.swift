@@ -121,6 +121,59 @@ extension EmulatedDevice {
             }
         }
 
+        @Test func `matrices of whole tiles are stacked, and multiplied by one launch`() throws {
+            let backend = try EmulatedDevice.backend()
+            for (rows, launches) in [([64, 128, 70], 1), ([64, 70, 64], 2), ([70, 64], 2)] as [([Int], Int64)] {
+                let parts = rows.enumerated().map {
+                    EncodedMatrix(.bf16, rows: $0.element, columns: 72, seed: UInt64($0.offset))
+                }
+                let x = try backend.allocate([3, 72], .bf16, purpose: "a test")
+                var numbers = SeededNumbers(4)
+                backend.upload(numbers.normals(3 * 72), to: x)
+                let together = try backend.allocate([3, rows.reduce(0, +)], .f32, purpose: "a test")
+                let stacked = try backend.prepare(parts.map(\.tensor))
+                let before = EmulatedDevice.calls("launch")
+                backend.linear(x, stacked, into: together, mode: .overwrite)
+                #expect(EmulatedDevice.calls("launch") - before == launches)
+                let alone = try parts.map { part in
+                    let output = try backend.allocate([3, part.tensor.shape[0]], .f32, purpose: "a test")
+                    backend.linear(x, try backend.prepare([part.tensor]), into: output, mode: .overwrite)
+                    return backend.download(output)
+                }
+                try backend.synchronize()
+                let expected = (0..<3).flatMap { token in
+                    zip(rows, alone).flatMap { $1[token * $0..<(token + 1) * $0] }
+                }
+                #expect(backend.download(together) == expected)
+            }
+        }
+
+        @Test func `steps with prompts are filled up to few shapes, which hold every smaller step`() throws {
+            let backend = try EmulatedDevice.backend()
+            var shapes: Set<StepShape> = []
+            let largest = backend.padded(
+                StepShape(tokenCount: 2048, sequenceCount: 200, sampledRowCount: 200, isDecodeOnly: false))
+            for tokens in 2...2048 {
+                for sequences in [1, 2, 3, 17, 64, 100, 200] where sequences < tokens {
+                    for sampled in [0, 1, sequences] {
+                        let used = StepShape(
+                            tokenCount: tokens, sequenceCount: sequences, sampledRowCount: sampled, isDecodeOnly: false)
+                        let shape = backend.padded(used)
+                        shapes.insert(shape)
+                        try #require(backend.padded(shape) == shape)
+                        let step = tokens <= 64 ? 8 : tokens <= 1024 ? 64 : 128
+                        try #require((0..<step).contains(shape.tokenCount - tokens))
+                        try #require(shape.sequenceCount >= sequences && shape.sampledRowCount >= sampled)
+                        try #require((shape.sampledRowCount == 0) == (sampled == 0))
+                        try #require(
+                            shape.tokenCount <= largest.tokenCount && shape.sequenceCount <= largest.sequenceCount
+                                && shape.sampledRowCount <= largest.sampledRowCount)
+                    }
+                }
+            }
+            #expect(shapes.count < 450)
+        }
+
         // MARK: Bits
 
         @Test(arguments: [1, 2, 16, 132] as [Int32])

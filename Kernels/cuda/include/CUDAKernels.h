@@ -153,6 +153,8 @@ typedef struct {
 enum {
     CUDA_LAYOUT_FRAGMENTS = 0,
     CUDA_LAYOUT_SWIZZLED = 1,
+    /// Rows of a swizzled tile: matrices whose rows are a multiple of it can be stacked.
+    CUDA_SWIZZLED_ROW_COUNT = 64,
 };
 
 /// Bytes of the packed weights, and of their scales (0 for plain formats).
