@@ -17,10 +17,21 @@ ALLOWED = {
 
 # Kernels that stream weights are bound by bytes in flight: these they load, and copy to shared memory, 16 at a time.
 # Their narrower loads are of the output that they add to.
-SKINNY = re.compile(r"(expert_)?linear_\w+_(8|16|32|64)")
+SKINNY = re.compile(r"(expert_)?linear_(?!hopper)\w+_(8|16|32|64)")
 WIDE_LOAD = re.compile(r"\bLDG\.E(\.\w+)*\.128\b|\bLDGSTS\.E(\.\w+)*\.128\b")
 NARROW_COPY = re.compile(r"\bLDGSTS\b(?!\S*\.128\b)")
 LOCAL = re.compile(r"\b(LDL|STL)\b")
+
+# Kernels for compute capability 9.0 alone have to be what their names say: products of warpgroups, copies by tensor map
+# and of bulk, and, where registers change hands, that too. Kernel → instructions it must have, and one it must not.
+HOPPER = re.compile(r"\w+_hopper_\d+")
+HOPPER_WORDS = {
+    "products of a warpgroup": re.compile(r"\bHGMMA\.64x\d+x16\.F32\.BF16\b"),
+    "copies by tensor map": re.compile(r"\bUTMALDG\.2D\b"),
+    "bulk copies": re.compile(r"\bUBLKCP\b"),
+    "waits for the kernels in front": re.compile(r"\bACQBULK\b"),
+}
+OLD_PRODUCT = re.compile(r"\bHMMA\b")
 
 
 def parse(text):
@@ -125,7 +136,7 @@ def instructions(cuobjdump, fatbin, architecture="sm_90a"):
 
 def refused_instructions(cuobjdump, folder, say):
     """Sentences about machine code for Hopper: no local memory anywhere, 16-byte loads where weights are streamed."""
-    sentences, skinny, read = [], 0, 0
+    sentences, skinny, hopper, read = [], 0, 0, 0
     for fatbin in sorted(folder.glob("*.fatbin")):
         kernels = instructions(cuobjdump, fatbin)
         if not kernels:
@@ -135,6 +146,13 @@ def refused_instructions(cuobjdump, folder, say):
             local = sum(1 for text in kernels[kernel] if LOCAL.search(text))
             if local and kernel not in ALLOWED:
                 sentences.append(f"{kernel} (sm_90a): {local} instructions read or write local memory")
+            if HOPPER.fullmatch(kernel):
+                hopper += 1
+                for words, pattern in HOPPER_WORDS.items():
+                    if not any(pattern.search(text) for text in kernels[kernel]):
+                        sentences.append(f"{kernel} (sm_90a): no {words}")
+                if any(OLD_PRODUCT.search(text) for text in kernels[kernel]):
+                    sentences.append(f"{kernel} (sm_90a): multiplies with HMMA, the instruction of 8.0")
             if SKINNY.fullmatch(kernel):
                 skinny += 1
                 if not any(WIDE_LOAD.search(text) for text in kernels[kernel]):
@@ -143,5 +161,7 @@ def refused_instructions(cuobjdump, folder, say):
                     sentences.append(f"{kernel} (sm_90a): copies less than 16 bytes at a time to shared memory")
     if skinny == 0 and (folder / "linear.fatbin").exists():
         sentences.append("linear.fatbin has no kernel named like those that stream weights; nothing was checked")
-    say(f"read the instructions of {read} kernels, {skinny} of which stream weights")
+    if hopper == 0 and (folder / "linear_hopper.fatbin").exists():
+        sentences.append("linear_hopper.fatbin has no kernel named like those for Hopper; nothing was checked")
+    say(f"read the instructions of {read} kernels, {skinny} of which stream weights and {hopper} are for Hopper alone")
     return sentences

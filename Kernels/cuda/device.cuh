@@ -16,10 +16,32 @@
 
 #define APUS_DEVICE __device__ __forceinline__
 
+/// Lets the blocks of the next kernel come once all of this one's have called this or ended.
+APUS_DEVICE void release_dependents() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+/// Returns when the kernels in front of this one are done and what they wrote can be seen. Without the attribute that
+/// lets kernels overlap, at once.
+APUS_DEVICE void wait_for_dependencies() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 /// Defines the kernel `apus_name`; its body follows and reads the arguments from `a`. `threads` is the most a block may
-/// have, `blocks` how many must fit on a multiprocessor.
+/// have, `blocks` how many must fit on a multiprocessor. It lets the next kernel's blocks come as soon as its own are
+/// all there, and touches nothing before the kernels in front of it are done.
 #define APUS_KERNEL(name, Arguments, threads, blocks) \
-    extern "C" __global__ void __launch_bounds__(threads, blocks) apus_##name(const __grid_constant__ Arguments a)
+    static APUS_DEVICE void apus_body_##name(const Arguments &a); \
+    extern "C" __global__ void __launch_bounds__(threads, blocks) apus_##name(const __grid_constant__ Arguments a) { \
+        release_dependents(); \
+        wait_for_dependencies(); \
+        apus_body_##name(a); \
+    } \
+    static APUS_DEVICE void apus_body_##name(const Arguments &a)
 
 /// Declares `name`, a pointer to the block's dynamic shared memory, aligned to 1024 bytes.
 #define DYNAMIC_SHARED(T, name) \
@@ -135,6 +157,9 @@ void copy(void *shared, const void *global, bool valid);
 void copy_commit();
 void copy_wait(uint32_t newest_groups);
 
+/// Notes that this thread has waited for the kernels in front.
+void wait_for_dependencies();
+
 /// Ends the launch, as an access at such an address does on a device.
 [[noreturn]] void misaligned(const void *address, uint32_t bytes);
 
@@ -149,7 +174,10 @@ uint16_t bf16_fma(float a, float b, float c);
     static void apus_##name(const Arguments &a); \
     [[maybe_unused]] static const emulator::kernel apus_entry_##name( \
         "apus_" #name, threads, sizeof(Arguments), \
-        [](const void *arguments) { apus_##name(*static_cast<const Arguments *>(arguments)); }); \
+        [](const void *arguments) { \
+            emulator::wait_for_dependencies(); \
+            apus_##name(*static_cast<const Arguments *>(arguments)); \
+        }); \
     static void apus_##name([[maybe_unused]] const Arguments &a)
 
 #define DYNAMIC_SHARED(T, name) T *const name = reinterpret_cast<T *>(emulator::dynamic_shared)

@@ -7,6 +7,7 @@
 
 #include "device.cuh"
 #include "matrix_layout.h"
+#include "tiles.h"
 
 /// bf16 values that add up to a weight, scale aside.
 APUS_LAYOUT int weight_parts(int format) { return format == CUDA_WEIGHT_F32 ? 3 : format == CUDA_WEIGHT_F16 ? 2 : 1; }
@@ -172,8 +173,22 @@ APUS_DEVICE void read_packed(const cuda_matrix &matrix, int row, int column, flo
     }
 }
 
+/// Adjacent weights of a row of a bf16 matrix in swizzled tiles.
+template <int count>
+APUS_DEVICE void read_swizzled(const cuda_matrix &matrix, int row, int column, float (&out)[count]) {
+    const int64_t tile = static_cast<int64_t>(row / CUDA_SWIZZLED_ROWS) * units_of(matrix.columns);
+#pragma unroll
+    for (int i = 0; i < count; i++) {
+        const int unit = (column + i) / CUDA_UNIT_COLUMNS, byte = (column + i) % CUDA_UNIT_COLUMNS * 2;
+        const uint8_t *const start = at<const uint8_t>(matrix.data, (tile + unit) * CUDA_SWIZZLED_BYTES);
+        out[i] = bf16_to_float(
+            *reinterpret_cast<const uint16_t *>(start + swizzled_place(row % CUDA_SWIZZLED_ROWS, byte)));
+    }
+}
+
 template <int count>
 APUS_DEVICE void read_packed_any(const cuda_matrix &matrix, int row, int column, float (&out)[count]) {
+    if (matrix.layout == CUDA_LAYOUT_SWIZZLED) return read_swizzled(matrix, row, column, out);
     switch (matrix.format) {
     case CUDA_WEIGHT_BF16: return read_packed<CUDA_WEIGHT_BF16>(matrix, row, column, out);
     case CUDA_WEIGHT_F16: return read_packed<CUDA_WEIGHT_F16>(matrix, row, column, out);

@@ -33,6 +33,12 @@ extension CUDABackend {
             x.rowElementCount == weight.columnCount && output.rowElementCount == weight.rowCount
                 && output.rowCount >= x.rowCount)
         for segment in cudaWeight(weight).segments {
+            if segment.matrix.layout == Int32(CUDA_LAYOUT_SWIZZLED) {
+                multiply(
+                    x, segment.matrix, into: floats(output) + cuda_address(4 * segment.firstRow),
+                    stride: output.rowElementCount, mode: mode)
+                continue
+            }
             let arguments = cuda_linear_arguments(
                 matrix: segment.matrix, x: halves(x), output: floats(output) + cuda_address(4 * segment.firstRow),
                 token_count: Int32(x.rowCount), x_stride: Int32(x.rowElementCount),

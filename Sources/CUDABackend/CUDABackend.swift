@@ -1,8 +1,8 @@
 // An NVIDIA GPU as a compute device: memory, weights and steps. Every operation is a launch or two on one stream.
 //
 // Nothing waits for the device but `collect`, `synchronize` and `download`. A step's launches depend on its padded
-// shape only, so steps that only decode are captured once per shape and replayed. Numbers do not depend on batch,
-// chunks or block size: see Kernels/linear.cu and Kernels/attention.cu.
+// shape only, so steps are captured once per shape and replayed. Numbers do not depend on batch, chunks or block size:
+// see Kernels/linear.cu, linear_hopper.cu and attention.cu.
 
 import CUDADriver
 import CUDAKernels
@@ -16,7 +16,7 @@ package final class CUDABackend: Backend {
     /// What is fixed when the backend starts.
     package struct Options: Sendable {
         package var device = DeviceChoice.first
-        /// Whether steps that only decode are captured and replayed.
+        /// Whether steps are captured and replayed.
         package var usesGraphs = true
         /// Bytes of each of the four segments that uploads pass through.
         package var stagingBytes = 4 << 20
@@ -40,6 +40,11 @@ package final class CUDABackend: Backend {
     /// By the first expert of the layer.
     var expertTables: [ObjectIdentifier: ExpertTables] = [:]
     var expertScratch: ExpertScratch?
+    /// What the kernels for compute capability 9.0 need beside their arguments; nil for those of 8.0.
+    let hopper: HopperScratch?
+    /// Whether launches say that they may overlap: every kernel waits for those in front before it touches what is
+    /// theirs.
+    private let overlaps: Bool
     var sampler: Sampler
 
     /// - Throws: `BackendError.unsupported` when the device or the kernels cannot be used.
@@ -50,6 +55,9 @@ package final class CUDABackend: Backend {
         library = try KernelLibrary(kernels, device: device)
         staging = try StagingRing(segmentBytes: options.stagingBytes, device: device)
         sampler = try Sampler(device: device)
+        let usesHopper = kernels.use.takesHopper && HopperScratch.fits(device.properties)
+        overlaps = kernels.use.overlaps && device.properties.computeCapability >= 90
+        hopper = usesHopper ? try HopperScratch(device: device, stream: stream) : nil
         try checkStamp(kernels)
     }
 
@@ -187,12 +195,16 @@ package final class CUDABackend: Backend {
     // MARK: Steps
 
     package func padded(_ shape: StepShape) -> StepShape {
-        guard options.usesGraphs, shape.isDecodeOnly else { return shape }
+        guard options.usesGraphs else { return shape }
+        guard shape.isDecodeOnly else { return Self.bucket(shape) }
         let count = Self.bucket(shape.sequenceCount)
         return StepShape(
             tokenCount: count, sequenceCount: count, sampledRowCount: count, isDecodeOnly: true,
             usesAdapters: shape.usesAdapters)
     }
+
+    /// Captured shapes, each of which takes some memory of the driver.
+    static let mostGraphs = 256
 
     /// The number of sequences a decoding step is filled up to: 1, 2, 4, 8, then multiples of 8, and of 32 beyond 256.
     static func bucket(_ count: Int) -> Int {
@@ -205,9 +217,24 @@ package final class CUDABackend: Backend {
         }
     }
 
+    /// What a step with prompts in it is filled up to: rows to less than a tile of a product more, so that few shapes
+    /// are captured; sequences and sampled rows to a power of two. Sequences without rows cost next to nothing.
+    static func bucket(_ shape: StepShape) -> StepShape {
+        func power(_ count: Int) -> Int { count <= 1 ? count : 1 << (Int.bitWidth - (count - 1).leadingZeroBitCount) }
+        let step = shape.tokenCount <= 64 ? 8 : shape.tokenCount <= 1024 ? 64 : 128
+        let sequences = power(shape.sequenceCount)
+        let isUsual = 1...shape.sequenceCount ~= shape.sampledRowCount
+        return StepShape(
+            tokenCount: (shape.tokenCount + step - 1) / step * step, sequenceCount: sequences,
+            sampledRowCount: isUsual ? sequences : power(shape.sampledRowCount), isDecodeOnly: false,
+            usesAdapters: shape.usesAdapters)
+    }
+
     package func perform(_ shape: StepShape, _ body: () -> Void) {
         func run() { inStep(body) }
-        guard options.usesGraphs, shape.isDecodeOnly, shape == padded(shape), failure == nil else { return run() }
+        guard options.usesGraphs, shape == padded(shape), failure == nil else { return run() }
+        // Shapes with prompts are many; those beyond are launched one by one.
+        guard shape.isDecodeOnly || graphs[shape] != nil || graphs.count < Self.mostGraphs else { return run() }
         attempt { () throws(BackendError) in
             switch graphs[shape] {
             case .captured(let owner): try owner.graph.launch(stream)
@@ -261,9 +288,21 @@ package final class CUDABackend: Backend {
             var arguments = arguments
             let result = unsafe withUnsafeMutablePointer(to: &arguments) { pointer in
                 var parameter: UnsafeMutableRawPointer? = UnsafeMutableRawPointer(pointer)
-                return unsafe device.driver.calls.launch(
-                    library.kernels[id].handle, shape.grid_x, shape.grid_y, shape.grid_z, shape.threads, 1, 1,
-                    shape.shared_bytes, stream.handle, &parameter, nil)
+                guard overlaps else {
+                    return unsafe device.driver.calls.launch(
+                        library.kernels[id].handle, shape.grid_x, shape.grid_y, shape.grid_z, shape.threads, 1, 1,
+                        shape.shared_bytes, stream.handle, &parameter, nil)
+                }
+                var attribute = cuda_launch_attribute()
+                (attribute.id, attribute.value.0) = (UInt32(CUDA_LAUNCH_OVERLAPS), 1)
+                return unsafe withUnsafePointer(to: attribute) { attribute in
+                    var config = unsafe cuda_launch_config(
+                        grid_x: shape.grid_x, grid_y: shape.grid_y, grid_z: shape.grid_z, block_x: shape.threads,
+                        block_y: 1, block_z: 1, shared_bytes: shape.shared_bytes, stream: stream.handle,
+                        attributes: attribute, attribute_count: 1)
+                    return unsafe device.driver.calls.launch_with(
+                        &config, library.kernels[id].handle, &parameter, nil)
+                }
             }
             try device.driver.check(result, operation)
         }
@@ -272,7 +311,15 @@ package final class CUDABackend: Backend {
     /// Does `body` unless the device has failed; the first failure is kept.
     func attempt(_ body: () throws(BackendError) -> Void) {
         guard failure == nil else { return }
-        do { try body() } catch { failure = error }
+        do { try body() } catch { failure = explained(error) }
+    }
+
+    /// The error, with what a kernel of compute capability 9.0 waited for if it ended itself.
+    private func explained(_ error: BackendError) -> BackendError {
+        guard case .deviceFailure(let operation, let reason) = error, let place = hopper?.stuckPlace else {
+            return error
+        }
+        return .deviceFailure(operation: operation, reason: "\(reason); \(place)")
     }
 
     private func checkStamp(_ kernels: KernelImages) throws(BackendError) {

@@ -34,11 +34,16 @@ extension CUDABackend {
         var segments: [CUDAWeight.Segment] = []
         var firstRow = 0
         var byteCount = 0
-        for part in parts {
-            let segment = try pack(part, firstRow: firstRow)
+        var rest = parts[...]
+        while let part = rest.first {
+            let stacked = rest.prefix(stackable(rest))
+            let segment =
+                stacked.isEmpty
+                ? try pack(part, firstRow: firstRow) : try packSwizzled(stacked, firstRow: firstRow)
             byteCount += segment.data.byteCount + (segment.scales?.byteCount ?? 0)
-            firstRow += part.shape[0]
+            firstRow += Int(segment.matrix.rows)
             segments.append(segment)
+            rest = rest.dropFirst(max(1, stacked.count))
         }
         let weight = CUDAWeight(segments: segments, byteCount: byteCount)
         return PreparedWeight(rowCount: firstRow, columnCount: columns, byteCount: byteCount, storage: weight)
@@ -68,7 +73,7 @@ extension CUDABackend {
         }
         let matrix = cuda_matrix(
             data: cuda_address(data.address), scales: cuda_address(scales?.address ?? 0), format: format,
-            rows: Int32(rows), columns: Int32(columns), unused: 0)
+            rows: Int32(rows), columns: Int32(columns), layout: Int32(CUDA_LAYOUT_FRAGMENTS))
         return CUDAWeight.Segment(matrix: matrix, firstRow: firstRow, data: data, scales: scales)
     }
 
@@ -99,7 +104,7 @@ extension CUDABackend {
         return (data, scales)
     }
 
-    private static func format(_ part: StoredTensor) throws(BackendError) -> Int32 {
+    static func format(_ part: StoredTensor) throws(BackendError) -> Int32 {
         let columns = part.shape[1]
         let multiple = part.dtype.isQuantized ? 32 : 8
         guard part.shape[0] > 0, columns > 0, columns % multiple == 0, part.shape[0] <= 1 << 20, columns <= 1 << 20

@@ -10,11 +10,23 @@ package struct KernelImages: Sendable {
     package let origin: String
     /// The families' fatbins, by name.
     package let images: [(name: String, bytes: [UInt8])]
+    /// Which of them to use, and how.
+    package var use = KernelUse()
 
     package init(origin: String, images: [(name: String, bytes: [UInt8])]) {
         self.origin = origin
         self.images = images
     }
+}
+
+/// What a device of compute capability 9.0 does with its kernels; others have no choice.
+package struct KernelUse: Sendable, Equatable {
+    /// Whether it computes with the kernels for it alone, and not with those for 8.0.
+    package var takesHopper = true
+    /// Whether kernels may begin before those in front of them have ended.
+    package var overlaps = true
+
+    package init() {}
 }
 
 /// All kernels of this version, ready to launch.

@@ -37,7 +37,7 @@ enum ComputeDevice: Sendable {
         case .cpu: return .cpu(reason: nil)
         case .cuda(let gpu):
             _ = try Driver()
-            return .cuda(DeviceChoice(gpu), try KernelFolder.load(places))
+            return .cuda(DeviceChoice(gpu), try KernelFolder.load(places, settings))
         case .auto:
             guard settings.text(.dtype) != "float32" else { return .cpu(reason: nil) }
             let driver: Driver
@@ -45,7 +45,7 @@ enum ComputeDevice: Sendable {
             do { driver = try Driver() } catch { return .cpu(reason: nil) }
             do {
                 _ = try Device.look(.first, driver: driver)
-                return .cuda(.first, try KernelFolder.load(places))
+                return .cuda(.first, try KernelFolder.load(places, settings))
             } catch {
                 return .cpu(reason: error.description)
             }
@@ -76,6 +76,15 @@ enum KernelFolder {
             binary.appendingPathComponent("kernels"),
             binary.deletingLastPathComponent().deletingLastPathComponent().appendingPathComponent("kernels"),
         ]
+    }
+
+    /// The fatbins of the first of `places` that has any, to be used as the settings say.
+    static func load(_ places: [URL], _ settings: ResolvedSettings) throws(BackendError) -> KernelImages {
+        var images = try load(places)
+        let use = settings.text(.cudaKernels)
+        images.use.takesHopper = use != "sm80"
+        images.use.overlaps = use == "auto"
+        return images
     }
 
     /// The fatbins of the first of `places` that has any.

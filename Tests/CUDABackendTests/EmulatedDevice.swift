@@ -38,10 +38,14 @@ import Testing
         return try body()
     }
 
-    static func backend(_ adjust: (inout CUDABackend.Options) -> Void = { _ in }) throws -> CUDABackend {
+    static func backend(
+        use: KernelUse = KernelUse(), _ adjust: (inout CUDABackend.Options) -> Void = { _ in }
+    ) throws -> CUDABackend {
         var options = CUDABackend.Options()
         options.stagingBytes = 1 << 16
         adjust(&options)
+        var kernels = kernels
+        kernels.use = use
         return try CUDABackend(options, driver: driver(), kernels: kernels)
     }
 }

@@ -41,7 +41,9 @@ extension EmulatedDevice {
         /// Products with so many columns that rings go round several times, for each kernel of a format.
         private func products(_ dtype: DType) throws -> [UInt32] {
             let (rows, columns) = (48, 2112)
-            let backend = try EmulatedDevice.backend()
+            var use = KernelUse()
+            use.takesHopper = false
+            let backend = try EmulatedDevice.backend(use: use)
             let weight = try backend.prepare([EncodedMatrix(dtype, rows: rows, columns: columns, seed: 5).tensor])
             return try [5, 12, 30, 60, 70].flatMap { tokens in
                 var numbers = SeededNumbers(UInt64(tokens))

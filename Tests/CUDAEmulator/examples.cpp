@@ -1,7 +1,7 @@
 // Kernels for the emulator's own tests: one for each thing that threads do together, some with a mistake that it has to
 // show.
 
-#include "../../Kernels/cuda/device.cuh"
+#include "../../Kernels/cuda/hopper.cuh"
 
 #include "CUDAEmulator.h"
 
@@ -102,3 +102,60 @@ APUS_KERNEL(example_round, cuda_example_arguments, 32, 1) {
     const uint32_t left = at<uint32_t>(a.a)[threadIdx.x], right = at<uint32_t>(a.b)[threadIdx.x];
     at<uint32_t>(a.output)[threadIdx.x] = bf16x2_fma(left, right, smallest);
 }
+
+// MARK: Compute capability 9.0
+
+namespace {
+
+/// Copies 64 boxes' worth: a [64 × 64 bf16] in bulk, already swizzled, and b by a map; multiplies; and stores the sums,
+/// [thread 128][count]. Variants: 1 does not wait for the copies, 2 waits for the wrong phase, 3 announces no bytes, 4
+/// announces too many, 5 reads the sums before they are there, 6 lacks the fence, 7 overwrites b meanwhile, 8 has a
+/// descriptor without a swizzle, 9 copies by the map before it has waited, 10 never waits for the kernels in front.
+template <int columns> APUS_DEVICE void multiply_example(const cuda_hopper_example_arguments &a) {
+    DYNAMIC_SHARED(uint8_t, tiles);
+    __shared__ uint64_t arrived;
+    constexpr uint32_t bytes = CUDA_SWIZZLED_BYTES + columns * 128;
+    if (a.variant != 9 && a.variant != 10) wait_for_dependencies();
+    if (threadIdx.x == 0) {
+        barrier_init(&arrived, 1);
+        barrier_fence();
+    }
+    block_sync();
+    if (threadIdx.x == 0) {
+        barrier_arrive(&arrived, a.variant == 3 ? 0 : a.variant == 4 ? bytes + 16 : bytes);
+        copy_bytes(tiles, at<uint8_t>(a.a), CUDA_SWIZZLED_BYTES, &arrived);
+        if (a.variant != 10) copy_box(tiles + CUDA_SWIZZLED_BYTES, &a.b, a.column, a.row, &arrived);
+        else copy_bytes(tiles + CUDA_SWIZZLED_BYTES, at<uint8_t>(a.a), columns * 128, &arrived);
+    }
+    if (a.variant != 1) barrier_wait(&arrived, a.variant == 2 ? 1 : 0, 0, 0, "the example's operands");
+    float sums[columns / 2];
+    for (float &sum : sums) sum = 1;
+    uint64_t left = swizzled_operand(shared_address(tiles));
+    const uint64_t right = swizzled_operand(shared_address(tiles + CUDA_SWIZZLED_BYTES));
+    if (a.variant == 8) left &= ~(3ull << 62);
+    if (a.variant != 6) wgmma_fence();
+    for (int step = 0; step < 4; step++) wgmma(sums, left + 2 * step, right + 2 * step, true);
+    wgmma_commit();
+    float early[columns / 2];
+    for (int i = 0; i < columns / 2; i++) early[i] = sums[i];
+    if (a.variant == 7) tiles[CUDA_SWIZZLED_BYTES + threadIdx.x] ^= 0x80;
+    wgmma_wait<0>(sums);
+    for (int i = 0; i < columns / 2; i++) {
+        at<float>(a.output, static_cast<int64_t>(threadIdx.x) * (columns / 2))[i] = a.variant == 5 ? early[i] : sums[i];
+    }
+}
+
+}  // namespace
+
+APUS_HOPPER_KERNEL(example_wgmma_8, cuda_hopper_example_arguments, 128, 1, multiply_example<8>)
+APUS_HOPPER_KERNEL(example_wgmma_16, cuda_hopper_example_arguments, 128, 1, multiply_example<16>)
+APUS_HOPPER_KERNEL(example_wgmma_32, cuda_hopper_example_arguments, 128, 1, multiply_example<32>)
+APUS_HOPPER_KERNEL(example_wgmma_64, cuda_hopper_example_arguments, 128, 1, multiply_example<64>)
+APUS_HOPPER_KERNEL(example_wgmma_128, cuda_hopper_example_arguments, 128, 1, multiply_example<128>)
+APUS_HOPPER_KERNEL(example_wgmma_192, cuda_hopper_example_arguments, 128, 1, multiply_example<192>)
+
+int32_t cuda_example_tile(int32_t index, int32_t row_tiles, int32_t token_tiles) {
+    return hopper_tile(index, row_tiles, token_tiles);
+}
+int32_t cuda_example_slice_start(int32_t units, int32_t slice) { return hopper_slice_start(units, slice); }
+uint64_t cuda_example_descriptor(uint32_t address) { return swizzled_operand(address); }

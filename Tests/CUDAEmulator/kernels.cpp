@@ -8,6 +8,7 @@
 #include "../../Kernels/experts.cu"
 #include "../../Kernels/linear.cu"
 #include "../../Kernels/lora.cu"
+#include "../../Kernels/linear_hopper.cu"
 #include "../../Kernels/norm.cu"
 #include "../../Kernels/prefill.cu"
 #include "../../Kernels/rotary.cu"

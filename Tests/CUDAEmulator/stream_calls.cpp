@@ -1,6 +1,7 @@
 // The driver's calls about kernels, streams, graphs and events.
 
 #include "calls.h"
+#include "tensor_map.h"
 
 #include <string.h>
 
@@ -79,6 +80,41 @@ cuda_result launch(
     const uint8_t *const arguments = static_cast<const uint8_t *>(parameters[0]);
     launch.contents.assign(arguments, arguments + function->entry->argument_bytes);
     enqueue(*static_cast<stream *>(stream_handle), std::move(launch));
+    return 0;
+}
+
+cuda_result launch_with(const cuda_launch_config *config, cuda_handle handle, void **parameters, void **extra) {
+    BEGIN(launch_with, context);
+    for (uint32_t i = 0; i < config->attribute_count; i++) {
+        if (config->attributes[i].id != CUDA_LAUNCH_OVERLAPS || config->attributes[i].value[0] > 1) return invalid_value;
+    }
+    // Kernels overlap as little as they may: not at all. What one may do before it has waited is checked as it runs.
+    return launch(
+        handle, config->grid_x, config->grid_y, config->grid_z, config->block_x, config->block_y, config->block_z,
+        config->shared_bytes, config->stream, parameters, extra);
+}
+
+cuda_result tensor_map_encode(
+    void *map, int32_t type, uint32_t rank, void *address, const uint64_t *size, const uint64_t *strides,
+    const uint32_t *box, const uint32_t *element_strides, int32_t interleave, int32_t swizzle, int32_t promotion,
+    int32_t fill) {
+    BEGIN(tensor_map_encode, nothing);
+    const uint64_t start = reinterpret_cast<uintptr_t>(address);
+    // What the manual asks for, of the one kind that is used: two dimensions of bf16, all elements, zeros outside.
+    if (reinterpret_cast<uintptr_t>(map) % 64 != 0 || start == 0 || start % 16 != 0) return invalid_value;
+    if (type != CUDA_TENSOR_MAP_BF16 || rank != 2 || interleave != 0 || fill != 0) return invalid_value;
+    if (swizzle != 0 && swizzle != CUDA_TENSOR_MAP_SWIZZLE_128) return invalid_value;
+    if (promotion < 0 || promotion > CUDA_TENSOR_MAP_PROMOTION_256) return invalid_value;
+    for (int i = 0; i < 2; i++) {
+        if (size[i] == 0 || size[i] > 1ull << 32 || box[i] == 0 || box[i] > 256) return invalid_value;
+        if (element_strides[i] != 1) return invalid_value;
+    }
+    if (strides[0] % 16 != 0 || strides[0] >= 1ull << 40 || strides[0] < 2 * size[0]) return invalid_value;
+    if (2 * box[0] % 16 != 0 || (swizzle != 0 && 2 * box[0] != 128)) return invalid_value;
+    const tensor_map made = {
+        tensor_map_mark, start, {size[0], size[1]}, strides[0], {box[0], box[1]}, static_cast<uint32_t>(swizzle)};
+    memset(map, 0, 128);
+    memcpy(map, &made, sizeof(made));
     return 0;
 }
 

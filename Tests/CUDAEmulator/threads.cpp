@@ -44,6 +44,7 @@ const kernel *first_kernel;
 struct {
     const kernel *entry;
     const void *arguments;
+    uint32_t shared_bytes;
     bool has_failed;
     char reason[400];
 } launch;
@@ -79,7 +80,7 @@ __attribute__((naked, noinline)) void switch_stack(void **, void *) {
 
 /// The thread whose turn it is, which leaves its warp's ready lanes; null if all wait or have returned. In order 0 a
 /// warp runs until all its lanes wait, in ascending order.
-fiber *next() {
+fiber *next_ready() {
     uint32_t start = static_cast<uint32_t>(current_warp - warps);
     if (order != 0 && random_bits() % 16 == 0) start = random_bits() % warp_count;
     for (uint32_t i = 0; i < warp_count; i++) {
@@ -94,6 +95,15 @@ fiber *next() {
         return &fibers[32 * index + lane];
     }
     return nullptr;
+}
+
+/// The same, after copies under way have arrived that the threads wait for: in order 0 not before all wait.
+fiber *next() {
+    if (order != 0 && has_copies() && random_bits() % 8 == 0) deliver(random_bits());
+    while (true) {
+        fiber *const found = next_ready();
+        if (found != nullptr || !deliver(random_bits())) return found;
+    }
 }
 
 /// Where a thread's stack lies, without the page that cannot be touched.
@@ -171,6 +181,7 @@ void prepare_block(uint32_t threads, uint32_t shared_bytes) {
         thread.copies.clear();
         thread.copies_done = 0;
         thread.groups = 0;
+        thread.has_waited = false;
         // The six saved registers, the address `switch_stack` returns to, and one that keeps the alignment of a call.
         void **const stack = static_cast<void **>(stack_top(i)) - 8;
         memset(stack, 0, 8 * sizeof(void *));
@@ -192,6 +203,8 @@ const char *name_of(place where) {
         case place::mma: return "mma_bf16";
         case place::transpose: return "transpose_8x8";
         case place::block_sync: return "block_sync";
+        case place::wgmma: return "wgmma";
+        case place::registers: return "a change of registers";
     }
     return "nothing";
 }
@@ -201,6 +214,12 @@ void describe_deadlock() {
     for (uint32_t i = 0; i < warp_count; i++) {
         const warp &stuck = warps[i];
         const size_t room = sizeof(launch.reason) - static_cast<size_t>(length);
+        if (stuck.watching != 0 && room >= 80) {
+            length += snprintf(
+                launch.reason + length, room, "; warp %u: %d lanes wait for %s", i,
+                __builtin_popcount(stuck.watching), stuck.watched);
+            continue;
+        }
         if (stuck.arrived == 0 || room < 80) continue;
         length += snprintf(
             launch.reason + length, room, "; warp %u: %d lanes at %s, %d at block_sync", i,
@@ -211,13 +230,22 @@ void describe_deadlock() {
 
 void run_block(uint32_t threads, uint32_t shared_bytes) {
     prepare_block(threads, shared_bytes);
+    begin_block();
     current_warp = &warps[0];
     current = next();
     threadIdx = {current->thread, 0, 0};
     // A launch may come from another thread of the process than the last.
     main_bottom = nullptr;
     switch_to(&main_stack, current);
-    if (!launch.has_failed && live > 0) describe_deadlock();
+    if (launch.has_failed) return;
+    if (live > 0) return describe_deadlock();
+    bool has_waited = false;
+    for (uint32_t i = 0; i < threads; i++) has_waited |= fibers[i].has_waited;
+    const char *const reason = has_waited ? end_block() : "the block ended before it waited for the kernels in front";
+    if (reason != nullptr) {
+        snprintf(launch.reason, sizeof(launch.reason), "%s", reason);
+        launch.has_failed = true;
+    }
 }
 
 int32_t refuse(const char *name, const char *reason, uint64_t value, int32_t error) {
@@ -275,6 +303,26 @@ void block_sync() {
     give_way();
 }
 
+void watch(const char *name) {
+    warp &mine = *current_warp;
+    mine.watching |= 1u << current->thread % 32;
+    mine.watched = name;
+    give_way();
+}
+
+void wake_watchers() {
+    for (uint32_t i = 0; i < warp_count; i++) {
+        warps[i].ready |= warps[i].watching;
+        warps[i].watching = 0;
+    }
+}
+
+uint32_t warp_number() { return current->thread / 32; }
+
+uint32_t shared_bytes() { return launch.shared_bytes; }
+
+void wait_for_dependencies() { current->has_waited = true; }
+
 const kernel *find(const char *name) {
     const kernel *entry = first_kernel;
     while (entry != nullptr && strcmp(entry->name, name) != 0) entry = entry->next;
@@ -302,7 +350,7 @@ int32_t cuda_emulator_launch_named(const char *name, const cuda_launch *shape, c
     const int32_t refused = check(name, entry, *shape);
     if (refused != 0) return refused;
     if (shared_end == nullptr) allocate_memory();
-    launch = {entry, arguments, false, ""};
+    launch = {entry, arguments, shape->shared_bytes, false, ""};
     blockDim = {shape->threads, 1, 1};
     gridDim = {shape->grid_x, shape->grid_y, shape->grid_z};
     dynamic_shared = shared_end - (shape->shared_bytes + 1023) / 1024 * 1024;

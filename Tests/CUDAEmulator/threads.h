@@ -13,7 +13,9 @@
 namespace emulator {
 
 /// What a thread can wait for.
-enum class place : uint8_t { nowhere, warp_sync, shuffle, votes, sum, maximum, mma, transpose, block_sync };
+enum class place : uint8_t {
+    nowhere, warp_sync, shuffle, votes, sum, maximum, mma, transpose, block_sync, wgmma, registers
+};
 
 constexpr uint32_t most_threads = 1024;
 constexpr uint32_t most_shared_bytes = CUDA_EMULATOR_SHARED_BYTES;
@@ -29,6 +31,9 @@ struct pending_copy {
 struct warp {
     /// By lane: in the block; could run now; came to the collective; wait at the block's barrier.
     uint32_t lanes, ready, arrived, at_barrier;
+    /// Lanes that look again whenever a barrier in shared memory changes, and what the last of them waits for.
+    uint32_t watching;
+    const char *watched;
     /// Which collective the arrived lanes wait at, and their operands.
     place where;
     void *operands[32];
@@ -41,6 +46,8 @@ struct fiber {
     /// Of `copies`, done; groups committed.
     size_t copies_done;
     uint32_t groups;
+    /// Whether it has waited for the kernels in front.
+    bool has_waited;
 };
 
 extern fiber *current;
@@ -54,6 +61,35 @@ extern warp *current_warp;
 bool arrive(place where, void *operand);
 /// Lets the warp go on.
 void release();
+
+/// Lets `compute` run once all 32 lanes have come; it gets their operands.
+template <class Operand, class Compute> inline void together(place where, Operand &operand, Compute compute) {
+    if (!arrive(where, &operand)) return;
+    Operand *operands[32];
+    for (int lane = 0; lane < 32; lane++) operands[lane] = static_cast<Operand *>(current_warp->operands[lane]);
+    compute(operands);
+    release();
+}
+
+/// Lets others run until something has changed that a barrier's waiters look at.
+void watch(const char *name);
+/// Says that it has.
+void wake_watchers();
+
+/// Of the current thread, in the block.
+uint32_t warp_number();
+/// Bytes of the block's dynamic shared memory.
+uint32_t shared_bytes();
+
+// hopper.cpp: what is asynchronous in compute capability 9.0.
+
+/// Forgets the block before.
+void begin_block();
+/// A sentence if the block left something unfinished.
+const char *end_block();
+/// Performs one of the copies under way, any of them; false if there is none.
+bool deliver(uint32_t random);
+bool has_copies();
 
 /// The kernel of this name, or null.
 const kernel *find(const char *name);

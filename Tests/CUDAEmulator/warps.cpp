@@ -6,15 +6,6 @@ namespace emulator {
 
 namespace {
 
-/// Lets `compute` run once all 32 lanes have come; it gets their operands.
-template <class Operand, class Compute> inline void together(place where, Operand &operand, Compute compute) {
-    if (!arrive(where, &operand)) return;
-    Operand *operands[32];
-    for (int lane = 0; lane < 32; lane++) operands[lane] = static_cast<Operand *>(current_warp->operands[lane]);
-    compute(operands);
-    release();
-}
-
 /// All lanes' values combined in pairs 16 apart, then 8, …, 1 apart.
 template <class Combine> inline float butterfly(place where, float value, Combine combine) {
     together(where, value, [&](float *const *values) {

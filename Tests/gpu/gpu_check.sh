@@ -4,7 +4,7 @@
 #
 # Every stage has a time limit and leaves its own file in $OUT, so whatever ends the script keeps what was found. What
 # is most worth knowing comes first. Exits 1 when a stage failed.
-#   OUT=gpu-out LIMIT=560 DEVICE=cuda bash Tests/gpu/gpu_check.sh [stage …]
+#   OUT=gpu-out LIMIT=590 DEVICE=cuda bash Tests/gpu/gpu_check.sh [stage …]
 set -uo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -12,7 +12,7 @@ root=$(cd "$here/../.." && pwd)
 packed=${PACKED:-$root/.gpu}
 OUT=${OUT:-$root/gpu-out}
 # Seconds for everything, and a GPU as --device names it: cuda, cuda:1 or a UUID.
-LIMIT=${LIMIT:-560}
+LIMIT=${LIMIT:-590}
 DEVICE=${DEVICE:-cuda}
 chosen=("$@")
 failures=0
@@ -95,11 +95,16 @@ unpack
 stage facts 20 python3 "$here/facts.py" "$packed/commit" "$OUT/version.txt"
 stage verify 110 "$work/apus" verify --device "$DEVICE" --json
 stage kernels 80 "$work/apus" bench kernels --device "$DEVICE" --json
+# The same cases with the kernels for compute capability 8.0, and without overlap: what those for 9.0 are worth.
+stage kernels-sm80 60 "$work/apus" bench kernels --device "$DEVICE" --cuda-kernels sm80 --json
+stage verify-sm80 60 "$work/apus" verify --device "$DEVICE" --cuda-kernels sm80 --small --json
 stage peers 70 python3 "$here/peers.py" "$OUT/kernels.jsonl"
 bench llama-3.2-1b 60
 bench llama-3.1-8b 110
-sanitizer memcheck 50
-sanitizer racecheck 50
+stage sequential 60 "$work/apus" bench --device "$DEVICE" --cuda-kernels sequential --load-format dummy \
+    --model-shape llama-3.1-8b --workloads decode-1 --repeats 3 --json
+sanitizer memcheck 40
+sanitizer racecheck 40
 python3 "$here/table.py" "$OUT" >"$OUT/tables.md" || failures=$((failures + 1))
 cat "$OUT/tables.md"
 echo "gpu-check: $failures stages did not pass; everything is in $OUT"

@@ -112,6 +112,20 @@ def kernels(folder):
     return lines + markdown(header, rows)
 
 
+def beside_sm80(folder):
+    """The kernels that only compute capability 9.0 has beside those for 8.0, of the cases that both were timed in."""
+    older = {(kernel.get("name"), kernel.get("shape")): kernel.get("microseconds")
+             for kernel in records(folder, "kernels-sm80")}
+    rows = []
+    for kernel in records(folder, "kernels"):
+        key, time = (kernel.get("name"), kernel.get("shape")), kernel.get("microseconds")
+        if time and older.get(key):
+            rows.append([*key, figure(time, 2), figure(older[key], 2), f"{older[key] / time:.2f}×"])
+    if not rows:
+        return ["Nothing was measured with both."]
+    return markdown(["kernel", "shape", "µs", "µs of 8.0's", "8.0's / these"], rows)
+
+
 def end_to_end(folder):
     read = next((peer for peer in records(folder, "peers") if peer.get("peer") == "read and reduce"), None)
     peak = rate(read["bytes"], read["microseconds"]) if read else None
@@ -138,6 +152,7 @@ def end_to_end(folder):
 def page(folder):
     parts = [
         machine(folder), ["### Conformance", "", *conformance(folder)], ["### Kernels", "", *kernels(folder)],
+        ["### Beside the kernels for compute capability 8.0", "", *beside_sm80(folder)],
         ["### End to end", "", *end_to_end(folder)], ["### Stages", "", *stages(folder)],
     ]
     return "\n\n".join("\n".join(part) for part in parts) + "\n"

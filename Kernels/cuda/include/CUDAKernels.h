@@ -70,7 +70,9 @@ typedef uint64_t cuda_address;
     X(expert_linear_f32_8) X(expert_linear_f32_32) X(expert_linear_f32_large) \
     X(expert_linear_q8_0_8) X(expert_linear_q8_0_32) X(expert_linear_q8_0_large) \
     X(expert_linear_q4_0_8) X(expert_linear_q4_0_32) X(expert_linear_q4_0_large) \
-    X(expert_linear_q4_1_8) X(expert_linear_q4_1_32) X(expert_linear_q4_1_large)
+    X(expert_linear_q4_1_8) X(expert_linear_q4_1_32) X(expert_linear_q4_1_large) \
+    X(linear_hopper_8) X(linear_hopper_16) X(linear_hopper_32) X(linear_hopper_64) X(linear_hopper_128) \
+    X(linear_hopper_192)
 
 /// CUDA_KERNEL_embed, …: index of a kernel in the list.
 enum {
@@ -153,8 +155,18 @@ typedef struct {
     /// Rows and columns without padding. `columns` is a multiple of 8 (of 32 when quantized).
     int32_t rows;
     int32_t columns;
-    int32_t unused;
+    /// One of CUDA_LAYOUT_*.
+    int32_t layout;
 } cuda_matrix;
+
+/// The order of a packed matrix: the fragments above, or, bf16 alone, the swizzled tiles of tiles.h, 64 rows by 64
+/// columns, tile after tile of rows, unit after unit, padded with zeros.
+enum {
+    CUDA_LAYOUT_FRAGMENTS = 0,
+    CUDA_LAYOUT_SWIZZLED = 1,
+    /// Rows of a swizzled tile: matrices whose rows are a multiple of it can be stacked.
+    CUDA_SWIZZLED_ROW_COUNT = 64,
+};
 
 /// Bytes of the packed weights, and of their scales (0 for plain formats).
 uint64_t cuda_packed_bytes(int32_t format, int64_t rows, int64_t columns);
@@ -396,6 +408,53 @@ typedef struct {
 } cuda_add_low_rank_arguments;
 cuda_launch cuda_add_low_rank_launch(const cuda_add_low_rank_arguments *arguments);
 
+// MARK: Matrices, compute capability 9.0 (linear_hopper.cu)
+
+/// How a copy engine finds a box of a matrix: what the driver's `tensor_map_encode` makes, opaque.
+typedef struct {
+    uint64_t words[16];
+} cuda_tensor_map;
+
+/// The same product of a matrix in swizzled tiles. A row's sums have the same order for any number of tokens, but not
+/// the order of `cuda_linear_arguments`' kernels.
+typedef struct {
+    /// Of x [tokens, columns] bf16: boxes of 64 columns by `cuda_linear_hopper_tokens` rows, swizzled by 128 bytes.
+    cuda_tensor_map activations;
+    cuda_matrix matrix;
+    cuda_address output;  // [tokens, ≥ rows] f32: the first of the matrix's rows
+    cuda_address partial;  // cuda_linear_hopper_partial_bytes
+    cuda_address arrivals;  // cuda_linear_hopper_arrival_bytes, zeros; left as zeros
+    /// u32 that the host can read: a warp that waits for seconds leaves CUDA_STUCK_* there and ends the kernel; or 0.
+    cuda_address stuck;
+    int32_t token_count;
+    int32_t output_stride;
+    /// 1 adds to the output, 0 overwrites it.
+    int32_t accumulate;
+    /// Of the device: persistent launches fill them.
+    int32_t multiprocessors;
+    uint64_t unused[6];
+} cuda_linear_hopper_arguments;
+/// Rows of the boxes of `activations`, which need not be set yet.
+int32_t cuda_linear_hopper_tokens(const cuda_linear_hopper_arguments *arguments);
+uint64_t cuda_linear_hopper_partial_bytes(int32_t multiprocessors);
+uint64_t cuda_linear_hopper_arrival_bytes(int32_t multiprocessors);
+/// The most shared memory that a launch takes.
+uint32_t cuda_linear_hopper_shared_bytes(void);
+cuda_launch cuda_linear_hopper_launch(const cuda_linear_hopper_arguments *arguments);
+
+/// Bytes of a bf16 matrix in swizzled tiles; and packing, as `cuda_pack` does it, of tiles of 64 rows.
+uint64_t cuda_swizzled_bytes(int64_t rows, int64_t columns);
+void cuda_pack_swizzled(
+    const uint8_t *source, int64_t rows, int64_t columns, int64_t first_tile, int64_t tile_count, uint8_t *data);
+
+/// What a kernel waited for when it gave up.
+enum {
+    CUDA_STUCK_NOWHERE = 0,
+    /// A multiplying warp for operands, the copying one for room.
+    CUDA_STUCK_OPERANDS = 1,
+    CUDA_STUCK_ROOM = 2,
+};
+
 // MARK: Rotation and cache (rotary.cu)
 
 /// Rotates the first `heads` heads of each row of x in place.
@@ -603,7 +662,8 @@ cuda_launch cuda_sample_launch(const cuda_sample_arguments *arguments);
 #define CUDA_KERNELS_STAMP \
     ((uint64_t)CUDA_KERNELS_VERSION << 32 | (uint64_t)CUDA_KERNEL_COUNT << 16 \
      | (sizeof(cuda_embed_arguments) + 3 * sizeof(cuda_linear_arguments) + 5 * sizeof(cuda_attend_arguments) \
-        + 7 * sizeof(cuda_sampling_row) + 11 * sizeof(cuda_sampling_result) + 13 * sizeof(cuda_rotate_arguments)))
+        + 7 * sizeof(cuda_sampling_row) + 11 * sizeof(cuda_sampling_result) + 13 * sizeof(cuda_rotate_arguments) \
+        + 17 * sizeof(cuda_linear_hopper_arguments)))
 
 #ifdef __cplusplus
 }

@@ -32,6 +32,31 @@ enum {
     CUDA_ERROR_NOT_READY = 600,
 };
 
+/// A kernel's launch with attributes, as `cuLaunchKernelEx` takes it.
+typedef struct {
+    uint32_t id;
+    uint32_t padding;
+    /// A union of 64 bytes: of the one attribute in use, 1 lets the kernel begin before the one in front has ended.
+    uint64_t value[8];
+} cuda_launch_attribute;
+typedef struct {
+    uint32_t grid_x, grid_y, grid_z;
+    uint32_t block_x, block_y, block_z;
+    uint32_t shared_bytes;
+    cuda_handle stream;
+    const cuda_launch_attribute *attributes;
+    uint32_t attribute_count;
+} cuda_launch_config;
+
+/// CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION, and what a CUtensorMap of bf16 with rows swizzled by 128 bytes
+/// is described with: CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B.
+enum {
+    CUDA_LAUNCH_OVERLAPS = 6,
+    CUDA_TENSOR_MAP_BF16 = 9,
+    CUDA_TENSOR_MAP_SWIZZLE_128 = 3,
+    CUDA_TENSOR_MAP_PROMOTION_256 = 3,
+};
+
 /// X(name in the library, member, parameters): every call, with the version suffix the library exports it under.
 #define CUDA_DRIVER_CALLS(X) \
     X(cuInit, init, (uint32_t flags)) \
@@ -61,6 +86,12 @@ enum {
     X(cuLaunchKernel, launch, \
       (cuda_handle function, uint32_t grid_x, uint32_t grid_y, uint32_t grid_z, uint32_t block_x, uint32_t block_y, \
        uint32_t block_z, uint32_t shared_bytes, cuda_handle stream, void **parameters, void **extra)) \
+    X(cuLaunchKernelEx, launch_with, \
+      (const cuda_launch_config *config, cuda_handle function, void **parameters, void **extra)) \
+    X(cuTensorMapEncodeTiled, tensor_map_encode, \
+      (void *map, int32_t type, uint32_t rank, void *address, const uint64_t *size, const uint64_t *strides, \
+       const uint32_t *box, const uint32_t *element_strides, int32_t interleave, int32_t swizzle, int32_t promotion, \
+       int32_t fill)) \
     X(cuStreamCreate, stream_create, (cuda_handle *stream, uint32_t flags)) \
     X(cuStreamDestroy_v2, stream_destroy, (cuda_handle stream)) \
     X(cuStreamSynchronize, stream_synchronize, (cuda_handle stream)) \

@@ -49,6 +49,7 @@ package struct AdapterOptions: ParsableArguments {
 package struct ComputeOptions: ParsableArguments {
     @Option(.device) var device: String?
     @Option(.kernels) var kernels: String?
+    @Option(.cudaKernels) var cudaKernels: String?
     @Option(.dtype) var dtype: String?
     @Option(.cpuISA) var cpuISA: String?
     @Option(.threads) var threads: String?

@@ -49,6 +49,9 @@ extension Setting {
         "auto, cpu, cuda, cuda:N or a UUID")
     package static let kernels = Setting(
         "kernels", .compute, .path, "Folder of CUDA kernels (default: beside the binary)")
+    package static let cudaKernels = Setting(
+        "cuda-kernels", .compute, .choice(["auto", "sm80", "sequential"]), default: .text("auto"),
+        "sm80: none that only Hopper has; sequential: no overlap")
     package static let dtype = Setting(
         "dtype", .compute, .choice(["auto", "float32"]), default: .text("auto"),
         "float32 is the exact reference")
@@ -215,7 +218,7 @@ extension Setting {
     package static let all: [Setting] = [
         config, model, servedModelName, toolCallParser, pooling, home, maxModelLen,
         enableLoRA, loraModules, maxLoRAs, maxLoRARank, loraDir,
-        device, kernels, dtype, cpuISA, threads,
+        device, kernels, cudaKernels, dtype, cpuISA, threads,
         blockSize, enablePrefixCaching, kvCacheMemoryBytes, gpuMemoryUtilization, numGPUBlocksOverride,
         maxNumSeqs, maxNumBatchedTokens, maxNumQueuedReqs, maxNumQueuedTokens, ttftSLO, tenantQueueShare,
         engineStallTimeout, schedulingPolicy,

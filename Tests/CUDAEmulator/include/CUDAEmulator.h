@@ -36,6 +36,22 @@ typedef struct {
     int32_t unused;
 } cuda_example_arguments;
 
+/// What the kernels of examples.cpp for compute capability 9.0 take: `a` is packed, `b` described.
+typedef struct {
+    cuda_tensor_map b;
+    cuda_address a;
+    cuda_address output;
+    int32_t column, row;
+    int32_t variant;
+    int32_t unused;
+} cuda_hopper_example_arguments;
+
+/// Functions of tiles.h, which Swift does not see: where a tile lies that a block takes `index`-th, the first unit of a
+/// slice, the descriptor of a tile.
+int32_t cuda_example_tile(int32_t index, int32_t row_tiles, int32_t token_tiles);
+int32_t cuda_example_slice_start(int32_t units, int32_t slice);
+uint64_t cuda_example_descriptor(uint32_t address);
+
 /// Whether AddressSanitizer is compiled in: then a thread that touches what lies outside its block's shared memory or
 /// the device's allocations ends the process, with a report.
 bool cuda_emulator_is_sanitized(void);

@@ -1,0 +1,303 @@
+// The words that only compute capability 9.0 has: barriers in shared memory that count bytes, copies that complete on
+// them, and products of a warpgroup whose operands lie in shared memory. As in device.cuh each has two bodies: PTX, and a
+// call of the emulator, which performs what is asynchronous as late as it may and leaves NaN where nothing has arrived.
+
+#ifndef APUS_HOPPER_CUH
+#define APUS_HOPPER_CUH
+
+#include "device.cuh"
+#include "tiles.h"
+
+#ifdef __CUDACC__
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#define APUS_IS_HOPPER 1
+#endif
+
+/// A kernel for compute capability 9.0 alone, whose body is the call `body(a)`. Elsewhere the fatbin has a kernel of the
+/// name that ends at once: no launch function chooses it there. It waits for the kernels in front itself.
+#ifdef APUS_IS_HOPPER
+#define APUS_HOPPER_KERNEL(name, Arguments, threads, blocks, body) \
+    extern "C" __global__ void __launch_bounds__(threads, blocks) apus_##name(const __grid_constant__ Arguments a) { \
+        body(a); \
+    }
+#else
+#define APUS_HOPPER_KERNEL(name, Arguments, threads, blocks, body) \
+    extern "C" __global__ void apus_##name(const __grid_constant__ Arguments a) { asm volatile("trap;"); }
+#endif
+
+#else
+
+namespace emulator {
+
+void barrier_init(uint64_t *barrier, uint32_t arrivals);
+void barrier_arrive(uint64_t *barrier, uint32_t bytes);
+void barrier_wait(const uint64_t *barrier, uint32_t parity, const char *name);
+void named_barrier(uint32_t barrier, uint32_t threads);
+void copy_bytes(void *shared, const void *global, uint32_t bytes, uint64_t *barrier);
+void copy_box(void *shared, const void *map, int32_t column, int32_t row, uint64_t *barrier);
+uint32_t shared_address(const void *pointer);
+void wgmma_fence();
+void wgmma(float *d, int columns, uint64_t a, uint64_t b, bool adds);
+void wgmma_commit();
+void wgmma_wait(uint32_t newest_groups);
+void change_registers(uint32_t count);
+
+}  // namespace emulator
+
+#define APUS_HOPPER_KERNEL(name, Arguments, threads, blocks, body) \
+    [[maybe_unused]] static const emulator::kernel apus_entry_##name( \
+        "apus_" #name, threads, sizeof(Arguments), \
+        [](const void *arguments) { body(*static_cast<const Arguments *>(arguments)); });
+
+static inline void release_dependents() {}
+static inline void wait_for_dependencies() { emulator::wait_for_dependencies(); }
+
+#endif
+
+// MARK: Barriers
+
+/// The address of shared memory as instructions and descriptors take it.
+APUS_DEVICE uint32_t shared_address(const void *pointer) {
+#ifdef __CUDACC__
+    return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
+#else
+    return emulator::shared_address(pointer);
+#endif
+}
+
+/// Makes a barrier whose phases end after `arrivals` arrivals and the bytes that they announced.
+APUS_DEVICE void barrier_init(uint64_t *barrier, uint32_t arrivals) {
+#ifdef __CUDACC__
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals));
+#else
+    emulator::barrier_init(barrier, arrivals);
+#endif
+}
+
+/// Shows new barriers to the copy engine; a `block_sync` then shows them to the other threads.
+APUS_DEVICE void barrier_fence() {
+#ifdef __CUDACC__
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+
+/// Arrives, and announces bytes that copies will bring in this phase.
+APUS_DEVICE void barrier_arrive(uint64_t *barrier, uint32_t bytes = 0) {
+#ifdef __CUDACC__
+    if (bytes == 0) {
+        asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
+    } else {
+        asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
+                     : "memory");
+    }
+#else
+    emulator::barrier_arrive(barrier, bytes);
+#endif
+}
+
+/// Clock ticks after which a wait is hopeless: several seconds.
+#define APUS_HOPELESS (1ll << 34)
+
+/// Returns once the phase of this parity (0, 1, 0, …) has ended. A wait that takes seconds says which one it was, in
+/// host memory where there is an address for it, and ends the kernel: better than a device that hangs.
+APUS_DEVICE void barrier_wait(
+    const uint64_t *barrier, uint32_t parity, cuda_address stuck, uint32_t place, const char *name) {
+#ifdef __CUDACC__
+    const uint32_t address = shared_address(barrier);
+    const int64_t start = clock64();
+    while (true) {
+        uint32_t is_over;
+        asm volatile(
+            "{\n.reg .pred p;\nmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
+            : "=r"(is_over)
+            : "r"(address), "r"(parity)
+            : "memory");
+        if (is_over != 0) return;
+        if (clock64() - start < APUS_HOPELESS) continue;
+        if (stuck != 0) {
+            *at<volatile uint32_t>(stuck) = place;
+            __threadfence_system();
+        }
+        asm volatile("trap;");
+    }
+#else
+    (void)stuck, (void)place;
+    emulator::barrier_wait(barrier, parity, name);
+#endif
+}
+
+/// Waits for `threads` threads, whole warps, at one of the barriers 1…15; 0 is the block's own.
+APUS_DEVICE void named_barrier(uint32_t barrier, uint32_t threads) {
+#ifdef __CUDACC__
+    asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+#else
+    emulator::named_barrier(barrier, threads);
+#endif
+}
+
+/// Orders what this thread wrote before what it does next, for the whole device.
+APUS_DEVICE void device_fence() {
+#ifdef __CUDACC__
+    __threadfence();
+#endif
+}
+
+/// 16 bytes that another block may have written: past the first-level cache.
+APUS_DEVICE uint4 load_coherent_16(const void *address) {
+#ifdef __CUDACC__
+    uint4 result;
+    asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(result.x), "=r"(result.y), "=r"(result.z), "=r"(result.w)
+                 : "l"(__cvta_generic_to_global(address))
+                 : "memory");
+    return result;
+#else
+    return load_16(address);
+#endif
+}
+
+// MARK: Copies
+
+/// Starts copying adjacent bytes, a multiple of 16, from global to shared memory; they count on the barrier. Weights:
+/// nobody reads them again soon, so they are the first to leave the second-level cache.
+APUS_DEVICE void copy_bytes(void *shared, const void *global, uint32_t bytes, uint64_t *barrier) {
+#ifdef __CUDACC__
+    uint64_t policy;
+    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::
+            "r"(shared_address(shared)),
+        "l"(__cvta_generic_to_global(global)), "r"(bytes), "r"(shared_address(barrier)), "l"(policy)
+        : "memory");
+#else
+    emulator::copy_bytes(shared, global, bytes, barrier);
+#endif
+}
+
+/// Starts copying the box of a matrix that begins at `column` and `row`, zeros beyond the matrix; all of the box's bytes
+/// count on the barrier. `map` is a kernel's argument.
+APUS_DEVICE void copy_box(
+    void *shared, const cuda_tensor_map *map, int32_t column, int32_t row, uint64_t *barrier) {
+#ifdef __CUDACC__
+    asm volatile(
+        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::
+            "r"(shared_address(shared)),
+        "l"(map), "r"(column), "r"(row), "r"(shared_address(barrier))
+        : "memory");
+#else
+    emulator::copy_box(shared, map, column, row, barrier);
+#endif
+}
+
+// MARK: Products of a warpgroup: all 128 threads of four warps, the first a multiple of four, have to call these
+
+/// Orders the registers of sums before the products that follow.
+APUS_DEVICE void wgmma_fence() {
+#ifdef __CUDACC__
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+#else
+    emulator::wgmma_fence();
+#endif
+}
+
+/// Makes a group of the products since the last.
+APUS_DEVICE void wgmma_commit() {
+#ifdef __CUDACC__
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+#else
+    emulator::wgmma_commit();
+#endif
+}
+
+/// Returns when all groups but the newest are done with their operands. `sums` may then be read if `newest` is 0.
+template <int newest, int count> APUS_DEVICE void wgmma_wait(float (&sums)[count]) {
+#ifdef __CUDACC__
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(newest) : "memory");
+    // Nor may the compiler read sums earlier.
+    if constexpr (newest == 0) {
+#pragma unroll
+        for (int i = 0; i < count; i++) asm volatile("" : "+f"(sums[i])::"memory");
+    }
+#else
+    (void)sums;
+    emulator::wgmma_wait(newest);
+#endif
+}
+
+// Names of the registers that hold a thread's share of the sums.
+#define REGISTERS_4 "%0, %1, %2, %3"
+#define REGISTERS_8 REGISTERS_4 ", %4, %5, %6, %7"
+#define REGISTERS_16 REGISTERS_8 ", %8, %9, %10, %11, %12, %13, %14, %15"
+#define REGISTERS_32 REGISTERS_16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define REGISTERS_64 \
+    REGISTERS_32 \
+    ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47" \
+    ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define REGISTERS_96 \
+    REGISTERS_64 \
+    ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79" \
+    ", %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+
+/// What the instruction is for so many columns: `a` and `b` are descriptors, `adds` 0 overwrites the sums.
+#define WGMMA_BODY(columns, registers, a_name, b_name, adds_name) \
+    "{\n.reg .pred p;\nsetp.ne.b32 p, " adds_name ", 0;\n" \
+    "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32.bf16.bf16 {" registers "}, " a_name ", " b_name \
+    ", p, 1, 1, 0, 0;\n}"
+#define SUMS_4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
+#define SUMS_16(i) SUMS_4(i), SUMS_4(i + 4), SUMS_4(i + 8), SUMS_4(i + 12)
+#define SUMS_32(i) SUMS_16(i), SUMS_16(i + 16)
+
+#ifdef APUS_IS_HOPPER
+#define WGMMA(count, columns, registers, sums, a_name, b_name, adds_name) \
+    APUS_DEVICE void wgmma(float (&d)[count], uint64_t a, uint64_t b, bool adds) { \
+        asm volatile(WGMMA_BODY(columns, registers, a_name, b_name, adds_name) \
+                     : sums \
+                     : "l"(a), "l"(b), "r"(static_cast<int>(adds))); \
+    }
+#elif !defined(__CUDACC__)
+#define WGMMA(count, columns, registers, sums, a_name, b_name, adds_name) \
+    APUS_DEVICE void wgmma(float (&d)[count], uint64_t a, uint64_t b, bool adds) { \
+        emulator::wgmma(d, columns, a, b, adds); \
+    }
+#else
+#define WGMMA(count, columns, registers, sums, a_name, b_name, adds_name) \
+    APUS_DEVICE void wgmma(float (&)[count], uint64_t, uint64_t, bool) {}
+#endif
+#define ALL(...) __VA_ARGS__
+
+/// d (+)= a · bᵀ, with a 64 × 16 and b columns × 16, both in swizzled tiles, of which lane 4g + t of the group's warp w
+/// holds, in d[4j…4j + 3], (16w + g; 8j + 2t), (…; 8j + 2t + 1), (16w + g + 8; 8j + 2t), (…; 8j + 2t + 1) of (row;
+/// column). Asynchronous: sums are there after `wgmma_wait<0>`, operands must stay until a wait that covers them.
+WGMMA(4, 8, REGISTERS_4, ALL(SUMS_4(0)), "%4", "%5", "%6")
+WGMMA(8, 16, REGISTERS_8, ALL(SUMS_4(0), SUMS_4(4)), "%8", "%9", "%10")
+WGMMA(16, 32, REGISTERS_16, ALL(SUMS_16(0)), "%16", "%17", "%18")
+WGMMA(32, 64, REGISTERS_32, ALL(SUMS_32(0)), "%32", "%33", "%34")
+WGMMA(64, 128, REGISTERS_64, ALL(SUMS_32(0), SUMS_32(32)), "%64", "%65", "%66")
+WGMMA(96, 192, REGISTERS_96, ALL(SUMS_32(0), SUMS_32(32), SUMS_32(64)), "%96", "%97", "%98")
+
+#undef WGMMA
+#undef WGMMA_BODY
+#undef ALL
+
+/// Changes how many registers each thread of the calling warpgroup has, a multiple of 8: a group that only copies gives
+/// most of its own to those that multiply.
+template <int count> APUS_DEVICE void take_registers() {
+    static_assert(count % 8 == 0 && count >= 24 && count <= 256, "what the instruction takes");
+#if defined(APUS_IS_HOPPER)
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(count));
+#elif !defined(__CUDACC__)
+    emulator::change_registers(count);
+#endif
+}
+template <int count> APUS_DEVICE void give_registers() {
+    static_assert(count % 8 == 0 && count >= 24 && count <= 256, "what the instruction takes");
+#if defined(APUS_IS_HOPPER)
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(count));
+#elif !defined(__CUDACC__)
+    emulator::change_registers(count);
+#endif
+}
+
+#endif

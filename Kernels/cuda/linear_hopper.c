@@ -1,0 +1,101 @@
+// The host's side of linear_hopper.cu: packs bf16 weights into swizzled tiles, and chooses the kernel and its launch.
+
+#include <string.h>
+
+#include "CUDAKernels.h"
+#include "tiles.h"
+
+// MARK: Packing
+
+static int64_t divide_up(int64_t count, int64_t size) { return (count + size - 1) / size; }
+
+uint64_t cuda_swizzled_bytes(int64_t rows, int64_t columns) {
+    return (uint64_t)(divide_up(rows, CUDA_SWIZZLED_ROWS) * divide_up(columns, CUDA_UNIT_COLUMNS)) * CUDA_SWIZZLED_BYTES;
+}
+
+void cuda_pack_swizzled(
+    const uint8_t *source, int64_t rows, int64_t columns, int64_t first_tile, int64_t tile_count, uint8_t *data) {
+    const int64_t units = divide_up(columns, CUDA_UNIT_COLUMNS), row_bytes = 2 * columns;
+    memset(data, 0, (size_t)(tile_count * units * CUDA_SWIZZLED_BYTES));
+    for (int64_t row = 0; row < tile_count * CUDA_SWIZZLED_ROWS; row++) {
+        const int64_t source_row = first_tile * CUDA_SWIZZLED_ROWS + row;
+        if (source_row >= rows) break;
+        uint8_t *const tiles = data + row / CUDA_SWIZZLED_ROWS * units * CUDA_SWIZZLED_BYTES;
+        // Columns are a multiple of 8: pieces are whole.
+        for (int64_t byte = 0; byte < row_bytes; byte += 16) {
+            const int64_t place = byte / CUDA_SWIZZLED_ROW_BYTES * CUDA_SWIZZLED_BYTES
+                + swizzled_place((int)(row % CUDA_SWIZZLED_ROWS), (int)(byte % CUDA_SWIZZLED_ROW_BYTES));
+            memcpy(tiles + place, source + source_row * row_bytes + byte, 16);
+        }
+    }
+}
+
+// MARK: Launch
+
+/// The items that a product is cut into.
+typedef struct {
+    int tokens;
+    int items;
+    /// How long the busiest block works, in slices of K times tokens.
+    int64_t length;
+} cut;
+
+static cut cut_of(const cuda_linear_hopper_arguments *arguments, int variant) {
+    const int tokens = hopper_tokens(variant), consumers = hopper_consumers(tokens);
+    const int tiles = hopper_tiles(arguments->matrix.rows, consumers * CUDA_SWIZZLED_ROWS)
+        * hopper_tiles(arguments->token_count, tokens);
+    const bool is_split = hopper_is_split(tokens, tiles, arguments->multiprocessors);
+    const int items = is_split ? tiles * CUDA_HOPPER_SLICES : tiles;
+    const int slots = arguments->multiprocessors * hopper_blocks(tokens);
+    const int64_t rounds = divide_up(items, slots);
+    return (cut){.tokens = tokens, .items = items, .length = rounds * tokens * (is_split ? 1 : CUDA_HOPPER_SLICES)};
+}
+
+/// Up to 64 tokens take the smallest tile that holds them; more take the one whose last round is fuller, or the wider
+/// one, which reads less.
+static int variant_of(const cuda_linear_hopper_arguments *arguments) {
+    for (int variant = 0; variant < 4; variant++) {
+        if (arguments->token_count <= hopper_tokens(variant)) return variant;
+    }
+    return cut_of(arguments, 4).length < cut_of(arguments, 5).length ? 4 : 5;
+}
+
+int32_t cuda_linear_hopper_tokens(const cuda_linear_hopper_arguments *arguments) {
+    return hopper_tokens(variant_of(arguments));
+}
+
+uint64_t cuda_linear_hopper_partial_bytes(int32_t multiprocessors) {
+    uint64_t most = 0;
+    for (int variant = 0; variant < CUDA_HOPPER_VARIANTS; variant++) {
+        const int tokens = hopper_tokens(variant);
+        const uint64_t bytes = (uint64_t)hopper_most_split(tokens, multiprocessors) * (uint64_t)hopper_partial_bytes(tokens);
+        if (bytes > most) most = bytes;
+    }
+    return most;
+}
+
+uint64_t cuda_linear_hopper_arrival_bytes(int32_t multiprocessors) {
+    return (uint64_t)hopper_most_split(8, multiprocessors) * sizeof(uint32_t);
+}
+
+uint32_t cuda_linear_hopper_shared_bytes(void) {
+    int most = 0;
+    for (int variant = 0; variant < CUDA_HOPPER_VARIANTS; variant++) {
+        const int bytes = hopper_shared_bytes(hopper_tokens(variant));
+        if (bytes > most) most = bytes;
+    }
+    return (uint32_t)most;
+}
+
+cuda_launch cuda_linear_hopper_launch(const cuda_linear_hopper_arguments *arguments) {
+    const int variant = variant_of(arguments), tokens = hopper_tokens(variant);
+    const int items = cut_of(arguments, variant).items, slots = arguments->multiprocessors * hopper_blocks(tokens);
+    return (cuda_launch){
+        .kernel = CUDA_KERNEL_linear_hopper_8 + variant,
+        .grid_x = (uint32_t)(items < slots ? items : slots),
+        .grid_y = 1,
+        .grid_z = 1,
+        .threads = (uint32_t)hopper_threads(tokens),
+        .shared_bytes = (uint32_t)hopper_shared_bytes(tokens),
+    };
+}

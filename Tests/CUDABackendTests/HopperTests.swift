@@ -1,0 +1,291 @@
+// What compute capability 9.0 has for itself: the emulator's idea of it, with mistakes that have to show; the layout of
+// weights, the order of tiles and the launches; and that a row's bits depend on nothing but the row.
+
+import CUDABackend
+import CUDADriver
+import CUDAEmulator
+import CUDAKernels
+import Conformance
+import Tensors
+import Testing
+
+extension EmulatedDevice {
+    @Suite(.serialized) struct HopperTests {
+        init() { cuda_emulator_reset() }
+
+        // MARK: The emulator
+
+        /// 64 rows of 64, and a matrix of 200 rows of 72: small integers, exact in bf16 as their sums are in f32.
+        static let left = (0..<64 * 64).map { Float($0 * 7 % 31) - 15 }
+        static let right = (0..<200 * 72).map { Float($0 * 5 % 23) - 11 }
+
+        @Test(arguments: [8, 16, 32, 64, 128, 192], [0, 1, 2] as [UInt64])
+        func `a warpgroup's product is that of the tiles, wherever a box begins`(columns: Int, order: UInt64) throws {
+            for (column, row) in [(0, 0), (8, 3), (0, 200 - columns / 2)] {
+                let sums = try #require(try multiply(columns, column: column, row: row, order: order))
+                for thread in 0..<128 {
+                    for index in 0..<columns / 2 {
+                        let r = thread / 32 * 16 + thread % 32 / 4 + index / 2 % 2 * 8
+                        let c = index / 4 * 8 + thread % 4 * 2 + index % 2
+                        let exact = (0..<64).reduce(Float(1)) { sum, k in
+                            let inside = row + c < 200 && column + k < 72
+                            return sum + Self.left[64 * r + k] * (inside ? Self.right[72 * (row + c) + column + k] : 0)
+                        }
+                        try #require(sums[thread * columns / 2 + index] == exact, "\(r), \(c) at \(column), \(row)")
+                    }
+                }
+            }
+        }
+
+        @Test(arguments: [1, 2, 3, 5, 7] as [Int32])
+        func `reading or writing too early shows in the sums`(variant: Int32) throws {
+            let right = try #require(try multiply(16, column: 0, row: 0))
+            let wrong = try multiply(16, column: 0, row: 0, variant: variant)
+            #expect(wrong != right)
+        }
+
+        @Test(arguments: [4, 6, 8, 9, 10] as [Int32], [0, 1] as [UInt64])
+        func `what would hang, or is no such operand, ends the launch`(variant: Int32, order: UInt64) throws {
+            #expect(try multiply(16, column: 0, row: 0, variant: variant, order: order) == nil)
+        }
+
+        @Test func `a matrix that a copy engine cannot take is refused`() throws {
+            #expect(try describe(address: 1 << 20, columns: 64, box: (64, 8)) == 0)
+            #expect(try describe(address: (1 << 20) + 8, columns: 64, box: (64, 8)) == 1)
+            #expect(try describe(address: 1 << 20, columns: 68, box: (64, 8)) == 1)
+            #expect(try describe(address: 1 << 20, columns: 64, box: (32, 8)) == 1)
+            #expect(try describe(address: 1 << 20, columns: 64, box: (64, 257)) == 1)
+        }
+
+        // MARK: Layouts and lists
+
+        @Test func `weights lie where the instruction looks for them`() throws {
+            let (rows, columns) = (70, 136)
+            let source = (0..<rows * columns).map { UInt16($0 % 65521) }
+            let packed = Self.pack(source, rows: rows, columns: columns)
+            #expect(packed.count * 2 == 2 * 3 * 8192)
+            // From the manual: rows of 128 bytes, whose address bits 4–6 are exchanged by bits 7–9.
+            for row in 0..<128 {
+                for column in 0..<192 {
+                    let tile = (row / 64 * 3 + column / 64) * 8192
+                    let logical = row % 64 * 128 + column % 64 * 2
+                    let value = packed[(tile + logical ^ (logical >> 7 & 7) << 4) / 2]
+                    let isInside = row < rows && column < columns
+                    try #require(value == (isInside ? source[row * columns + column] : 0), "\(row), \(column)")
+                }
+            }
+        }
+
+        @Test func `a descriptor has the address, the stride and the swizzle in their bits`() {
+            for address in [0, 1024, 0x2F400, 227 * 1024] as [UInt32] {
+                let bits = cuda_example_descriptor(address)
+                #expect(bits & 0x3FFF == UInt64(address) >> 4)
+                #expect(bits >> 32 & 0x3FFF == 1024 >> 4)
+                #expect(bits >> 62 == 1)
+                #expect(bits & (0x3 << 14 | 0x3 << 30 | 0x1FFF << 46 | 0x3FF << 52) == 0)
+            }
+        }
+
+        @Test func `every tile is taken once, and neighbours share rows`() {
+            for (rows, tokens) in [(1, 1), (3, 5), (32, 8), (7, 9), (5, 27), (112, 43)] as [(Int32, Int32)] {
+                let order = (0..<rows * tokens).map { cuda_example_tile($0, rows, tokens) }
+                #expect(order.sorted() == Array(0..<rows * tokens), "\(rows) by \(tokens)")
+            }
+            // Eight tiles of tokens, then the next row.
+            #expect((0..<10).map { cuda_example_tile($0, 32, 16) } == [0, 1, 2, 3, 4, 5, 6, 7, 16, 17])
+        }
+
+        @Test func `slices cover a row's units in order`() {
+            for units in [1, 2, 3, 4, 5, 64, 224] as [Int32] {
+                let starts = (0...4).map { cuda_example_slice_start(units, $0) }
+                #expect(starts[0] == 0 && starts[4] == units && starts == starts.sorted(), "\(units)")
+            }
+        }
+
+        @Test func `launches fit the device, twice where the next is to overlap, and fill it`() {
+            // Of an 8B model: rows of qkv, o, gate and up, down, the head.
+            for rows in [6144, 4096, 28672, 128_256] as [Int32] {
+                for tokens in [1, 8, 9, 16, 33, 64, 65, 128, 256, 512, 2048, 8192] as [Int32] {
+                    var arguments = cuda_linear_hopper_arguments()
+                    (arguments.matrix.rows, arguments.matrix.columns) = (rows, 4096)
+                    (arguments.token_count, arguments.multiprocessors) = (tokens, 132)
+                    let launch = unsafe cuda_linear_hopper_launch(&arguments)
+                    let blocks: UInt32 = tokens <= 64 ? 2 : 1
+                    // 228 KB, of which each block takes one for the system and one for its barriers.
+                    #expect((launch.shared_bytes + 2048) * blocks <= 228 * 1024)
+                    #expect(launch.shared_bytes <= cuda_linear_hopper_shared_bytes())
+                    // Not even the smallest leaves a tenth of the device idle.
+                    #expect(launch.grid_x >= 119, "\(rows) rows, \(tokens) tokens")
+                    #expect(launch.grid_x <= 132 * blocks)
+                }
+            }
+        }
+
+        @Test func `matrices of whole tiles are stacked, and multiplied by one launch`() throws {
+            let backend = try EmulatedDevice.backend()
+            for (rows, launches) in [([64, 128, 70], 1), ([64, 70, 64], 2), ([70, 64], 2)] as [([Int], Int64)] {
+                let parts = rows.enumerated().map {
+                    EncodedMatrix(.bf16, rows: $0.element, columns: 72, seed: UInt64($0.offset))
+                }
+                let x = try backend.allocate([3, 72], .bf16, purpose: "a test")
+                var numbers = SeededNumbers(4)
+                backend.upload(numbers.normals(3 * 72), to: x)
+                let together = try backend.allocate([3, rows.reduce(0, +)], .f32, purpose: "a test")
+                let stacked = try backend.prepare(parts.map(\.tensor))
+                let before = EmulatedDevice.calls("launch")
+                backend.linear(x, stacked, into: together, mode: .overwrite)
+                #expect(EmulatedDevice.calls("launch") - before == launches)
+                let alone = try parts.map { part in
+                    let output = try backend.allocate([3, part.tensor.shape[0]], .f32, purpose: "a test")
+                    backend.linear(x, try backend.prepare([part.tensor]), into: output, mode: .overwrite)
+                    return backend.download(output)
+                }
+                try backend.synchronize()
+                let expected = (0..<3).flatMap { token in
+                    zip(rows, alone).flatMap { $1[token * $0..<(token + 1) * $0] }
+                }
+                #expect(backend.download(together) == expected)
+            }
+        }
+
+        @Test func `steps with prompts are filled up to few shapes, which hold every smaller step`() throws {
+            let backend = try EmulatedDevice.backend()
+            var shapes: Set<StepShape> = []
+            let largest = backend.padded(
+                StepShape(tokenCount: 2048, sequenceCount: 200, sampledRowCount: 200, isDecodeOnly: false))
+            for tokens in 2...2048 {
+                for sequences in [1, 2, 3, 17, 64, 100, 200] where sequences < tokens {
+                    for sampled in [0, 1, sequences] {
+                        let used = StepShape(
+                            tokenCount: tokens, sequenceCount: sequences, sampledRowCount: sampled, isDecodeOnly: false)
+                        let shape = backend.padded(used)
+                        shapes.insert(shape)
+                        try #require(backend.padded(shape) == shape)
+                        let step = tokens <= 64 ? 8 : tokens <= 1024 ? 64 : 128
+                        try #require((0..<step).contains(shape.tokenCount - tokens))
+                        try #require(shape.sequenceCount >= sequences && shape.sampledRowCount >= sampled)
+                        try #require((shape.sampledRowCount == 0) == (sampled == 0))
+                        try #require(
+                            shape.tokenCount <= largest.tokenCount && shape.sequenceCount <= largest.sequenceCount
+                                && shape.sampledRowCount <= largest.sampledRowCount)
+                    }
+                }
+            }
+            #expect(shapes.count < 450)
+        }
+
+        // MARK: Bits
+
+        @Test(arguments: [1, 2, 16, 132] as [Int32])
+        func `a row's bits do not depend on how the work is cut`(multiprocessors: Int32) throws {
+            let reference = try EmulatedDevice.configured { try Self.products(multiprocessors: 4, order: 0) }
+            for order in [0, 3] as [UInt64] {
+                let bits = try Self.products(multiprocessors: multiprocessors, order: order)
+                #expect(bits == reference)
+            }
+        }
+
+        @Test(arguments: ConformanceCase.all.filter { $0.name.contains("linear") && !$0.name.contains("q") })
+        func `the kernels for 8.0 can be asked for, and compute the same products`(_ check: ConformanceCase) throws {
+            var use = KernelUse()
+            use.takesHopper = false
+            let backend = try EmulatedDevice.backend(use: use)
+            #expect(try check.worstError(backend) <= 1)
+        }
+
+        @Test func `kernels overlap only if they may`() throws {
+            for overlaps in [true, false] {
+                let before = EmulatedDevice.calls("launch_with")
+                var use = KernelUse()
+                use.overlaps = overlaps
+                let backend = try EmulatedDevice.backend(use: use)
+                let x = try backend.allocate([1, 64], .f32, purpose: "a test")
+                backend.apply(.multiply(2), to: x)
+                try backend.synchronize()
+                #expect((EmulatedDevice.calls("launch_with") > before) == overlaps)
+            }
+        }
+
+        /// The bits of a row's products, alone and as the last of many, for every size of tile.
+        private static func products(multiprocessors: Int32, order: UInt64) throws -> [[UInt32]] {
+            cuda_emulator_reset()
+            cuda_emulator_configure(multiprocessors, 1 << 30, UInt32(CUDA_EMULATOR_SHARED_BYTES))
+            cuda_emulator_set_order(order)
+            defer {
+                cuda_emulator_set_order(0)
+                cuda_emulator_reset()
+            }
+            let (rows, columns) = (150, 904)
+            let backend = try EmulatedDevice.backend()
+            let weight = try backend.prepare([EncodedMatrix(.bf16, rows: rows, columns: columns, seed: 5).tensor])
+            var numbers = SeededNumbers(9)
+            let row = numbers.normals(columns)
+            return try [1, 9, 20, 50, 100, 190, 400].map { tokens in
+                let x = try backend.allocate([tokens, columns], .bf16, purpose: "a test")
+                backend.upload(numbers.normals((tokens - 1) * columns) + row, to: x)
+                let output = try backend.allocate([tokens, rows], .f32, purpose: "a test")
+                backend.linear(x, weight, into: output, mode: .overwrite)
+                try backend.synchronize()
+                return backend.download(output).suffix(rows).map(\.bitPattern)
+            }
+        }
+
+        // MARK: Running the example
+
+        private static func pack(_ source: [UInt16], rows: Int, columns: Int) -> [UInt16] {
+            let byteCount = Int(cuda_swizzled_bytes(Int64(rows), Int64(columns)))
+            var packed = [UInt8](repeating: 0xAA, count: byteCount)
+            let bytes = source.flatMap { [UInt8(truncatingIfNeeded: $0), UInt8($0 >> 8)] }
+            unsafe cuda_pack_swizzled(
+                bytes, Int64(rows), Int64(columns), 0, Int64((rows + 63) / 64), &packed)
+            return stride(from: 0, to: byteCount, by: 2).map { UInt16(packed[$0]) | UInt16(packed[$0 + 1]) << 8 }
+        }
+
+        private static func copy(_ bytes: UnsafeRawBufferPointer, to place: UnsafeMutableRawPointer) {
+            unsafe UnsafeMutableRawBufferPointer(start: place, count: bytes.count).copyMemory(from: bytes)
+        }
+
+        /// [thread 128][columns / 2], or nil if the launch failed.
+        private func multiply(
+            _ columns: Int, column: Int, row: Int, variant: Int32 = 0, order: UInt64 = 0
+        ) throws -> [Float]? {
+            let packed = Self.pack(Self.left.map { UInt16($0.bitPattern >> 16) }, rows: 64, columns: 64)
+            let matrix = Self.right.map { UInt16($0.bitPattern >> 16) }
+            // Maps want addresses that are multiples of 16.
+            let memory = UnsafeMutableRawPointer.allocate(byteCount: 1 << 16, alignment: 64)
+            defer { unsafe memory.deallocate() }
+            var output = [Float](repeating: 0, count: 64 * columns)
+            var arguments = cuda_hopper_example_arguments()
+            (arguments.column, arguments.row, arguments.variant) = (Int32(column), Int32(row), variant)
+            unsafe matrix.withUnsafeBytes { unsafe Self.copy($0, to: memory + 128) }
+            let described = unsafe EmulatedDevice.calls.tensor_map_encode(
+                memory, Int32(CUDA_TENSOR_MAP_BF16), 2, memory + 128, [72, 200], [144], [64, UInt32(columns)], [1, 1],
+                0,
+                Int32(CUDA_TENSOR_MAP_SWIZZLE_128), 0, 0)
+            try #require(described == 0)
+            arguments.b = unsafe memory.load(as: cuda_tensor_map.self)
+            let packedBytes = unsafe memory + 128 + 2 * 200 * 72
+            unsafe packed.withUnsafeBytes { unsafe Self.copy($0, to: packedBytes) }
+            arguments.a = UInt64(UInt(bitPattern: packedBytes))
+            let shared = UInt32(8192 + columns * 128)
+            let result = unsafe output.withUnsafeMutableBytes { output in
+                arguments.output = UInt64(UInt(bitPattern: output.baseAddress))
+                var shape = cuda_launch()
+                (shape.grid_x, shape.grid_y, shape.grid_z) = (1, 1, 1)
+                (shape.threads, shape.shared_bytes) = (128, shared)
+                cuda_emulator_set_order(order)
+                defer { cuda_emulator_set_order(0) }
+                return unsafe cuda_emulator_launch_named("apus_example_wgmma_\(columns)", &shape, &arguments)
+            }
+            return result == 0 ? output : nil
+        }
+
+        private func describe(address: UInt, columns: UInt64, box: (UInt32, UInt32)) throws -> Int32 {
+            let map = UnsafeMutableRawPointer.allocate(byteCount: 128, alignment: 64)
+            defer { unsafe map.deallocate() }
+            return unsafe EmulatedDevice.calls.tensor_map_encode(
+                map, Int32(CUDA_TENSOR_MAP_BF16), 2, UnsafeMutableRawPointer(bitPattern: address), [columns, 10],
+                [2 * columns], [box.0, box.1], [1, 1], 0, Int32(CUDA_TENSOR_MAP_SWIZZLE_128), 0, 0)
+        }
+    }
+}

@@ -1,0 +1,358 @@
+// What compute capability 9.0 does on its own while threads go on: copies that count on barriers, and products of a
+// warpgroup. Both happen late: a copy when threads can do nothing else (or, in other orders than 0, at any moment before,
+// in any order), a product when it is waited for. Meanwhile the destination is NaN.
+//
+// Descriptors, swizzles, fragments and counts are decoded as the PTX manual describes them, from the bits; nothing is
+// shared with the code that makes them but the constants of the instructions.
+
+#include "../../Kernels/cuda/hopper.cuh"
+#include "threads.h"
+
+#include "tensor_map.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <map>
+
+namespace emulator {
+
+namespace {
+
+// MARK: Barriers in shared memory
+
+/// The eight bytes of an `mbarrier`. Memory that is none has another mark.
+struct mbarrier {
+    uint64_t mark : 12, phase : 1, expected : 10, pending : 10;
+    /// Bytes announced less bytes arrived: copies may be faster than the announcement.
+    int64_t bytes : 31;
+};
+static_assert(sizeof(mbarrier) == 8, "eight bytes");
+constexpr uint64_t barrier_mark = 0xA91;
+
+mbarrier *checked(const uint64_t *barrier) {
+    if (reinterpret_cast<uintptr_t>(barrier) % 8 != 0) misaligned(barrier, 8);
+    mbarrier *const found = reinterpret_cast<mbarrier *>(const_cast<uint64_t *>(barrier));
+    if (found->mark != barrier_mark) fail("thread %u uses memory as a barrier that is none", current->thread);
+    return found;
+}
+
+/// Ends the phase if nothing is missing.
+void settle(mbarrier &barrier) {
+    if (barrier.pending != 0 || barrier.bytes != 0) return;
+    barrier.phase ^= 1;
+    barrier.pending = barrier.expected;
+    wake_watchers();
+}
+
+// MARK: Copies
+
+struct transfer {
+    unsigned char *shared;
+    const unsigned char *global;
+    uint32_t bytes;
+    uint64_t *barrier;
+    /// Of a box: its matrix and where it begins.
+    bool is_box;
+    tensor_map map;
+    int32_t column, row;
+};
+std::vector<transfer> transfers;
+
+/// Bytes of shared memory that a copy may write; what lies there is lost as soon as it begins.
+void take(void *shared, uint32_t bytes, uint32_t alignment) {
+    if (reinterpret_cast<uintptr_t>(shared) % alignment != 0) misaligned(shared, alignment);
+    const unsigned char *const start = static_cast<unsigned char *>(shared);
+    if (start < dynamic_shared || start + bytes > dynamic_shared + shared_bytes()) {
+        fail("a copy of %u bytes leaves the block's shared memory", bytes);
+    }
+    memset(shared, 0xFF, bytes);
+}
+
+/// A box's rows of 128 bytes, whose 16-byte pieces are exchanged by the bits 7–9 of their address.
+void copy_rows(const transfer &copy) {
+    const tensor_map &map = copy.map;
+    for (uint32_t row = 0; row < map.box[1]; row++) {
+        for (uint32_t column = 0; column < map.box[0]; column++) {
+            const int64_t x = copy.column + static_cast<int64_t>(column), y = copy.row + static_cast<int64_t>(row);
+            const bool is_inside = x >= 0 && y >= 0 && x < static_cast<int64_t>(map.size[0])
+                && y < static_cast<int64_t>(map.size[1]);
+            uint16_t value = 0;
+            const unsigned char *const start = reinterpret_cast<unsigned char *>(map.address);
+            if (is_inside) memcpy(&value, start + static_cast<uint64_t>(y) * map.stride + 2 * x, 2);
+            uintptr_t place = reinterpret_cast<uintptr_t>(copy.shared) + (row * map.box[0] + column) * 2;
+            if (map.swizzle == 3) place ^= (place >> 7 & 7) << 4;
+            memcpy(reinterpret_cast<void *>(place), &value, 2);
+        }
+    }
+}
+
+// MARK: Products
+
+/// Sums that products are being added to, of a warp: by lane, where they belong, and what they are so far.
+struct sums {
+    float *places[32];
+    std::vector<float> values;
+    int uses;
+};
+
+struct product {
+    uint64_t a, b;
+    int columns;
+    bool adds;
+    float *key;
+    uint32_t group;
+};
+
+struct warp_products {
+    std::vector<product> waiting;
+    std::map<float *, sums> pending;
+    uint32_t groups;
+    bool is_fenced;
+};
+warp_products products[most_threads / 32];
+
+struct operand {
+    unsigned char *start;
+    uint32_t address, stride;
+};
+
+/// A descriptor of rows of 128 swizzled bytes along k; any other is refused.
+operand decode(uint64_t descriptor, int rows, const char *name) {
+    const uint64_t swizzle = descriptor >> 62, base_offset = descriptor >> 49 & 7;
+    const uint64_t unused = descriptor & (0x3ull << 14 | 0x3ull << 30 | 0x7ull << 46 | 0x3FFull << 52);
+    if (swizzle != 1 || base_offset != 0 || unused != 0) {
+        fail("the descriptor of %s is %016llx: not of a tile swizzled by 128 bytes", name,
+             static_cast<unsigned long long>(descriptor));
+    }
+    const uint32_t address = static_cast<uint32_t>(descriptor & 0x3FFF) << 4;
+    const uint32_t stride = static_cast<uint32_t>(descriptor >> 32 & 0x3FFF) << 4;
+    const uint32_t first = shared_address(dynamic_shared);
+    const uint32_t end = (address & ~1023u) + static_cast<uint32_t>((rows - 1) / 8) * stride + 1024;
+    if (address < first || end > first + shared_bytes()) fail("the operand %s lies outside of shared memory", name);
+    return {dynamic_shared - first, address, stride};
+}
+
+/// Row `row` of sixteen neighbours along k.
+void read_row(const operand &from, int row, float (&values)[16]) {
+    for (uint32_t k = 0; k < 16; k++) {
+        const uint32_t byte = from.address + static_cast<uint32_t>(row / 8) * from.stride
+            + static_cast<uint32_t>(row % 8) * 128 + 2 * k;
+        uint16_t bits;
+        memcpy(&bits, from.start + (byte ^ (byte >> 7 & 7) << 4), 2);
+        values[k] = bf16_to_float(bits);
+    }
+}
+
+typedef float eight __attribute__((vector_size(32)));
+
+/// A warp's sixteen rows of a product, added to `sums` as `mma` adds: in ascending order of k, from 0.
+__attribute__((target_clones("avx2", "default"))) void multiply(
+    const product &product, int first_row, std::vector<float> &sums) {
+    const operand a = decode(product.a, 64, "a"), b = decode(product.b, product.columns, "b");
+    const int share = product.columns / 2;
+    float left[16][16];
+    for (int row = 0; row < 16; row++) read_row(a, first_row + row, left[row]);
+    for (int j = 0; j < product.columns / 8; j++) {
+        float right[16][8];
+        for (int column = 0; column < 8; column++) {
+            float values[16];
+            read_row(b, 8 * j + column, values);
+            for (int k = 0; k < 16; k++) right[k][column] = values[k];
+        }
+        for (int row = 0; row < 16; row++) {
+            eight line = {};
+            for (int k = 0; k < 16; k++) {
+                eight part;
+                memcpy(&part, right[k], sizeof(part));
+                line += left[row][k] * part;
+            }
+            for (int column = 0; column < 8; column++) {
+                const int lane = row % 8 * 4 + column / 2, index = 4 * j + row / 8 * 2 + column % 2;
+                float &sum = sums[static_cast<size_t>(lane * share + index)];
+                sum = product.adds ? sum + line[column] : line[column];
+            }
+        }
+    }
+}
+
+/// Named barriers: arrivals of this round, and the number of rounds.
+struct {
+    uint32_t arrived, rounds;
+} named[16];
+
+}  // namespace
+
+// MARK: Blocks
+
+void begin_block() {
+    transfers.clear();
+    for (warp_products &warp : products) {
+        warp.waiting.clear();
+        warp.pending.clear();
+        warp.groups = 0;
+        warp.is_fenced = false;
+    }
+    memset(named, 0, sizeof(named));
+}
+
+const char *end_block() {
+    if (!transfers.empty()) return "the block ended while copies were under way";
+    for (const warp_products &warp : products) {
+        if (!warp.waiting.empty()) return "the block ended while products were under way";
+    }
+    return nullptr;
+}
+
+bool has_copies() { return !transfers.empty(); }
+
+bool deliver(uint32_t random) {
+    if (transfers.empty()) return false;
+    const size_t index = random % transfers.size();
+    const transfer copy = transfers[index];
+    transfers.erase(transfers.begin() + static_cast<ptrdiff_t>(index));
+    if (copy.is_box) copy_rows(copy);
+    else memcpy(copy.shared, copy.global, copy.bytes);
+    mbarrier &barrier = *reinterpret_cast<mbarrier *>(copy.barrier);
+    barrier.bytes -= copy.bytes;
+    settle(barrier);
+    return true;
+}
+
+// MARK: Words of hopper.cuh
+
+void barrier_init(uint64_t *barrier, uint32_t arrivals) {
+    if (reinterpret_cast<uintptr_t>(barrier) % 8 != 0) misaligned(barrier, 8);
+    mbarrier fresh = {};
+    fresh.mark = barrier_mark;
+    fresh.expected = fresh.pending = arrivals & 0x3FF;
+    memcpy(barrier, &fresh, sizeof(fresh));
+}
+
+void barrier_arrive(uint64_t *barrier, uint32_t bytes) {
+    mbarrier &mine = *checked(barrier);
+    if (mine.pending == 0) fail("thread %u arrives at a barrier once too often", current->thread);
+    mine.bytes += bytes;
+    mine.pending--;
+    settle(mine);
+}
+
+void barrier_wait(const uint64_t *barrier, uint32_t parity, const char *name) {
+    while (checked(barrier)->phase == (parity & 1)) watch(name);
+}
+
+void named_barrier(uint32_t barrier, uint32_t threads) {
+    if (barrier == 0 || barrier > 15 || threads % 32 != 0) fail("barrier %u for %u threads", barrier, threads);
+    auto &mine = named[barrier];
+    const uint32_t round = mine.rounds;
+    if (++mine.arrived == threads) {
+        mine.arrived = 0;
+        mine.rounds++;
+        wake_watchers();
+    }
+    while (mine.rounds == round) watch("a named barrier");
+}
+
+void copy_bytes(void *shared, const void *global, uint32_t bytes, uint64_t *barrier) {
+    if (reinterpret_cast<uintptr_t>(global) % 16 != 0) misaligned(global, 16);
+    if (bytes % 16 != 0) fail("a copy of %u bytes, which is no multiple of 16", bytes);
+    take(shared, bytes, 16);
+    (void)checked(barrier);
+    transfers.push_back(
+        {static_cast<unsigned char *>(shared), static_cast<const unsigned char *>(global), bytes, barrier, false, {}, 0, 0});
+}
+
+void copy_box(void *shared, const void *map, int32_t column, int32_t row, uint64_t *barrier) {
+    if (!current->has_waited) {
+        fail("thread %u copies what the kernels in front may still write: it has not waited for them", current->thread);
+    }
+    tensor_map described;
+    memcpy(&described, map, sizeof(described));
+    if (described.mark != tensor_map_mark) fail("thread %u copies by a map that the driver did not make", current->thread);
+    const uint32_t bytes = described.box[0] * described.box[1] * 2;
+    take(shared, bytes, described.swizzle == 3 ? 1024 : 128);
+    (void)checked(barrier);
+    transfers.push_back({static_cast<unsigned char *>(shared), nullptr, bytes, barrier, true, described, column, row});
+}
+
+/// As on a device, where the dynamic part comes after the static one.
+uint32_t shared_address(const void *pointer) {
+    return static_cast<uint32_t>(static_cast<const unsigned char *>(pointer) - dynamic_shared) + 1024;
+}
+
+void wgmma_fence() {
+    char nothing = 0;
+    together(place::wgmma, nothing, [](char *const *) { products[warp_number()].is_fenced = true; });
+}
+
+namespace {
+
+struct wgmma_operands {
+    float *d;
+    uint64_t a, b;
+    int columns;
+    bool adds;
+};
+
+}  // namespace
+
+void wgmma(float *d, int columns, uint64_t a, uint64_t b, bool adds) {
+    wgmma_operands mine = {d, a, b, columns, adds};
+    together(place::wgmma, mine, [](wgmma_operands *const *lanes) {
+        warp_products &warp = products[warp_number()];
+        const wgmma_operands &first = *lanes[0];
+        if (!warp.is_fenced) fail("a product without a fence before it");
+        for (int lane = 1; lane < 32; lane++) {
+            const wgmma_operands &other = *lanes[lane];
+            if (other.a != first.a || other.b != first.b || other.columns != first.columns || other.adds != first.adds) {
+                fail("lanes of a warp multiply different operands");
+            }
+        }
+        const size_t share = static_cast<size_t>(first.columns / 2);
+        sums &own = warp.pending[first.d];
+        if (own.uses++ == 0) {
+            own.values.resize(32 * share);
+            for (size_t lane = 0; lane < 32; lane++) {
+                own.places[lane] = lanes[lane]->d;
+                memcpy(&own.values[lane * share], lanes[lane]->d, share * sizeof(float));
+                memset(lanes[lane]->d, 0xFF, share * sizeof(float));
+            }
+        }
+        warp.waiting.push_back({first.a, first.b, first.columns, first.adds, first.d, warp.groups});
+    });
+}
+
+void wgmma_commit() {
+    char nothing = 0;
+    together(place::wgmma, nothing, [](char *const *) { products[warp_number()].groups++; });
+}
+
+void wgmma_wait(uint32_t newest_groups) {
+    char nothing = 0;
+    together(place::wgmma, nothing, [newest_groups](char *const *) {
+        warp_products &warp = products[warp_number()];
+        size_t done = 0;
+        for (; done < warp.waiting.size(); done++) {
+            const product &next = warp.waiting[done];
+            if (next.group + newest_groups >= warp.groups) break;
+            sums &own = warp.pending[next.key];
+            multiply(next, static_cast<int>(warp_number() % 4 * 16), own.values);
+            if (--own.uses > 0) continue;
+            const size_t share = static_cast<size_t>(next.columns / 2);
+            for (size_t lane = 0; lane < 32; lane++) {
+                memcpy(own.places[lane], &own.values[lane * share], share * sizeof(float));
+            }
+            warp.pending.erase(next.key);
+        }
+        warp.waiting.erase(warp.waiting.begin(), warp.waiting.begin() + static_cast<ptrdiff_t>(done));
+        // Whoever reads or writes sums now has to fence before the next product.
+        warp.is_fenced = false;
+    });
+}
+
+void change_registers(uint32_t count) {
+    uint32_t mine = count;
+    together(place::registers, mine, [](uint32_t *const *) {});
+}
+
+}  // namespace emulator
