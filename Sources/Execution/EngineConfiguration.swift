@@ -1,6 +1,7 @@
 // What an operator decides about the engine, and what the engine resolved it to.
 
 import Scheduling
+import Tensors
 
 /// The engine's limits, as configured. Optional values are resolved once, at start-up, by `MemoryPlan`.
 package struct EngineConfiguration: Sendable {
@@ -20,6 +21,8 @@ package struct EngineConfiguration: Sendable {
     package var speculation = SpeculationLimits.off
     /// Bytes for keys and values; nil lets `MemoryPlan` choose from `availableMemoryBytes`.
     package var kvCacheMemoryBytes: Int?
+    /// What keys and values are kept as.
+    package var kvCacheType = KVCacheType.auto
     /// Exact number of KV blocks; overrides every other way of sizing the cache.
     package var blockCountOverride: Int?
     /// Memory the process may still take, measured by the caller at start-up.
@@ -57,6 +60,8 @@ package struct EngineInformation: Sendable {
     package let enablePrefixCaching: Bool
     package let policy: SchedulingPolicy
     package let memory: MemoryPlan
+    /// What keys and values are kept as, in the setting's word; never `auto`.
+    package let kvCacheType: String
     /// Time from the engine's start to each milestone, in order.
     package let startupPhases: [StartupPhase]
 

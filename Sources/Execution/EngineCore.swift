@@ -52,13 +52,15 @@ struct EngineCore: ~Copyable {
         let model = parts.model.dimensions
         var configuration = configuration
         configuration.kvCacheMemoryBytes = configuration.kvCacheMemoryBytes ?? parts.cacheMemoryBytes
+        let kvCacheType = try parts.backend.kvCacheType(configuration.kvCacheType)
         let plan = try MemoryPlan(
             configuration: configuration,
             model: .init(
                 contextLength: model.contextLength, weightBytes: parts.model.weightBytes,
                 activationBytes: parts.model.activationBytes,
                 kvBytesPerToken: model.layerCount
-                    * parts.backend.kvBytesPerToken(kvHeads: model.kvHeadCount, headDim: model.headDim)))
+                    * parts.backend.kvBytesPerToken(
+                        kvHeads: model.kvHeadCount, headDim: model.headDim, type: kvCacheType)))
         let limits = try SchedulerLimits(
             blockSize: plan.blockSize, blockCount: plan.blockCount, maxSequences: configuration.maxSequences,
             tokenBudget: configuration.tokenBudget, maxModelLength: plan.maxModelLength,
@@ -66,7 +68,7 @@ struct EngineCore: ~Copyable {
             longPrefillTokenThreshold: configuration.longPrefillTokenThreshold,
             attentionScale: Self.attentionScale(of: model), speculation: configuration.speculation,
             slidingWindow: model.slidingWindow)
-        let runner = try ModelRunner(parts: parts, plan: plan, limits: limits)
+        let runner = try ModelRunner(parts: parts, plan: plan, limits: limits, kvCacheType: kvCacheType)
         let scheduler = try Scheduler(limits: limits, cacheKey: configuration.cacheKey)
         self.runner = runner
         self.scheduler = scheduler
@@ -79,7 +81,7 @@ struct EngineCore: ~Copyable {
             vocabularyCount: model.vocabularyCount, maxModelLength: plan.maxModelLength,
             maxSequences: configuration.maxSequences, tokenBudget: configuration.tokenBudget,
             maxQueuedRequests: configuration.maxQueuedRequests, enablePrefixCaching: configuration.enablePrefixCaching,
-            policy: configuration.policy, memory: plan, startupPhases: phases)
+            policy: configuration.policy, memory: plan, kvCacheType: kvCacheType.rawValue, startupPhases: phases)
         requests = RequestTable(ledger: ledger)
         statistics = EngineStatistics(buckets: configuration.latencyBuckets)
         board.statistics.withLock { [statistics] in $0 = statistics }

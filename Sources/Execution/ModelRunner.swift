@@ -16,7 +16,9 @@ struct ModelRunner {
     /// [block size] The slots of one block.
     private let scrubSlots: Tensor
 
-    init(parts: EngineParts, plan: MemoryPlan, limits: SchedulerLimits) throws(BackendError) {
+    init(
+        parts: EngineParts, plan: MemoryPlan, limits: SchedulerLimits, kvCacheType: KVCacheType
+    ) throws(BackendError) {
         backend = parts.backend
         model = parts.model
         let dimensions = parts.model.dimensions
@@ -27,7 +29,7 @@ struct ModelRunner {
             cache.append(
                 try parts.backend.allocateKVLayer(
                     blockCount: plan.blockCount + scratchCount, kvHeads: dimensions.kvHeadCount,
-                    blockSize: plan.blockSize, headDim: dimensions.headDim))
+                    blockSize: plan.blockSize, headDim: dimensions.headDim, type: kvCacheType))
         }
         self.cache = cache
         let largest = parts.backend.largestStep(tokens: limits.tokenBudget, sequences: limits.maxSequences)

@@ -30,7 +30,8 @@ struct Inspection {
                 contextLength: config.contextLength,
                 weightBytes: model.storedTypes.reduce(0) { $0 + $1.bytes }, activationBytes: 0,
                 kvBytesPerToken: config.layerCount
-                    * backend.kvBytesPerToken(kvHeads: config.kvHeadCount, headDim: config.headDim)))
+                    * backend.kvBytesPerToken(
+                        kvHeads: config.kvHeadCount, headDim: config.headDim, type: configuration.kvCacheType)))
     }
 
     /// The line of the start-up report.
