@@ -78,9 +78,20 @@ package final class CPUBackend: Backend {
         return Tensor(buffer: buffer, shape: shape, dtype: dtype)
     }
 
+    package func kvCacheType(_ type: KVCacheType) throws(BackendError) -> KVCacheType {
+        switch type {
+        case .auto: precision == .float32 ? .float32 : .bfloat16
+        case .float32, .bfloat16: type
+        case .fp8, .int8PerTokenHead:
+            throw .unsupported(
+                operation: "a KV cache of \(type.rawValue) on the CPU", reason: "it has float32 and bfloat16")
+        }
+    }
+
     package func allocateKVLayer(
-        blockCount: Int, kvHeads: Int, blockSize: Int, headDim: Int
+        blockCount: Int, kvHeads: Int, blockSize: Int, headDim: Int, type: KVCacheType
     ) throws(BackendError) -> KVLayer {
+        let type = try kvCacheType(type)
         guard [8, 16, 32, 64, 128].contains(blockSize) else {
             throw .unsupported(operation: "block size \(blockSize)", reason: "it must be 8, 16, 32, 64 or 128")
         }
@@ -89,17 +100,15 @@ package final class CPUBackend: Backend {
                 operation: "attention heads of \(headDim)", reason: "it must be a multiple of 8 up to 256")
         }
         let shape: Shape = [blockCount, kvHeads, blockSize, headDim]
-        let keys = try allocate(shape, kvDType, purpose: "the key cache")
-        let values = try allocate(shape, kvDType, purpose: "the value cache")
-        return KVLayer(keys: keys, values: values, blockSize: blockSize)
+        let dtype: DType = type == .float32 ? .f32 : .bf16
+        let keys = try allocate(shape, dtype, purpose: "the key cache")
+        let values = try allocate(shape, dtype, purpose: "the value cache")
+        return KVLayer(keys: keys, values: values, blockSize: blockSize, type: type)
     }
 
-    package func kvBytesPerToken(kvHeads: Int, headDim: Int) -> Int {
-        2 * kvHeads * headDim * kvDType.blockByteCount
+    package func kvBytesPerToken(kvHeads: Int, headDim: Int, type: KVCacheType) throws(BackendError) -> Int {
+        2 * kvHeads * headDim * (try kvCacheType(type) == .float32 ? 4 : 2)
     }
-
-    /// Element type of cached keys and values.
-    private var kvDType: DType { precision == .float32 ? .f32 : .bf16 }
 
     package func upload(_ values: [Int32], count: Int, to tensor: Tensor) {
         precondition(tensor.dtype == .i32 && count <= values.count && count <= tensor.elementCount)

@@ -91,9 +91,17 @@ package final class CUDABackend: Backend {
         return Tensor(buffer: buffer, shape: shape, dtype: dtype)
     }
 
+    package func kvCacheType(_ type: KVCacheType) throws(BackendError) -> KVCacheType {
+        guard type == .auto || type == .bfloat16 else {
+            throw .unsupported(operation: "a KV cache of \(type.rawValue) on a GPU", reason: "it has bfloat16 only")
+        }
+        return .bfloat16
+    }
+
     package func allocateKVLayer(
-        blockCount: Int, kvHeads: Int, blockSize: Int, headDim: Int
+        blockCount: Int, kvHeads: Int, blockSize: Int, headDim: Int, type: KVCacheType
     ) throws(BackendError) -> KVLayer {
+        let type = try kvCacheType(type)
         guard blockSize > 0, blockSize % 16 == 0, blockSize <= 256 else {
             throw .unsupported(
                 operation: "block size \(blockSize) on a GPU", reason: "it must be a multiple of 16 up to 256")
@@ -118,7 +126,8 @@ package final class CUDABackend: Backend {
             try device.driver.check(result, "clearing \(purpose)")
             return Tensor(buffer: buffer, shape: shape, dtype: .bf16)
         }
-        return KVLayer(keys: try pages("the key cache"), values: try pages("the value cache"), blockSize: blockSize)
+        return KVLayer(
+            keys: try pages("the key cache"), values: try pages("the value cache"), blockSize: blockSize, type: type)
     }
 
     /// The most dynamic shared memory that attention over heads of this size takes.
@@ -129,7 +138,10 @@ package final class CUDABackend: Backend {
         return Int(unsafe withUnsafePointer(to: arguments) { unsafe cuda_attend_prefill_launch($0) }.shared_bytes)
     }
 
-    package func kvBytesPerToken(kvHeads: Int, headDim: Int) -> Int { 2 * kvHeads * headDim * 2 }
+    package func kvBytesPerToken(kvHeads: Int, headDim: Int, type: KVCacheType) throws(BackendError) -> Int {
+        _ = try kvCacheType(type)
+        return 2 * kvHeads * headDim * 2
+    }
 
     package func upload(_ values: [Int32], count: Int, to tensor: Tensor) {
         precondition(tensor.dtype == .i32 && count <= values.count && count <= tensor.elementCount)

@@ -2,6 +2,7 @@
 
 import Models
 import Scheduling
+import Tensors
 
 /// The engine's limits, as configured. Optional values are resolved once, at start-up, by `MemoryPlan`.
 package struct EngineConfiguration: Sendable {
@@ -21,6 +22,8 @@ package struct EngineConfiguration: Sendable {
     package var speculation = SpeculationLimits.off
     /// Bytes for keys and values; nil lets `MemoryPlan` choose from `availableMemoryBytes`.
     package var kvCacheMemoryBytes: Int?
+    /// What keys and values are kept as.
+    package var kvCacheType = KVCacheType.auto
     /// Exact number of KV blocks; overrides every other way of sizing the cache.
     package var blockCountOverride: Int?
     /// Memory the process may still take, measured by the caller at start-up.
@@ -64,6 +67,8 @@ package struct EngineInformation: Sendable {
     package let memory: MemoryPlan
     /// What adapters must fit; nil where there is no room for any.
     package let adapters: AdapterLayout?
+    /// What keys and values are kept as, in the setting's word; never `auto`.
+    package let kvCacheType: String
     /// Time from the engine's start to each milestone, in order.
     package let startupPhases: [StartupPhase]
 

@@ -55,13 +55,15 @@ struct EngineCore: ~Copyable {
         let model = parts.model.dimensions
         var configuration = configuration
         configuration.kvCacheMemoryBytes = configuration.kvCacheMemoryBytes ?? parts.cacheMemoryBytes
+        let kvCacheType = try parts.backend.kvCacheType(configuration.kvCacheType)
         let plan = try MemoryPlan(
             configuration: configuration,
             model: .init(
                 contextLength: model.contextLength, weightBytes: parts.model.weightBytes,
                 activationBytes: parts.model.activationBytes, adapterBytes: parts.model.adapters?.byteCount ?? 0,
                 kvBytesPerToken: model.layerCount
-                    * parts.backend.kvBytesPerToken(kvHeads: model.kvHeadCount, headDim: model.headDim)))
+                    * parts.backend.kvBytesPerToken(
+                        kvHeads: model.kvHeadCount, headDim: model.headDim, type: kvCacheType)))
         let limits = try SchedulerLimits(
             blockSize: plan.blockSize, blockCount: plan.blockCount, maxSequences: configuration.maxSequences,
             tokenBudget: configuration.tokenBudget, maxModelLength: plan.maxModelLength,
@@ -69,7 +71,7 @@ struct EngineCore: ~Copyable {
             longPrefillTokenThreshold: configuration.longPrefillTokenThreshold,
             attentionScale: Self.attentionScale(of: model), speculation: configuration.speculation,
             slidingWindow: model.slidingWindow)
-        let runner = try ModelRunner(parts: parts, plan: plan, limits: limits)
+        let runner = try ModelRunner(parts: parts, plan: plan, limits: limits, kvCacheType: kvCacheType)
         let scheduler = try Scheduler(limits: limits, cacheKey: configuration.cacheKey)
         self.runner = runner
         self.scheduler = scheduler
@@ -84,7 +86,7 @@ struct EngineCore: ~Copyable {
             maxSequences: configuration.maxSequences, tokenBudget: configuration.tokenBudget,
             maxQueuedRequests: configuration.maxQueuedRequests, enablePrefixCaching: configuration.enablePrefixCaching,
             policy: configuration.policy, memory: plan, adapters: parts.model.adapters?.layout,
-            startupPhases: phases)
+            kvCacheType: kvCacheType.rawValue, startupPhases: phases)
         adapters = AdapterPlaces(parts.model.adapters, inbox: inbox)
         requests = RequestTable(ledger: ledger)
         statistics = EngineStatistics(buckets: configuration.latencyBuckets)

@@ -18,7 +18,9 @@ struct ModelRunner {
     /// What the steps that were begun and not collected computed for those who pool, oldest first.
     private var states: [StepStates?] = []
 
-    init(parts: EngineParts, plan: MemoryPlan, limits: SchedulerLimits) throws(BackendError) {
+    init(
+        parts: EngineParts, plan: MemoryPlan, limits: SchedulerLimits, kvCacheType: KVCacheType
+    ) throws(BackendError) {
         backend = parts.backend
         model = parts.model
         let dimensions = parts.model.dimensions
@@ -29,7 +31,7 @@ struct ModelRunner {
             cache.append(
                 try parts.backend.allocateKVLayer(
                     blockCount: plan.blockCount + scratchCount, kvHeads: dimensions.kvHeadCount,
-                    blockSize: plan.blockSize, headDim: dimensions.headDim))
+                    blockSize: plan.blockSize, headDim: dimensions.headDim, type: kvCacheType))
         }
         self.cache = cache
         let largest = parts.backend.largestStep(tokens: limits.tokenBudget, sequences: limits.maxSequences)

@@ -43,6 +43,7 @@ struct Metrics {
         sample(
             "vllm:cache_config_info",
             engineLabels + ",block_size=\"\(model.blockSize)\",num_gpu_blocks=\"\(model.blockCount)\","
+                + "cache_dtype=\"\(model.kvCacheType)\","
                 + "enable_prefix_caching=\"\(model.enablePrefixCaching ? "True" : "False")\"", 1)
         guard let digests = model.digests else { return }
         family("apus:model_info", "gauge", "Digests of what the model is made of.")

@@ -124,6 +124,8 @@ package struct ServedModel: Sendable {
     package let blockSize: Int
     /// KV blocks, for the metrics.
     package let blockCount: Int
+    /// What keys and values are kept as, for the metrics.
+    package let kvCacheType: String
     /// Whether prefixes are shared, for the metrics.
     package let enablePrefixCaching: Bool
     /// Whether requests may have priorities.
@@ -134,7 +136,7 @@ package struct ServedModel: Sendable {
     package init(
         tokenizer: Tokenizer, chatTemplate: ChatTemplate?, stopTokens: [TokenID], maxModelLength: Int,
         vocabularyCount: Int, maxQueuedRequests: Int, blockSize: Int, blockCount: Int, enablePrefixCaching: Bool,
-        usesPriorities: Bool = false, hiddenSize: Int = 0
+        kvCacheType: String = "bfloat16", usesPriorities: Bool = false, hiddenSize: Int = 0
     ) {
         self.tokenizer = tokenizer
         self.chatTemplate = chatTemplate
@@ -144,6 +146,7 @@ package struct ServedModel: Sendable {
         self.maxQueuedRequests = maxQueuedRequests
         self.blockSize = blockSize
         self.blockCount = blockCount
+        self.kvCacheType = kvCacheType
         self.enablePrefixCaching = enablePrefixCaching
         self.usesPriorities = usesPriorities
         self.hiddenSize = hiddenSize
@@ -158,7 +161,7 @@ package struct ServedModel: Sendable {
             maxModelLength: engine.maxModelLength,
             vocabularyCount: min(engine.vocabularyCount, tokenizer.vocabularyCount),
             maxQueuedRequests: engine.maxQueuedRequests, blockSize: engine.blockSize, blockCount: engine.blockCount,
-            enablePrefixCaching: engine.enablePrefixCaching, usesPriorities: engine.policy == .priority,
-            hiddenSize: engine.hiddenSize)
+            enablePrefixCaching: engine.enablePrefixCaching, kvCacheType: engine.kvCacheType,
+            usesPriorities: engine.policy == .priority, hiddenSize: engine.hiddenSize)
     }
 }

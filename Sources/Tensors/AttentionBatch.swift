@@ -10,11 +10,14 @@ package struct KVLayer {
     package let values: Tensor
     /// Tokens per block.
     package let blockSize: Int
+    /// What keys and values are kept as; never `auto`.
+    package let type: KVCacheType
 
-    package init(keys: Tensor, values: Tensor, blockSize: Int) {
+    package init(keys: Tensor, values: Tensor, blockSize: Int, type: KVCacheType) {
         self.keys = keys
         self.values = values
         self.blockSize = blockSize
+        self.type = type
     }
 }
 

@@ -84,10 +84,15 @@ package protocol Backend: AnyObject {
 
     /// Memory of `shape`; its content is unspecified until written.
     func allocate(_ shape: Shape, _ dtype: DType, purpose: String) throws(BackendError) -> Tensor
+    /// What keys and values are kept as when `type` is asked for: never `auto`. Asked before weights are loaded.
+    /// - Throws: `BackendError.unsupported` for a type this backend does not have.
+    func kvCacheType(_ type: KVCacheType) throws(BackendError) -> KVCacheType
     /// Zero-filled cache for one layer. Pages are touched only when written.
-    func allocateKVLayer(blockCount: Int, kvHeads: Int, blockSize: Int, headDim: Int) throws(BackendError) -> KVLayer
+    func allocateKVLayer(
+        blockCount: Int, kvHeads: Int, blockSize: Int, headDim: Int, type: KVCacheType
+    ) throws(BackendError) -> KVLayer
     /// Bytes one token occupies in one layer's cache.
-    func kvBytesPerToken(kvHeads: Int, headDim: Int) -> Int
+    func kvBytesPerToken(kvHeads: Int, headDim: Int, type: KVCacheType) throws(BackendError) -> Int
     /// Copies host values to the first elements of `tensor` (i32). The caller may change them when this returns;
     /// operations asked for earlier still see what the tensor held.
     func upload(_ values: [Int32], count: Int, to tensor: Tensor)
@@ -164,6 +169,14 @@ package protocol Backend: AnyObject {
 }
 
 extension Backend {
+    /// A layer's cache in the form the backend chooses.
+    package func allocateKVLayer(
+        blockCount: Int, kvHeads: Int, blockSize: Int, headDim: Int
+    ) throws(BackendError) -> KVLayer {
+        try allocateKVLayer(
+            blockCount: blockCount, kvHeads: kvHeads, blockSize: blockSize, headDim: headDim, type: .auto)
+    }
+
     /// output[t] = x[t] · weight / √(mean(x[t]²) + epsilon).
     package func rmsNorm(_ x: Tensor, weight: Tensor, epsilon: Float, into output: Tensor) {
         rmsNorm(x, weight: weight, epsilon: epsilon, into: output, mode: .overwrite)

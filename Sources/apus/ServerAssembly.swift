@@ -86,9 +86,11 @@ struct RunningModel: Sendable {
         switch device {
         case .cpu:
             let backend = try makeCPUBackend(compute)
+            _ = try backend.kvCacheType(limits.kvCacheType)
             return EngineParts(backend: backend, model: try load(backend))
         case .cuda(let choice, let kernels):
             let backend = try makeCUDABackend(choice, kernels)
+            _ = try backend.kvCacheType(limits.kvCacheType)
             let before = try backend.memory().free
             let loaded = try load(backend)
             let used = before - (try backend.memory().free)
@@ -245,7 +247,7 @@ extension StartupReport {
             version: Version.current, model: assembly.modelName, servedModelNames: configuration.servedModelNames,
             architecture: information.architecture, parameterCount: running.model.parameterCount,
             storedTypes: running.model.storedTypes, device: information.backendSummary,
-            dtype: running.compute.precision.rawValue, memory: information.memory,
+            dtype: running.compute.precision.rawValue, memory: information.memory, kvCacheType: information.kvCacheType,
             availableMemoryBytes: running.configuration.availableMemoryBytes,
             contextLength: running.model.config.contextLength, maxSequences: information.maxSequences,
             tokenBudget: information.tokenBudget, maxQueuedRequests: information.maxQueuedRequests,

@@ -264,6 +264,6 @@ struct AttentionTests {
         ) {
             try backend.allocateKVLayer(blockCount: 1, kvHeads: 1, blockSize: 16, headDim: 100)
         }
-        #expect(backend.kvBytesPerToken(kvHeads: 3, headDim: 64) == 2 * 3 * 64 * 2)
+        #expect(try backend.kvBytesPerToken(kvHeads: 3, headDim: 64, type: .auto) == 2 * 3 * 64 * 2)
     }
 }

@@ -25,7 +25,8 @@ private func report(_ memory: MemoryPlan) -> StartupReport {
     StartupReport(
         version: "0.1.0", model: "smollm2-135m-instruct", servedModelNames: ["small", "m"], architecture: "llama",
         parameterCount: 134_515_008, storedTypes: [(name: "Q4_1", bytes: 84_000_000), (name: "F32", bytes: 141_000)],
-        device: "CPU, avx2, 2 threads", dtype: "auto", memory: memory, availableMemoryBytes: 16 << 30,
+        device: "CPU, avx2, 2 threads", dtype: "auto", memory: memory, kvCacheType: "bfloat16",
+        availableMemoryBytes: 16 << 30,
         contextLength: 8192, maxSequences: 64, tokenBudget: 512, maxQueuedRequests: 1024, maxQueuedTokens: 1 << 20,
         policy: .fcfs, enablePrefixCaching: true, address: "http://127.0.0.1:8000", isReachableByOthers: false,
         keyCount: 0,

@@ -133,14 +133,17 @@ package final class DeferredBackend: Backend {
         try device.allocate(shape, dtype, purpose: purpose)
     }
 
+    package func kvCacheType(_ type: KVCacheType) throws(BackendError) -> KVCacheType { try device.kvCacheType(type) }
+
     package func allocateKVLayer(
-        blockCount: Int, kvHeads: Int, blockSize: Int, headDim: Int
+        blockCount: Int, kvHeads: Int, blockSize: Int, headDim: Int, type: KVCacheType
     ) throws(BackendError) -> KVLayer {
-        try device.allocateKVLayer(blockCount: blockCount, kvHeads: kvHeads, blockSize: blockSize, headDim: headDim)
+        try device.allocateKVLayer(
+            blockCount: blockCount, kvHeads: kvHeads, blockSize: blockSize, headDim: headDim, type: type)
     }
 
-    package func kvBytesPerToken(kvHeads: Int, headDim: Int) -> Int {
-        device.kvBytesPerToken(kvHeads: kvHeads, headDim: headDim)
+    package func kvBytesPerToken(kvHeads: Int, headDim: Int, type: KVCacheType) throws(BackendError) -> Int {
+        try device.kvBytesPerToken(kvHeads: kvHeads, headDim: headDim, type: type)
     }
 
     package func upload(_ values: [Int32], count: Int, to tensor: Tensor) {

@@ -132,7 +132,7 @@ package final class KernelOperands {
         var numbers = SeededNumbers(2)
         // As a server's pages lie after a while.
         let blocks = (0..<Int32(blockCount)).shuffled(using: &numbers)
-        let caches = try copies(of: shape.cacheBytes(backend)) {
+        let caches = try copies(of: try shape.cacheBytes(backend)) {
             let cache = try backend.allocateKVLayer(
                 blockCount: blockCount, kvHeads: shape.kvHeads, blockSize: blockSize, headDim: shape.headDim)
             try fill(cache, shape, slotCount: blockCount * blockSize)
@@ -186,8 +186,8 @@ package struct ContextShape: Equatable, Sendable {
     var width: Int { (heads + 2 * kvHeads) * headDim }
 
     /// Bytes of keys and values that attention reads.
-    func cacheBytes(_ backend: any Backend) -> Int {
-        sequences * context * backend.kvBytesPerToken(kvHeads: kvHeads, headDim: headDim)
+    func cacheBytes(_ backend: any Backend) throws -> Int {
+        sequences * context * (try backend.kvBytesPerToken(kvHeads: kvHeads, headDim: headDim, type: .auto))
     }
 
     /// Pairs of a query and a key that it may see, in one sequence.

@@ -88,7 +88,7 @@ extension KernelCase {
                             cache: cache, batch: contexts.batch, into: output)
                     }
                 },
-                bytes: shape.cacheBytes(backend)
+                bytes: try shape.cacheBytes(backend)
                     + tokens * columns * (4 + backend.linearInputType.blockByteCount),
                 operations: 4 * shape.sequences * columns * shape.pairs)
         }
@@ -132,9 +132,9 @@ extension KernelCase {
                             headDim: shape.headDim, slots: contexts.batch.slotMapping, cache: cache)
                     }
                 },
-                bytes: tokens
+                bytes: try tokens
                     * (4 + 2 * shape.kvHeads * shape.headDim * 4
-                        + backend.kvBytesPerToken(kvHeads: shape.kvHeads, headDim: shape.headDim)))
+                        + backend.kvBytesPerToken(kvHeads: shape.kvHeads, headDim: shape.headDim, type: .auto)))
         }
     }
 

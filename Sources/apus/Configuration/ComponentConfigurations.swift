@@ -27,6 +27,7 @@ extension EngineConfiguration {
         longPrefillTokenThreshold = settings.number(.longPrefillTokenThreshold)
         speculation = SpeculationLimits(draftTokenCount: settings.number(.numSpeculativeTokens))
         kvCacheMemoryBytes = settings.integer(.kvCacheMemoryBytes)
+        kvCacheType = settings.choice(.kvCacheDtype)
         blockCountOverride = settings.integer(.numGPUBlocksOverride)
         maxQueuedRequests = settings.number(.maxNumQueuedReqs)
         maxQueuedTokens = settings.number(.maxNumQueuedTokens)

@@ -61,6 +61,7 @@ package struct CacheOptions: ParsableArguments {
     @Option(.blockSize) var blockSize: String?
     @Flag(.enablePrefixCaching) var enablePrefixCaching: Bool?
     @Option(.kvCacheMemoryBytes) var kvCacheMemoryBytes: String?
+    @Option(.kvCacheDtype) var kvCacheDtype: String?
     @Option(.gpuMemoryUtilization) var gpuMemoryUtilization: String?
     @Option(.numGPUBlocksOverride) var numGPUBlocksOverride: String?
 

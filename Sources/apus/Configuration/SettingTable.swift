@@ -3,6 +3,8 @@
 //
 // Names are vLLM's where it has the setting. Every limit has a default, so that nothing is unbounded unless asked.
 
+import Tensors
+
 extension Setting {
     // MARK: Model
 
@@ -74,6 +76,9 @@ extension Setting {
         "kv-cache-memory-bytes", .cache, .bytes((1 << 20)...(1 << 44)), allowsAuto: true, default: .auto,
         "Memory of the KV cache",
         aliases: ["kv-cache-memory", "cpu-kvcache-space"])
+    package static let kvCacheDtype = Setting(
+        "kv-cache-dtype", .cache, .choice(KVCacheType.allCases.map(\.rawValue)), default: .text("auto"),
+        "Form of keys and values", aliases: ["kv-cache-type", "cache-type-k", "cache-type-v"])
     package static let gpuMemoryUtilization = Setting(
         "gpu-memory-utilization", .cache, .fraction, default: .integer(900),
         "Share of a GPU's free memory to use", aliases: ["mem-fraction-static"])
@@ -219,7 +224,7 @@ extension Setting {
         config, model, servedModelName, toolCallParser, pooling, home, maxModelLen,
         enableLoRA, loraModules, maxLoRAs, maxLoRARank, loraDir,
         device, kernels, cudaKernels, dtype, cpuISA, threads,
-        blockSize, enablePrefixCaching, kvCacheMemoryBytes, gpuMemoryUtilization, numGPUBlocksOverride,
+        blockSize, enablePrefixCaching, kvCacheMemoryBytes, kvCacheDtype, gpuMemoryUtilization, numGPUBlocksOverride,
         maxNumSeqs, maxNumBatchedTokens, maxNumQueuedReqs, maxNumQueuedTokens, ttftSLO, tenantQueueShare,
         engineStallTimeout, schedulingPolicy,
         longPrefillTokenThreshold, numSpeculativeTokens,

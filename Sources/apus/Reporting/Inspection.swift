@@ -32,7 +32,8 @@ struct Inspection {
                 weightBytes: model.storedTypes.reduce(0) { $0 + $1.bytes }, activationBytes: 0,
                 adapterBytes: configuration.adapters?.byteCount(of: config) ?? 0,
                 kvBytesPerToken: config.layerCount
-                    * backend.kvBytesPerToken(kvHeads: config.kvHeadCount, headDim: config.headDim)))
+                    * backend.kvBytesPerToken(
+                        kvHeads: config.kvHeadCount, headDim: config.headDim, type: configuration.kvCacheType)))
     }
 
     /// The line of the start-up report.

@@ -18,6 +18,8 @@ package struct StartupReport: Sendable {
     package var device: String
     package var dtype: String
     package var memory: MemoryPlan
+    /// What keys and values are kept as.
+    package var kvCacheType: String
     /// Memory the process could take when it began.
     package var availableMemoryBytes: Int
     /// The model's own limit, of which `memory.maxModelLength` is in force.
@@ -41,9 +43,10 @@ package struct StartupReport: Sendable {
     package init(
         version: String, model: String, servedModelNames: [String], architecture: String, parameterCount: Int,
         storedTypes: [(name: String, bytes: Int)], device: String, dtype: String, memory: MemoryPlan,
-        availableMemoryBytes: Int, contextLength: Int, maxSequences: Int, tokenBudget: Int, maxQueuedRequests: Int,
-        maxQueuedTokens: Int, policy: SchedulingPolicy, enablePrefixCaching: Bool, address: String,
-        isReachableByOthers: Bool, keyCount: Int, phases: [(name: String, duration: Duration)], given: [String]
+        kvCacheType: String, availableMemoryBytes: Int, contextLength: Int, maxSequences: Int, tokenBudget: Int,
+        maxQueuedRequests: Int, maxQueuedTokens: Int, policy: SchedulingPolicy, enablePrefixCaching: Bool,
+        address: String, isReachableByOthers: Bool, keyCount: Int, phases: [(name: String, duration: Duration)],
+        given: [String]
     ) {
         self.version = version
         self.model = model
@@ -54,6 +57,7 @@ package struct StartupReport: Sendable {
         self.device = device
         self.dtype = dtype
         self.memory = memory
+        self.kvCacheType = kvCacheType
         self.availableMemoryBytes = availableMemoryBytes
         self.contextLength = contextLength
         self.maxSequences = maxSequences
@@ -123,7 +127,7 @@ extension StartupReport {
 
     private var blockLine: String {
         "\(memory.blockCount) of \(memory.blockSize) tokens; "
-            + "\(ByteCount.approximate(memory.kvBytesPerToken)) a token"
+            + "\(ByteCount.approximate(memory.kvBytesPerToken)) a token, \(kvCacheType)"
     }
 
     private var startLine: String {
@@ -176,7 +180,8 @@ extension StartupReport {
             ("weight_bytes", .integer(memory.weightBytes)), ("activation_bytes", .integer(memory.activationBytes)),
             ("adapter_bytes", .integer(memory.adapterBytes)),
             ("kv_cache_bytes", .integer(memory.cacheBytes)), ("kv_cache_tokens", .integer(memory.cacheTokenCount)),
-            ("kv_bytes_per_token", .integer(memory.kvBytesPerToken)), ("block_size", .integer(memory.blockSize)),
+            ("kv_bytes_per_token", .integer(memory.kvBytesPerToken)), ("kv_cache_dtype", .string(kvCacheType)),
+            ("block_size", .integer(memory.blockSize)),
             ("block_count", .integer(memory.blockCount)), ("available_memory_bytes", .integer(availableMemoryBytes)),
             ("max_model_len", .integer(memory.maxModelLength)), ("context_length", .integer(contextLength)),
             (

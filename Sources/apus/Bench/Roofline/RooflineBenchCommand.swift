@@ -82,7 +82,8 @@ struct RooflineBenchCommand: AsyncParsableCommand {
     ) throws -> (MachineLimits, [StepShare], String) {
         let compute = ComputeConfiguration(settings, coreCount: MachineCores.available())
         let backend = try RunningModel.makeCPUBackend(compute)
-        let kvBytes = backend.kvBytesPerToken(kvHeads: shape.config.kvHeadCount, headDim: shape.config.headDim)
+        let kvBytes = try backend.kvBytesPerToken(
+            kvHeads: shape.config.kvHeadCount, headDim: shape.config.headDim, type: .auto)
         let keysAreBF16 = kvBytes < 2 * 4 * shape.config.kvHeadCount * shape.config.headDim
         let sets = steps.map { $0.workingSet(shape.config, dtype: shape.dtype, kvBytesPerToken: kvBytes) }
         BenchOutput.report("limits of the machine", isProgress: true)
