@@ -28,7 +28,10 @@ extension Scheduler {
         stepsLeftInRow += 1
         if mayLeave, let present = urgent, holdsLittle(present.tenant) { urgent?.isAlone = true }
         planAll(beside: urgent, now: now)
-        if let urgent, urgent.isAlone, running.contains(where: { isServed($0, as: urgent) }) { return }
+        if let urgent, urgent.isAlone, running.contains(where: { isServed($0, as: urgent) }) {
+            totals.stepsLeft += 1
+            return
+        }
         stepsLeftInRow = 0
         // What the prompt could not use goes to those that were to sit this step out.
         guard let urgent else { return }
@@ -106,5 +109,6 @@ extension Scheduler {
         if victim.isInFlight, faults.contains(.withdrawsInFlight) { return }
         preempt(victim)
         yieldCount += 1
+        totals.rowsYielded += 1
     }
 }
