@@ -65,7 +65,7 @@ package final class Engine: Sendable {
         let inbox = Inbox()
         let board = EngineBoard()
         let clock = EngineClock()
-        let ledger = AdmissionLedger(AdmissionLimits(configuration))
+        let ledger = AdmissionLedger(AdmissionLimits(configuration), seed: configuration.retrySeed)
         let information = try await withCheckedThrowingContinuation { continuation in
             let thread = Thread {
                 do {
@@ -111,11 +111,12 @@ package final class Engine: Sendable {
     /// Takes places in the waiting queue before a request costs anything.
     /// - Parameters:
     ///   - tenant: that of the requests to come.
+    ///   - priority: lower ones go first, where priorities count.
     ///   - deadline: when their time is over.
     /// - Throws: `.overloaded`, `.overShare`, `.delayed`, `.hopeless`, `.draining`, `.stalled`, or
     ///   `.deviceFailure` when the engine has failed.
     package func reserve(
-        requests: Int, promptTokenEstimate: Int, tenant: UInt64, deadline: Duration? = nil
+        requests: Int, promptTokenEstimate: Int, tenant: UInt64, priority: Int = 0, deadline: Duration? = nil
     ) throws(EngineError) -> Reservation {
         switch health {
         case .ready, .draining: break
@@ -123,7 +124,8 @@ package final class Engine: Sendable {
         case .failed(let reason): throw .deviceFailure(reason)
         }
         return try ledger.reserve(
-            requests: requests, tokens: promptTokenEstimate, tenant: tenant, deadline: deadline, now: clock.now)
+            requests: requests, tokens: promptTokenEstimate, tenant: tenant, priority: priority, deadline: deadline,
+            now: clock.now)
     }
 
     /// Takes places for a client that nobody tells from others.
@@ -219,7 +221,7 @@ package final class Engine: Sendable {
         // Requests that the engine thread has not seen yet wait too, and refused ones never reach it.
         snapshot.waiting = max(snapshot.waiting, ledger.waitingRequests)
         snapshot.rejections = ledger.rejections
-        snapshot.queueDelay = ledger.delay(tokens: Self.usualPrompt)
+        snapshot.queueDelay = ledger.delay(tokens: Self.usualPrompt, now: clock.now)
         return snapshot
     }
 

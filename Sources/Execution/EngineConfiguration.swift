@@ -36,6 +36,8 @@ package struct EngineConfiguration: Sendable {
     package var tenantQueueShare = 0.5
     /// Requests are refused whose first token would probably come later than this; nil refuses none for that.
     package var timeToFirstTokenTarget: Duration?
+    /// What the spread of `Retry-After` is drawn from.
+    package var retrySeed: UInt64 = 0
     /// Buckets of the latencies that are counted.
     package var latencyBuckets = LatencyBuckets()
     /// Adapters to make room for; nil for none.

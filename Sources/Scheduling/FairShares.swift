@@ -23,6 +23,8 @@ struct FairShares {
     /// Tokens by which who comes back stays below the lowest counter, at most; what it used up it does not get again.
     private let credit: Int
     private var tenants: [UInt64: Tenant] = [:]
+    /// Tenants with requests that have not ended.
+    private(set) var liveCount = 0
 
     init(credit: Int, faults: SchedulerFaults) {
         self.credit = credit
@@ -44,12 +46,14 @@ struct FairShares {
             let lowest = tenants.values.reduce(Int.max) { $1.live > 0 ? min($0, $1.served) : $0 }
             if lowest < .max { tenants[tenant, default: Tenant()].served.raise(to: lowest - credit) }
         }
+        if tenants[tenant, default: Tenant()].live == 0 { liveCount += 1 }
         tenants[tenant, default: Tenant()].live += 1
     }
 
     /// A request ended. It may keep its row while a step in flight computes for it.
     mutating func leave(_ tenant: UInt64) {
         tenants[tenant]?.live -= 1
+        if tenants[tenant]?.live == 0 { liveCount -= 1 }
         forgetIfIdle()
     }
 

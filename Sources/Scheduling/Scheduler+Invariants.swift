@@ -23,6 +23,9 @@ extension Scheduler {
     /// Tables that hold a block; a step in flight may only touch blocks that are held.
     package func referenceCount(of block: BlockID) -> Int { pool.referenceCount(of: block) }
 
+    /// Who has this row; a step in flight may only write rows of whoever it was planned for.
+    package func owner(ofRow row: Int) -> RequestID? { slots[row]?.id }
+
     /// Whether a prefix lookup can find this block; free blocks that it cannot find hold nothing of value.
     package func isPublished(_ block: BlockID) -> Bool { pool.isPublished(block) }
 

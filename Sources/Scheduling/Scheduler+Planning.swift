@@ -24,12 +24,7 @@ extension Scheduler {
             if stepsInFlight.isEmpty { claimsInFlight.removeAll(keepingCapacity: true) }
         }
 
-        if limits.policy == .fair { yieldRow() }
-        let urgent = limits.policy == .fair ? urgentPrompt() : nil
-        extendRunning(beside: urgent)
-        planPrompts(now: now)
-        // What the prompt could not use goes to those that were to sit this step out.
-        if urgent != nil { extendRunning(beside: nil) }
+        if limits.policy == .fair { planFairly(now: now) } else { planAll(beside: nil, now: now) }
         growthReserve.adapt(preempted: preempted.count > yieldCount)
         planDrafts()
 
@@ -38,8 +33,14 @@ extension Scheduler {
         return makeOutput()
     }
 
+    /// Plans one token for all that generate, then prompts.
+    mutating func planAll(beside urgent: UrgentPrompt?, now: Duration) {
+        extendRunning(beside: urgent)
+        planPrompts(beside: urgent, now: now)
+    }
+
     /// Plans the running sequences that extend by one token, but for those that leave their token to a prompt.
-    private mutating func extendRunning(beside urgent: UrgentPrompt?) {
+    mutating func extendRunning(beside urgent: UrgentPrompt?) {
         var position = 0
         while position < running.count {
             let sequence = running[position]

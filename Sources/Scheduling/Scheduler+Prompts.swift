@@ -14,8 +14,9 @@ extension Scheduler {
     private static let window = 64
 
     /// Goes on with prompts and admits new ones while budget, rows and pool allow.
-    mutating func planPrompts(now: Duration) {
+    mutating func planPrompts(beside urgent: UrgentPrompt?, now: Duration) {
         gatherPrompts()
+        if let urgent, urgent.isAlone { prompts = prompts.filter { !leavesStep($0.tenant, to: urgent) } }
         guard let first = prompts.first else { return }
         let rest = restOfBudget
         var isOpen = true
@@ -76,7 +77,7 @@ extension Scheduler {
     }
 
     /// Whoever just lost its blocks would only win them back by taking them from another.
-    private var isAdmitting: Bool { preempted.count == yieldCount && !isShortOfBlocks }
+    var isAdmitting: Bool { preempted.count == yieldCount && !isShortOfBlocks }
 
     /// The prompt with least left, when that is at most half of what the next one has.
     private var overtaker: Int? {
@@ -121,7 +122,7 @@ extension Scheduler {
         let hasRoom = hasRoom(for: sequence)
         if isNextBlockClaimed(sequence, at: matches.count * limits.blockSize) { return true }
         if !hasRoom {
-            if limits.policy == .fair { yield(to: sequence) }
+            if limits.policy == .fair, !running.contains(where: { $0.stage != .running }) { yield(to: sequence) }
             return false
         }
         waiting.remove(sequence)
@@ -175,64 +176,5 @@ extension Scheduler {
         let fits = extendTables(of: sequence, to: limits.blocks(forTokens: sequence.computedTokenCount + count))
         precondition(fits, "\(sequence.id) was admitted without blocks")
         plan(count, for: sequence)
-    }
-}
-
-/// The prompt that fair sharing serves first, and the tokens it has left.
-struct UrgentPrompt {
-    let tenant: UInt64
-    let tokenCount: Int
-}
-
-// Fair sharing of tokens and rows.
-//
-// Whoever was served least does not only get its prompt computed before other prompts: those of tenants that were
-// served more leave the prompt their tokens in every second step. So a full batch of one tenant holds up the first
-// token of another by little, and is itself held up by at most as much again.
-extension Scheduler {
-    /// The prompt of the tenant that was served least, of those that run and the next of the queue.
-    mutating func urgentPrompt() -> UrgentPrompt? {
-        prompts.removeAll(keepingCapacity: true)
-        if isAdmitting, !waiting.isEmpty, !freeSlots.isEmpty { waiting.appendNext(1, shares: shares, to: &prompts) }
-        var urgent = prompts.first.map { UrgentPrompt(tenant: $0.tenant, tokenCount: $0.tokens.count) }
-        for sequence in running
-        where sequence.stage == .running && sequence.remainingTokenCount > 1 && !sequence.awaitsToken {
-            if let present = urgent, !shares.comes(sequence.tenant, before: present.tenant) { continue }
-            urgent = UrgentPrompt(tenant: sequence.tenant, tokenCount: sequence.remainingTokenCount)
-        }
-        return urgent
-    }
-
-    /// Whether a sequence leaves its token of this step to a prompt that needs it and whose tenant was served less.
-    /// Never twice in a row.
-    func sitsOut(_ sequence: SequenceState, for urgent: UrgentPrompt) -> Bool {
-        guard plannedTokenCount + urgent.tokenCount >= limits.tokenBudget, sequence.satOutStep != stepIndex - 1,
-            shares.served(sequence.tenant) > shares.served(urgent.tenant)
-        else { return false }
-        sequence.satOutStep = stepIndex
-        return true
-    }
-
-    /// When all rows are taken, makes room for a tenant that holds fewer of them.
-    mutating func yieldRow() {
-        guard freeSlots.isEmpty, !waiting.isEmpty else { return }
-        prompts.removeAll(keepingCapacity: true)
-        waiting.appendNext(1, shares: shares, to: &prompts)
-        if let next = prompts.first { yield(to: next) }
-    }
-
-    /// Takes a row from the tenant that holds most, its newest, when `next` would still hold no more than that one. One
-    /// at a time; what it computed usually survives in the cache.
-    private mutating func yield(to next: SequenceState) {
-        if running.contains(where: { $0.stage != .running }) { return }
-        let held = shares.running(next.tenant)
-        var victim: SequenceState?
-        for sequence in running where !sequence.isProtected {
-            let rows = shares.running(sequence.tenant)
-            if rows > held + 1, rows >= victim.map({ shares.running($0.tenant) }) ?? 0 { victim = sequence }
-        }
-        guard let victim else { return }
-        preempt(victim)
-        yieldCount += 1
     }
 }

@@ -35,6 +35,8 @@ package struct Scheduler: ~Copyable {
     var preempted: [RequestID] = []
     /// How many of them made room for another tenant.
     var yieldCount = 0
+    /// Steps in a row, the last one included, that were left to prompts.
+    var stepsLeftInRow = 0
     /// Somebody sits the step being planned out for want of blocks; nobody else may take any.
     var isShortOfBlocks = false
     /// Blocks that the step being planned computes: their keys, and their positions in the sequence.
@@ -117,7 +119,8 @@ package struct Scheduler: ~Copyable {
             throw .neverFits(
                 id, neededBlocks: neededBlocks, blockCount: limits.blockCount, blockSize: limits.blockSize)
         }
-        let order = ServiceOrder(urgency: limits.urgency(priority: request.priority, now: now), number: nextNumber)
+        let urgency = limits.policy.urgency(priority: request.priority, now: now, ageing: limits.priorityAgeing)
+        let order = ServiceOrder(urgency: urgency, number: nextNumber)
         let salt = faults.contains(.ignoresSalt) ? 0 : request.cacheSalt
         let deadline = request.deadline
         let sequence = SequenceState(

@@ -46,6 +46,8 @@ package struct SchedulerLimits: Sendable, Equatable {
     /// The groups of layers of a model where some layers have a window and others do not; nil: all are one group.
     package let layerGroups: LayerGroups?
 
+    /// What one step of priority is worth in waiting where nobody says otherwise.
+    package static let usualPriorityAgeing = Duration.seconds(30)
     /// The block sizes that the kernels know.
     package static let blockSizes = [8, 16, 32, 64, 128]
 
@@ -53,7 +55,7 @@ package struct SchedulerLimits: Sendable, Equatable {
     package init(
         blockSize: Int = 16, blockCount: Int, maxSequences: Int = 256, tokenBudget: Int = 2048, maxModelLength: Int,
         enablePrefixCaching: Bool = true, policy: SchedulingPolicy = .fcfs, longPrefillTokenThreshold: Int = 0,
-        attentionScale: Int = 0, watermark: Double = 0.01, priorityAgeing: Duration? = .seconds(30),
+        attentionScale: Int = 0, watermark: Double = 0.01, priorityAgeing: Duration? = usualPriorityAgeing,
         maxPreemptions: Int = 4, speculation: SpeculationLimits = .off, slidingWindow: Int? = nil,
         layerGroups: LayerGroups? = nil
     ) throws(SchedulingError) {
@@ -130,15 +132,18 @@ package struct SchedulerLimits: Sendable, Equatable {
         let entries = blocks(forTokens: tokenCount)
         return layerGroups?.blocks(forEntries: entries, chunk: tokenBudget, blockSize: blockSize) ?? entries
     }
+}
 
-    /// The order of service of a request that arrives `now`. With ageing, how long somebody has waited is worth as much
-    /// as a better priority; two requests never change places, so this is known on arrival.
-    func urgency(priority: Int, now: Duration) -> Int {
-        guard policy == .priority else { return 0 }
+extension SchedulingPolicy {
+    /// The order of service of a request that arrives `now`; in milliseconds of waiting where `ageing` says what one
+    /// step of priority is worth. With ageing, how long somebody has waited is worth as much as a better priority; two
+    /// requests never change places, so this is known on arrival.
+    package func urgency(priority: Int, now: Duration, ageing: Duration?) -> Int {
+        guard self == .priority else { return 0 }
         // Far beyond what anybody can wait for; the product stays within 64 bits.
         let priority = max(-1_000_000, min(priority, 1_000_000))
-        guard let priorityAgeing else { return priority }
-        return priority * priorityAgeing.milliseconds + now.milliseconds
+        guard let ageing else { return priority }
+        return priority * ageing.milliseconds + now.milliseconds
     }
 }
 

@@ -38,6 +38,10 @@ package struct SchedulerStatistics: Sendable, Equatable {
     package var finished = 0
     /// Total of rows given back by requests that ended.
     package var rowsReleased = 0
+    /// Total of steps that tenants with many rows left to the prompt of one with few.
+    package var stepsLeft = 0
+    /// Total of rows that they gave up for one.
+    package var rowsYielded = 0
     /// Totals of guessing ahead.
     package var speculation = SpeculationStatistics()
     /// The same of what constraints force.

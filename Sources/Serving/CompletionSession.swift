@@ -43,7 +43,7 @@ final class CompletionSession: Sendable {
         // The place comes before the work: a burst beyond the queue must not cost a burst of tokenizing.
         let reservation = try Self.reserve(
             engine, requests: count, promptTokens: request.source.tokenEstimate * sampling.n, tenant: request.tenant,
-            deadline: request.deadline)
+            priority: request.prompt.priority, deadline: request.deadline)
         let encoder = server.encoder
         let source = request.source
         let endTokens = server.model.stopTokens
@@ -100,11 +100,13 @@ final class CompletionSession: Sendable {
     deinit { answer.abandon() }
 
     private static func reserve(
-        _ engine: any TextEngine, requests: Int, promptTokens: Int, tenant: UInt64, deadline: Duration?
+        _ engine: any TextEngine, requests: Int, promptTokens: Int, tenant: UInt64, priority: Int,
+        deadline: Duration?
     ) throws(ServingError) -> Reservation {
         do {
             return try engine.reserve(
-                requests: requests, promptTokenEstimate: promptTokens, tenant: tenant, deadline: deadline)
+                requests: requests, promptTokenEstimate: promptTokens, tenant: tenant, priority: priority,
+                deadline: deadline)
         } catch {
             throw .engine(error)
         }

@@ -11,10 +11,10 @@ package protocol TextEngine: Sendable {
     var now: Duration { get }
     /// Takes places in the waiting queue before a request costs anything.
     func reserve(requests: Int, promptTokenEstimate: Int) throws(EngineError) -> Reservation
-    /// The same for requests of one tenant, which may be refused although there are places, or because their time would
-    /// be over before their turn.
+    /// The same for requests of one tenant and priority, which may be refused although there are places, or because
+    /// their time would be over before their turn.
     func reserve(
-        requests: Int, promptTokenEstimate: Int, tenant: UInt64, deadline: Duration?
+        requests: Int, promptTokenEstimate: Int, tenant: UInt64, priority: Int, deadline: Duration?
     ) throws(EngineError) -> Reservation
     /// Hands requests over whose events go to `receiver` by way of `queue`.
     func submit(
@@ -44,7 +44,7 @@ extension TextEngine {
 
     /// An engine that does not tell tenants apart, nor knows how long anything takes.
     package func reserve(
-        requests: Int, promptTokenEstimate: Int, tenant: UInt64, deadline: Duration?
+        requests: Int, promptTokenEstimate: Int, tenant: UInt64, priority: Int, deadline: Duration?
     ) throws(EngineError) -> Reservation {
         try reserve(requests: requests, promptTokenEstimate: promptTokenEstimate)
     }

@@ -57,6 +57,7 @@ struct RunningModel: Sendable {
         var configuration = EngineConfiguration(
             settings, isOnGPU: device.isGPU, availableMemoryBytes: MachineMemory.availableBytes(),
             cacheKey: (.random(in: 0 ... .max), .random(in: 0 ... .max)))
+        configuration.retrySeed = .random(in: 0 ... .max)
         adjust(&configuration)
         let compute = ComputeConfiguration(settings, coreCount: MachineCores.available())
         let limits = configuration

@@ -26,7 +26,7 @@ import Testing
     @Test func `one tenant alone may fill the queue`() {
         let (held, refusal) = fill(ledger, tenant: 1)
         #expect(held.count == 12)
-        #expect(refusal == .overloaded(resource: "requests", waiting: 12, limit: 12, retryAfter: .seconds(1)))
+        #expect(refusal?.untimed == .overloaded(resource: "requests", waiting: 12, limit: 12, retryAfter: .zero))
     }
 
     @Test func `beside another a greedy tenant gets half and is told that it is its share, and nobody is shut out`() {
@@ -34,7 +34,7 @@ import Testing
         let greedy = fill(ledger, tenant: 1)
         // When it asked for the sixth, six were free; when it asked for the seventh, five.
         #expect(greedy.held.count == 6)
-        #expect(greedy.refusal == .overShare(resource: "requests", waiting: 6, limit: 5, retryAfter: .seconds(1)))
+        #expect(greedy.refusal?.untimed == .overShare(resource: "requests", waiting: 6, limit: 5, retryAfter: .zero))
         let another = fill(ledger, tenant: 3)
         #expect(another.held.count == 3, "half of what is left, and one for being new")
         #expect(fill(ledger, tenant: 4, limit: 1).refusal == nil, "a newcomer finds a place")
@@ -55,8 +55,8 @@ import Testing
             Issue.record("800 of 1000 tokens went to one of two tenants")
         } catch {
             #expect(
-                error
-                    == .overShare(resource: "prompt tokens", waiting: 700, limit: 200, retryAfter: .seconds(1)))
+                error.untimed
+                    == .overShare(resource: "prompt tokens", waiting: 700, limit: 200, retryAfter: .zero))
             #expect(
                 error.description
                     == "You have 700 prompt tokens waiting, and your share of the queue is 200 now. Try again later.")
@@ -73,20 +73,30 @@ import Testing
         withExtendedLifetime(one) {}
     }
 
-    @Test(arguments: [(0.0, 1), (50, 20), (10, 30), (5000, 1), (300, 4)])
-    func `who is refused is told when the queue will have drained`(rate: Double, seconds: Int) throws {
-        ledger.record(DrainRate(promptTokens: rate))
-        let queued = try ledger.reserve(requests: 1, tokens: 1000)
-        do throws(EngineError) {
-            _ = try ledger.reserve(requests: 1, tokens: 1)
-            Issue.record("1001 tokens were admitted")
-        } catch {
-            #expect(
-                error
-                    == .overloaded(
-                        resource: "prompt tokens", waiting: 1000, limit: 1000, retryAfter: .seconds(seconds)))
+    /// Prompt tokens a second, the range of seconds to come back after.
+    private static let returns: [(Double, ClosedRange<Int>)] = [
+        (0, 1...2), (50, 20...30), (10, 15...30), (5000, 1...2), (300, 4...6),
+    ]
+
+    @Test(arguments: returns)
+    func `those who are refused come back when the queue has drained, and not together`(
+        rate: Double, seconds: ClosedRange<Int>
+    ) throws {
+        func times(seed: UInt64) throws -> [Duration] {
+            let ledger = AdmissionLedger(AdmissionLimits(requests: 12, tokens: 1000), seed: seed)
+            ledger.record(DrainRate(promptTokens: rate))
+            let queued = Places(try ledger.reserve(requests: 1, tokens: 1000))
+            defer { withExtendedLifetime(queued) {} }
+            return (0..<200).compactMap { _ in
+                guard case .overloaded(_, _, _, let retryAfter) = ask(ledger, tokens: 1).refusal else { return nil }
+                return retryAfter
+            }
         }
-        _ = consume queued
+        let first = try times(seed: 1)
+        #expect(first.count == 200)
+        #expect(Set(first) == Set(seconds.map { .seconds($0) }), "each is told to somebody, and nothing else")
+        #expect(try times(seed: 1) == first)
+        #expect(try times(seed: 2) != first)
     }
 
     // MARK: A limit on the wait
@@ -110,10 +120,12 @@ import Testing
 
     /// Takes places for a prompt of `tokens`.
     private func ask(
-        _ ledger: AdmissionLedger, tokens: Int, tenant: UInt64 = 0, deadline: Duration? = nil
+        _ ledger: AdmissionLedger, tokens: Int, tenant: UInt64 = 0, priority: Int = 0, deadline: Duration? = nil,
+        now: Duration = .zero
     ) -> (held: Places?, refusal: EngineError?) {
         do throws(EngineError) {
-            let reservation = try ledger.reserve(requests: 1, tokens: tokens, tenant: tenant, deadline: deadline)
+            let reservation = try ledger.reserve(
+                requests: 1, tokens: tokens, tenant: tenant, priority: priority, deadline: deadline, now: now)
             return (Places(reservation), nil)
         } catch {
             return (nil, error)
@@ -125,7 +137,7 @@ import Testing
         let held = (0..<3).map { _ in ask(ledger, tokens: 100) }
         #expect(held.allSatisfy { $0.refusal == nil }, "the third has 200 tokens before it")
         let refusal = ask(ledger, tokens: 100).refusal
-        #expect(refusal == .delayed(estimate: .seconds(3), limit: .seconds(2), retryAfter: .seconds(1)))
+        #expect(refusal?.untimed == .delayed(estimate: .seconds(3), limit: .seconds(2), retryAfter: .zero))
         #expect(
             refusal?.description
                 == "The server is overloaded: this request would wait about 3.0 s for its turn, and the limit is 2.0 s. "
@@ -152,14 +164,14 @@ import Testing
         let held = (0..<4).map { _ in ask(ledger, tokens: 1) }
         #expect(held.allSatisfy { $0.refusal == nil })
         #expect(
-            ask(ledger, tokens: 1).refusal
-                == .delayed(estimate: .seconds(2.5), limit: .seconds(2), retryAfter: .seconds(1)))
+            ask(ledger, tokens: 1).refusal?.untimed
+                == .delayed(estimate: .seconds(2.5), limit: .seconds(2), retryAfter: .zero))
         let unknown = limited(running: 64)
         let first = ask(unknown, tokens: 1)
         #expect(first.refusal == nil)
         #expect(
-            ask(unknown, tokens: 1).refusal
-                == .delayed(estimate: nil, limit: .seconds(2), retryAfter: .seconds(1)))
+            ask(unknown, tokens: 1).refusal?.untimed
+                == .delayed(estimate: nil, limit: .seconds(2), retryAfter: .zero))
         withExtendedLifetime((held, first)) {}
     }
 
@@ -172,13 +184,35 @@ import Testing
         withExtendedLifetime((greedy, polite)) {}
     }
 
+    @Test func `who is more important waits for those alone that are as important`() {
+        let ledger = limited(policy: .priority)
+        let usual = (0..<3).map { _ in ask(ledger, tokens: 100, priority: 1) }
+        #expect(ask(ledger, tokens: 100, priority: 1).refusal != nil)
+        let important = (0..<3).map { _ in ask(ledger, tokens: 100, priority: 0) }
+        #expect(important.allSatisfy { $0.refusal == nil })
+        #expect(ask(ledger, tokens: 100, priority: 0).refusal != nil)
+        let urgent = ask(ledger, tokens: 100, priority: -1)
+        #expect(urgent.refusal == nil)
+        withExtendedLifetime((usual, important, urgent)) {}
+    }
+
+    @Test func `who has waited long is before those that are more important, and leaves nothing behind`() {
+        let ledger = limited(policy: .priority)
+        let usual = (0..<3).map { _ in ask(ledger, tokens: 100, priority: 1) }
+        #expect(ask(ledger, tokens: 100, priority: 0, now: .seconds(25)).refusal == nil)
+        #expect(ask(ledger, tokens: 100, priority: 0, now: .seconds(35)).refusal != nil)
+        #expect(ledger.delay(tokens: 100, now: .seconds(25)) == .zero)
+        #expect(ledger.delay(tokens: 100, now: .seconds(35)) == .seconds(3))
+        withExtendedLifetime(usual) {}
+    }
+
     @Test func `a deadline before its turn is refused without a limit too`() {
         let ledger = AdmissionLedger(maxRequests: 100, maxTokens: 10_000)
         ledger.record(DrainRate(promptTokens: 100))
         let first = ask(ledger, tokens: 400)
         #expect(
-            ask(ledger, tokens: 400, deadline: .seconds(3)).refusal
-                == .hopeless(estimate: .seconds(4), remaining: .seconds(3), retryAfter: .seconds(4)))
+            ask(ledger, tokens: 400, deadline: .seconds(3)).refusal?.untimed
+                == .hopeless(estimate: .seconds(4), remaining: .seconds(3), retryAfter: .zero))
         #expect(ledger.rejections.deadline == 1 && ledger.rejections.total == 1)
         let patient = ask(ledger, tokens: 400, deadline: .seconds(5))
         #expect(patient.refusal == nil)
@@ -227,4 +261,9 @@ private final class Places {
     private let reservation: Reservation
 
     init(_ reservation: consuming Reservation) { self.reservation = reservation }
+}
+
+extension EngineError {
+    /// The refusal without the time to come back, which is drawn.
+    fileprivate var untimed: EngineError { retrying { _ in .zero } }
 }

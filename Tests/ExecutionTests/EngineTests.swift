@@ -82,7 +82,8 @@ import Testing
             Issue.record("the third request was admitted")
         } catch {
             #expect(
-                error == .overloaded(resource: "requests", waiting: 2, limit: 2, retryAfter: .seconds(1)))
+                error.retrying { _ in .zero }
+                    == .overloaded(resource: "requests", waiting: 2, limit: 2, retryAfter: .zero))
         }
         _ = consume first
         _ = try engine.reserve(requests: 2, promptTokenEstimate: 10)

@@ -32,6 +32,31 @@ import Testing
         #expect(preempted == [3])
     }
 
+    @Test func `a tenant with most rows leaves three steps to the prompt of another, then takes part again`() throws {
+        var driver = try Driver(maxSequences: 16, tokenBudget: 32, policy: .fair)
+        for id in UInt64(1)...16 { try driver.add(id, prompt: prompt(8, seed: Int(id)), maxNewTokens: 90, tenant: 1) }
+        for _ in 0..<8 { _ = try driver.step() }
+        try driver.add(20, prompt: prompt(120, seed: 20), maxNewTokens: 4, tenant: 2)
+        for _ in 0..<3 {
+            let step = try driver.step()
+            #expect(step.parts.map(\.id) == [20] && step.count(20) == 32)
+        }
+        let shared = try driver.step()
+        #expect(shared.count(20) == 24 && shared.parts.count == 9)
+        #expect(try driver.step().parts.count == 16, "it generates, and so do all but the one that lost its row")
+        #expect(try driver.finish().ending(of: 20)?.reason == .length)
+    }
+
+    @Test func `tenants that hold their shares leave each other no steps`() throws {
+        var driver = try Driver(maxSequences: 16, tokenBudget: 32, policy: .fair)
+        for id in UInt64(1)...16 {
+            try driver.add(id, prompt: prompt(8, seed: Int(id)), maxNewTokens: 90, tenant: id % 2)
+        }
+        for _ in 0..<8 { _ = try driver.step() }
+        try driver.add(20, prompt: prompt(120, seed: 20), maxNewTokens: 4, tenant: 1)
+        for _ in 0..<10 { #expect(try driver.step().parts.count > 1) }
+    }
+
     @Test func `who has waited long enough goes before who is more important`() throws {
         for (wait, first) in [(Duration.seconds(20), UInt64(2)), (.seconds(40), 1)] {
             var driver = try Driver(maxSequences: 1, policy: .priority, priorityAgeing: .seconds(30))

@@ -41,6 +41,8 @@ struct Coverage {
     /// a prefix from the cache.
     var windowedShares = 0
     var windowedHits = 0
+    var stepsLeft = 0
+    var rowsYielded = 0
 
     /// Everything that has not been seen.
     var missing: [String] {
@@ -76,6 +78,8 @@ struct Coverage {
         sharedWaits += statistics.sharedWaits
         requests += statistics.accepted
         computedTokens += statistics.computedTokens
+        stepsLeft += statistics.stepsLeft
+        rowsYielded += statistics.rowsYielded
         drafts += statistics.speculation.drafts
         rightGuesses += statistics.speculation.acceptedTokens
         wrongGuesses += statistics.speculation.draftTokens - statistics.speculation.acceptedTokens
@@ -118,5 +122,7 @@ struct Coverage {
         wrongForced += other.wrongForced
         windowedShares += other.windowedShares
         windowedHits += other.windowedHits
+        stepsLeft += other.stepsLeft
+        rowsYielded += other.rowsYielded
     }
 }

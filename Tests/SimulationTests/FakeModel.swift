@@ -26,9 +26,9 @@ struct Recurrence {
     private(set) var state: UInt64
     /// Folds all states read, in order; without a window.
     private var summary: UInt64 = 0
-    /// States that a row looks back on, the last ones read, where there is a window.
+    /// States that a row looks back on, the last ones of all that were read, where there is a window.
     private let window: Int?
-    private var recent: [UInt64] = []
+    private var states: [UInt64] = []
 
     /// Tenants have different models, as far as the simulation can tell: a hit across salts changes the output.
     init(salt: UInt64, window: Int?) {
@@ -42,12 +42,7 @@ struct Recurrence {
 
     mutating func read(_ state: UInt64) {
         self.state = state
-        if let window {
-            if recent.count == window { recent.removeFirst() }
-            recent.append(state)
-        } else {
-            summary = Self.fold(summary, state)
-        }
+        if window == nil { summary = Self.fold(summary, state) } else { states.append(state) }
     }
 
     /// One multiplication, and order still matters.
@@ -55,12 +50,17 @@ struct Recurrence {
         (summary ^ state) &* 0x9e37_79b9_7f4a_7c15
     }
 
-    /// A loop of a few tokens, left now and then: when, depends on all that was read.
+    /// The token that follows what was read.
     /// - Parameter windowed: what groups with a window see.
-    func sample(seed: UInt64, position: Int, windowed: UInt64 = 0) -> TokenID {
-        let summary = windowed ^ (window == nil ? summary : recent.reduce(0, Self.fold))
+    func sample(seed: UInt64, position: Int, windowed: UInt64) -> TokenID {
+        let summary = window.map { states.suffix($0).reduce(0, Self.fold) } ?? summary
+        return Self.sample(after: windowed ^ summary, seed: seed, position: position)
+    }
+
+    /// A loop of a few tokens, left now and then: when, depends on all that was read.
+    static func sample(after summary: UInt64, seed: UInt64, position: Int) -> TokenID {
         let chance = mix(summary ^ mix(seed &+ UInt64(position)))
-        if seed >= Self.firstLoopSeed, chance >> 56 >= 16 {
+        if seed >= firstLoopSeed, chance >> 56 >= 16 {
             return TokenID((UInt64(position) % (seed % 7 + 1)) &+ seed % 11)
         }
         return TokenID(chance % UInt64(FakeModel.vocabulary))
@@ -70,12 +70,12 @@ struct Recurrence {
 /// What groups of layers with a window keep: for each position a state that depends on the oldest one it sees.
 struct WindowedStates {
     private let groups: LayerGroups?
-    /// [groups, positions seen]
-    private var recent: [[UInt64]]
+    /// [groups, positions] All that were read; a row sees the last ones.
+    private var states: [[UInt64]]
 
     init(_ groups: LayerGroups?) {
         self.groups = groups
-        recent = Array(repeating: [], count: groups?.windowedCount ?? 0)
+        states = Array(repeating: [], count: groups?.windowedCount ?? 0)
     }
 
     static func state(group: Int, after state: UInt64, oldest: UInt64) -> UInt64 {
@@ -83,16 +83,17 @@ struct WindowedStates {
     }
 
     /// What all groups see from the position read last.
-    var summary: UInt64 { recent.reduce(0) { $1.reduce($0, Recurrence.fold) } }
+    var summary: UInt64 {
+        let window = groups?.window ?? 0
+        return states.reduce(0) { $1.suffix(window).reduce($0, Recurrence.fold) }
+    }
 
     mutating func read(_ state: UInt64) {
         guard let groups else { return }
-        for group in recent.indices {
-            let isFull = recent[group].count >= groups.window
-            if isFull { recent[group].removeFirst() }
-            let seesOldest = groups.window > 1 && recent[group].count == groups.window - 1
-            recent[group].append(
-                Self.state(group: group, after: state, oldest: seesOldest ? recent[group][0] : 0))
+        for group in states.indices {
+            let place = states[group].count - groups.window + 1
+            let oldest = groups.window > 1 && place >= 0 ? states[group][place] : 0
+            states[group].append(Self.state(group: group, after: state, oldest: oldest))
         }
     }
 }
@@ -171,8 +172,9 @@ struct FakeModel {
     /// Runs one step: writes the slots of all its tokens, then reads every context back. Sequences in `broken` write
     /// NaN. `salt` is what a request came with. Token −1 − r is what row r of the step before sampled.
     mutating func execute(
-        _ output: borrowing SchedulerOutput, broken: Set<RequestID>, salt: (RequestID) -> UInt64
-    ) -> [TokenSample] {
+        _ output: borrowing SchedulerOutput, broken: Set<RequestID>, into samples: inout [TokenSample],
+        salt: (RequestID) -> UInt64
+    ) {
         for block in output.scrubbedBlocks {
             let base = Int(block.rawValue) * blockSize
             for slot in base..<base + blockSize { cells[slot].isNaN = false }
@@ -194,43 +196,51 @@ struct FakeModel {
                 }
             }
         }
-        var samples: [TokenSample] = []
         for sequence in output.sequences where sequence.samples { sample(sequence, of: output, into: &samples) }
         latestSamples.removeAll(keepingCapacity: true)
         for sample in samples { latestSamples.append(sample.token) }
-        return samples
     }
 
     /// Samples after the last known token, and after each guess.
     private func sample(
         _ sequence: ScheduledSequence, of output: borrowing SchedulerOutput, into samples: inout [TokenSample]
     ) {
-        var recurrence = Recurrence(salt: 0, window: window)
+        var summary: UInt64 = 0
         var isFinite = true
         // Blocks wholly behind the window of the first row that is sampled are not looked at.
         let hidden = window.map { max(0, sequence.samplePosition - $0) / blockSize } ?? 0
         var position = hidden * blockSize
         let first = samples.count
+        let (firstSampled, end, seed) = (sequence.samplePosition, sequence.contextLength, sequence.sampling.seed)
         for block in output.blocks[sequence.blockRange].dropFirst(hidden) {
             let base = Int(block.rawValue) * blockSize
             for slot in base..<base + blockSize {
                 let cell = cells[slot]
                 if cell.isNaN { isFinite = false }
-                guard position < sequence.contextLength else { continue }
-                recurrence.read(cell.state)
+                guard position < end else { continue }
+                summary = Recurrence.fold(summary, cell.state)
                 position += 1
-                if position >= sequence.samplePosition {
-                    let windowed = groups.map { read(position, of: sequence, $0, in: output) } ?? 0
-                    samples.append(
-                        TokenSample(
-                            token: recurrence.sample(
-                                seed: sequence.sampling.seed, position: position, windowed: windowed)))
-                }
+                if position < firstSampled { continue }
+                let seen = window.map { read(max(0, position - $0)..<position, of: sequence, in: output) } ?? summary
+                let windowed = groups.map { read(position, of: sequence, $0, in: output) } ?? 0
+                let token = Recurrence.sample(after: windowed ^ seen, seed: seed, position: position)
+                samples.append(TokenSample(token: token))
             }
         }
         if let groups, !isWindowFinite(sequence, groups, in: output) { isFinite = false }
         if isFinite { return }
         for row in first..<samples.count { samples[row] = TokenSample(token: samples[row].token, isFinite: false) }
+    }
+
+    /// Folds the states of some positions.
+    private func read(
+        _ positions: Range<Int>, of sequence: ScheduledSequence, in output: borrowing SchedulerOutput
+    ) -> UInt64 {
+        var summary: UInt64 = 0
+        for position in positions {
+            summary = Recurrence.fold(summary, cells[slot(position, of: sequence, in: output)].state)
+        }
+        return summary
     }
 
     /// Writes what windowed groups keep at a position, which depends on the oldest that they see from there.

@@ -38,7 +38,7 @@ import Testing
         Plant(.sharesSlot, "shares a row", "which belongs to another"),
         Plant(.trustsHash, "trusts the hash", "seed"),
         Plant(.missesReference, "misses a reference", "tables hold it"),
-        Plant(.keepsComputedCount, "keeps the computed count", "waits with 0 blocks"),
+        Plant(.keepsComputedCount, "keeps the computed count", "tokens"),
         Plant(.publishesUnfilled, "publishes unfilled blocks", "published as something it does not hold"),
         Plant(.publishesNonFinite, "publishes blocks that are not finite", "ended with error"),
         Plant(.resamples, "samples again after preemption", "should be"),

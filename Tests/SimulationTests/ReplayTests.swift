@@ -20,7 +20,8 @@ import Testing
 
     /// Requests of one tenant at random times, `meanGap` apart.
     private static func demand(
-        tenant: UInt64, meanGap: Double, seconds: Double, seed: UInt64, promptTokens: ClosedRange<Int> = 100...300
+        tenant: UInt64, meanGap: Double, seconds: Double, seed: UInt64, promptTokens: ClosedRange<Int> = 100...300,
+        newTokens: ClosedRange<Int> = 40...120
     ) -> [ReplayedRequest] {
         var random = SimulationRandom(seed: seed)
         var log: [ReplayedRequest] = []
@@ -32,7 +33,7 @@ import Testing
                 ReplayedRequest(
                     arrival: .seconds(time),
                     prompt: (0..<random.int(promptTokens)).map { _ in TokenID(random.int(0...9999)) },
-                    newTokens: random.int(40...120), tenant: tenant))
+                    newTokens: random.int(newTokens), tenant: tenant))
         }
     }
 
@@ -66,6 +67,33 @@ import Testing
         let least = try unfair.run(crowd) { $0 > .seconds(220) }.statistics.generatedTokens
         print("tokens generated: fair \(report.statistics.generatedTokens), first come \(least)")
         #expect(report.statistics.generatedTokens * 10 > least * 9)
+    }
+
+    /// The default of rows: a step in which all generate takes two thirds of what a prompt takes.
+    @Test(arguments: [1, 8]) func `with 64 rows too, though steps are long then`(politeCount: Int) throws {
+        func demand(_ tenant: UInt64, perSecond: Double) -> [ReplayedRequest] {
+            Self.demand(
+                tenant: tenant, meanGap: 1 / perSecond, seconds: 60, seed: tenant, promptTokens: 128...128,
+                newTokens: 64...64)
+        }
+        let rate = 3 / Double(politeCount)
+        let alone = (UInt64(1)...UInt64(politeCount)).flatMap { demand($0, perSecond: rate) }
+            .sorted { $0.arrival < $1.arrival }
+        let crowd = Self.mix(alone, demand(0, perSecond: 100))
+        let replay = Replay(limits: try Self.limits(policy: .fair, maxSequences: 64), cost: Self.cost)
+        let before = try replay.run(alone)
+        let report = try replay.run(crowd) { $0 > .seconds(64) }
+        let calm = ReplayReport.percentile(0.99, of: Self.politeTimes(alone, before))
+        let crowded = ReplayReport.percentile(0.99, of: Self.politeTimes(crowd, report))
+        let (worst, unfair) = (
+            ReplayReport.percentile(1, of: zip(crowd, report.outcomes).filter { $0.0.tenant == 0 }.flatMap(\.1.gaps)),
+            try Replay(limits: try Self.limits(maxSequences: 64), cost: Self.cost).run(crowd) { $0 > .seconds(64) }
+        )
+        print("polite p99 time to the first token: alone \(calm), beside the greedy one with 64 rows \(crowded)")
+        print("the greedy one's longest pause: \(worst)")
+        #expect(crowded <= calm * 1.75)
+        #expect(worst < .milliseconds(250))
+        #expect(report.statistics.generatedTokens * 100 > unfair.statistics.generatedTokens * 97)
     }
 
     @Test func `a tenant that stayed away has saved up nothing`() throws {

@@ -9,21 +9,25 @@ extension Simulation {
         do { try scheduler.checkInvariants() } catch { throw failure(error.description) }
     }
 
-    /// A step in flight writes blocks that somebody holds.
+    /// A step in flight writes blocks that somebody holds, for whoever still has the row.
     func checkBlocks(of output: borrowing SchedulerOutput) throws {
-        for sequence in output.sequences {
-            let hidden = scenario.limits.hiddenBlocks(at: sequence.start)
-            let hiddenFromAll = scenario.limits.layerGroups == nil ? hidden : 0
-            for block in output.blocks[sequence.blockRange].dropFirst(hiddenFromAll)
-            where scheduler.referenceCount(of: block) == 0 {
-                throw failure("\(block) is written by a step in flight and nobody holds it")
+        for index in output.sequences.indices {
+            let id = output.sequences[index].id
+            if scheduler.owner(ofRow: output.sequences[index].slot) != id {
+                throw failure("\(id) lost its row while a step in flight computes for it")
             }
-            guard let groups = scenario.limits.layerGroups else { continue }
-            let behind = (hidden - sequence.firstWindowedEntry) * groups.windowedCount
-            for block in output.blocks[sequence.windowedRange].dropFirst(behind)
-            where scheduler.referenceCount(of: block) == 0 {
-                throw failure("\(block) is written by a step in flight and nobody holds it")
-            }
+            let hidden = scenario.limits.hiddenBlocks(at: output.sequences[index].start)
+            let groups = scenario.limits.layerGroups
+            try checkHeld(output.sequences[index].blockRange.dropFirst(groups == nil ? hidden : 0), of: output)
+            guard let groups else { continue }
+            let behind = (hidden - output.sequences[index].firstWindowedEntry) * groups.windowedCount
+            try checkHeld(output.sequences[index].windowedRange.dropFirst(behind), of: output)
+        }
+    }
+
+    private func checkHeld(_ places: Range<Int>, of output: borrowing SchedulerOutput) throws {
+        for place in places where scheduler.referenceCount(of: output.blocks[place]) == 0 {
+            throw failure("\(output.blocks[place]) is written by a step in flight and nobody holds it")
         }
     }
 
@@ -108,20 +112,20 @@ extension Simulation {
     }
 
     mutating func check(_ reason: FinishReason, _ usage: RequestUsage, of track: Track) throws {
-        let id = track.request.id
+        let id = track.id
         let isExpected =
             switch reason {
-            case .stop(let token): track.request.stopTokens.contains(token)
+            case .stop(let token): track.stopTokens.contains(token)
             case .length: isAtLength(track)
             case .repetition, .complete: false
             case .abort: track.isAborted
-            case .deadline: track.request.deadline.map { $0 <= now } ?? false
+            case .deadline: track.deadline.map { $0 <= now } ?? false
             case .error(.nonFiniteLogits): track.isBroken
             case .error(.stepFailed): isFailing
             case .error: false
             }
         if !isExpected { throw failure("\(id) ended with \(reason) after \(track.tokens) tokens") }
-        if usage.generatedTokens != track.tokens || usage.promptTokens != track.request.prompt.count {
+        if usage.generatedTokens != track.tokens || usage.promptTokens != track.promptCount {
             throw failure("\(id) reports \(usage) after \(track.tokens) tokens")
         }
         if usage.cachedTokens < 0 || usage.cachedTokens >= usage.promptTokens {

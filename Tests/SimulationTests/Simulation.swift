@@ -39,6 +39,10 @@ struct Simulation: ~Copyable {
     private var acceptedCount = 0
     /// Those that will be aborted, or read slowly.
     private var fated: [Track] = []
+    /// Those that have a deadline.
+    private var hurried: [Track] = []
+    /// Those whose texts are forced.
+    private var forced: [Track] = []
     private var arrived = 0
     private var refused = 0
     var now = Duration.zero
@@ -53,6 +57,8 @@ struct Simulation: ~Copyable {
     /// A step is failing, and with it every request.
     var isFailing = false
     private var events: [SchedulerEvent] = []
+    /// Empty; storage for the next step's.
+    private var spareSamples: [TokenSample] = []
 
     /// Without deep checks only what a client could see is compared: tokens, events and usage.
     init(
@@ -100,8 +106,8 @@ struct Simulation: ~Copyable {
     private var isStepOut: Bool { flight != nil }
 
     private func checkDeadlines() throws {
-        for case let track? in tracks where track.ending == nil {
-            if let deadline = track.request.deadline, deadline <= now {
+        for track in hurried where track.ending == nil {
+            if let deadline = track.deadline, deadline <= now {
                 throw failure("\(track.id) lives after its deadline")
             }
         }
@@ -134,6 +140,8 @@ struct Simulation: ~Copyable {
             tracks[Int(request.id.rawValue)] = track
             acceptedCount += 1
             if client.abortMove != nil || client.stepsPerRead > 0 { fated.append(track) }
+            if track.deadline != nil { hurried.append(track) }
+            if track.forcedTokenCount > 0 { forced.append(track) }
         }
         try abortSome()
     }
@@ -168,24 +176,9 @@ struct Simulation: ~Copyable {
         step += 1
         if keepsTrace { trace.append(line(output)) }
         try check(output)
-        for sequence in output.sequences { track(sequence.id)?.flights += 1 }
+        let broken = takeOff(output)
         try abortSome()
         try checkBlocks(of: output)
-        var broken: Set<RequestID> = []
-        let breaksEarly = scenario.features.contains(.brokenPrompts)
-        for sequence in output.sequences {
-            guard let track = track(sequence.id) else { continue }
-            if !sequence.samples {
-                guard breaksEarly, !isHealed, track.samples == 0, track.brokenSample == 0 else { continue }
-                broken.insert(sequence.id)
-                track.isBroken = true
-                continue
-            }
-            track.samples += 1
-            if isHealed || track.brokenSample != track.samples - 1 { continue }
-            broken.insert(sequence.id)
-            track.isBroken = true
-        }
         var next = Flight(output: output, step: step, isAhead: isStepOut, broken: broken)
         guard isOverlapped else { return try complete(next) }
         let chance = mix(seed ^ UInt64(step) << 32)
@@ -197,13 +190,34 @@ struct Simulation: ~Copyable {
         }
         // Sometimes the device is done before there is anything to plan.
         if chance >> 8 % 10 == 0 { return try complete(next) }
-        for sequence in next.output.sequences { rowsInFlight[sequence.slot] = sequence.id }
+        for index in next.output.sequences.indices {
+            rowsInFlight[next.output.sequences[index].slot] = next.output.sequences[index].id
+        }
         flight = .some(next)
+    }
+
+    /// Counts a step as in flight; whose logits of it will not be finite.
+    private func takeOff(_ output: borrowing SchedulerOutput) -> Set<RequestID> {
+        var broken: Set<RequestID> = []
+        let breaksEarly = scenario.features.contains(.brokenPrompts)
+        for index in output.sequences.indices {
+            guard let track = track(output.sequences[index].id) else { continue }
+            track.flights += 1
+            if output.sequences[index].samples {
+                track.samples += 1
+                if isHealed || track.brokenSample != track.samples - 1 { continue }
+            } else if !breaksEarly || isHealed || track.samples > 0 || track.brokenSample != 0 {
+                continue
+            }
+            broken.insert(track.id)
+            track.isBroken = true
+        }
+        return broken
     }
 
     /// Says what follows of those that have a grammar: what the oracle would say, or something else now and then.
     private mutating func forceSome() {
-        for case let track? in tracks where track.forcedTokenCount > 0 && track.slot != nil && track.ending == nil {
+        for track in forced where track.slot != nil && track.ending == nil {
             var oracle = track.oracle
             let tokens = (0..<track.forcedTokenCount).map { place in
                 let token = oracle.next()
@@ -219,9 +233,12 @@ struct Simulation: ~Copyable {
 
     private mutating func execute(_ flight: inout Flight) {
         if flight.samples != nil { return }
-        flight.samples = model.execute(flight.output, broken: flight.broken) { [tracks] id in
-            tracks[Int(id.rawValue)]?.request.cacheSalt ?? 0
+        var samples: [TokenSample] = []
+        swap(&samples, &spareSamples)
+        model.execute(flight.output, broken: flight.broken, into: &samples) { [tracks] id in
+            tracks[Int(id.rawValue)]?.salt ?? 0
         }
+        flight.samples = samples
         if let lyingStep, flight.step >= lyingStep, let last = flight.samples?.popLast() {
             flight.samples?.append(TokenSample(token: last.token ^ 1, isFinite: last.isFinite))
         }
@@ -233,9 +250,9 @@ struct Simulation: ~Copyable {
         rowsInFlight.removeAll(keepingCapacity: true)
         isFailing = isDoomed(flight) || !isHealed && scenario.failingSteps.contains(flight.step)
         if isFailing { model.botch(flight.output) } else { execute(&flight) }
-        let samples = flight.samples ?? []
-        for sequence in flight.output.sequences {
-            guard let track = track(sequence.id) else { continue }
+        var samples = flight.samples.take() ?? []
+        for index in flight.output.sequences.indices {
+            guard let track = track(flight.output.sequences[index].id) else { continue }
             track.flights -= 1
             if isOverlapped, track.ending != nil { coverage.uselessShares += 1 }
         }
@@ -247,6 +264,8 @@ struct Simulation: ~Copyable {
         } else {
             scheduler.complete(flight.output, samples: samples, now: now, into: &events)
         }
+        samples.removeAll(keepingCapacity: true)
+        swap(&samples, &spareSamples)
         for event in events { try observe(event) }
         isFailing = false
         try checkInvariants()

@@ -12,6 +12,9 @@ import Testing
         ProcessInfo.processInfo.environment[name].flatMap { UInt64($0) }
     }
 
+    /// Looked up once: it takes longer than a small step.
+    private static let checksDeeply = environment("APUS_SIMULATION_DEEP") != 0
+
     /// Seconds of processor time of this thread: the machine may be busy, and the tests beside this one are.
     private static func threadTime() -> Double {
         var time = timespec()
@@ -25,8 +28,7 @@ import Testing
     ) throws -> (coverage: Coverage, hash: UInt64) {
         do {
             var simulation = try Simulation(
-                seed: seed, isOverlapped: isOverlapped, faults: faults,
-                checksDeeply: environment("APUS_SIMULATION_DEEP") != 0)
+                seed: seed, isOverlapped: isOverlapped, faults: faults, checksDeeply: checksDeeply)
             try simulation.run()
             return (simulation.coverage, simulation.hash.value)
         } catch let error as SimulationFailure {

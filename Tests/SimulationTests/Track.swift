@@ -4,8 +4,10 @@ import Scheduling
 
 /// One accepted request as its client sees it. A class: it is looked at many times per step.
 final class Track {
-    private let client: Client
-    // What is looked at all the time, outside the big value.
+    // What is looked at all the time, outside the big value, which costs ten references to copy.
+    let id: RequestID
+    let salt: UInt64
+    let deadline: Duration?
     let promptCount: Int
     let maxNewTokens: Int
     let stopTokens: [TokenID]
@@ -36,10 +38,12 @@ final class Track {
         client: Client, order: (unprotected: Int, urgency: Int, number: Int), abortMove: Int?, window: Int?,
         groups: LayerGroups?
     ) {
-        self.client = client
         self.order = order
         self.abortMove = abortMove
         let request = client.request
+        id = request.id
+        salt = request.cacheSalt
+        deadline = request.deadline
         promptCount = request.prompt.count
         maxNewTokens = request.maxNewTokens
         stopTokens = request.stopTokens
@@ -52,8 +56,6 @@ final class Track {
             groups: groups)
     }
 
-    var id: RequestID { client.request.id }
-    var request: GenerationRequest { client.request }
 }
 
 /// Why a seed failed, and where.
