@@ -15,8 +15,16 @@ struct ModelRunner {
     private let zeros: Tensor
     /// [block size] The slots of one block.
     private let scrubSlots: Tensor
-    /// What the steps that were begun and not collected computed for those who pool, oldest first.
-    private var states: [StepStates?] = []
+    /// What was read of the steps that were begun and not collected, oldest first.
+    private var readings: [Reading] = []
+
+    /// What the next step would overwrite.
+    private struct Reading {
+        /// For those who pool.
+        let states: StepStates?
+        /// [rows × vocab] Logits, where somebody asked for those of certain tokens.
+        let logits: [Float]
+    }
 
     init(
         parts: EngineParts, plan: MemoryPlan, limits: SchedulerLimits, kvCacheType: KVCacheType
@@ -59,7 +67,9 @@ struct ModelRunner {
         backend.perform(shape) {
             model.forward(step, cache: cache, backend: backend)
         }
-        states.append(StepStates(output, shape, model: model, backend: backend))
+        readings.append(
+            Reading(
+                states: StepStates(output, shape, model: model, backend: backend), logits: namedLogits(of: output)))
         if batch.samplingRows.isEmpty { return }
         // The device, or the forward above, has had this time to itself; now the masks are needed.
         if !constraints.isEmpty { batch.setMasks(of: output, constraints) }
@@ -86,7 +96,7 @@ struct ModelRunner {
     mutating func collect(
         _ output: borrowing SchedulerOutput, into samples: inout [TokenSample], scores: inout [TokenSample]
     ) throws(BackendError) -> StepStates? {
-        let states = self.states.removeFirst()
+        let reading = readings.removeFirst()
         samples.removeAll(keepingCapacity: true)
         scores.removeAll(keepingCapacity: true)
         if output.sampleCount + output.scoredTokens.count > 0 {
@@ -101,11 +111,30 @@ struct ModelRunner {
                 row += 1
             }
             for _ in 0..<sequence.sampleCount {
-                samples.append(sample(row: row, logprobCount: sequence.sampling.logprobCount))
+                let sample = sample(row: row, logprobCount: sequence.sampling.logprobCount)
+                samples.append(named(sequence.sampling.logprobTokens, row: row, sample, reading.logits))
                 row += 1
             }
         }
-        return states
+        return reading.states
+    }
+
+    /// The logits of all rows, where a sequence of the step asks for those of certain tokens; waits for the device.
+    private func namedLogits(of output: borrowing SchedulerOutput) -> [Float] {
+        let isAsked = output.sequences.contains { $0.samples && $0.sampling.logprobTokens != nil }
+        return isAsked ? backend.download(model.logits.prefix(rows: batch.samplingRows.count)) : []
+    }
+
+    /// A sample with the log-probabilities of `tokens` in place of the most likely ones: they differ from that of the
+    /// token that was chosen by as much as the logits do.
+    private func named(_ tokens: [TokenID]?, row: Int, _ sample: TokenSample, _ logits: [Float]) -> TokenSample {
+        guard let tokens, sample.isFinite else { return sample }
+        let first = row * model.dimensions.vocabularyCount
+        let norm = logits[first + Int(sample.token)] - sample.logprob
+        return TokenSample(
+            token: sample.token, logprob: sample.logprob,
+            topLogprobs: tokens.map { TokenLogprob(token: $0, logprob: logits[first + Int($0)] - norm) },
+            rank: sample.rank)
     }
 
     private func sample(row: Int, logprobCount: Int?, scored: TokenID? = nil) -> TokenSample {

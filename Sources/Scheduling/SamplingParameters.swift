@@ -17,13 +17,15 @@ package struct SamplingParameters: Sendable, Equatable {
     package var seed: UInt64
     /// nil: no log probabilities; 0: the sampled token's only; k: also those of the k best.
     package var logprobCount: Int?
+    /// Tokens whose log probabilities are reported instead of those of the best; nil for most.
+    package var logprobTokens: [TokenID]?
     /// Penalties, biases and bans; nil for most.
     package var rules: LogitRules?
 
     /// Greedy and without log probabilities unless told otherwise.
     package init(
         temperature: Float = 0, topP: Float = 1, topK: Int = 0, minP: Float = 0, seed: UInt64 = 0,
-        logprobCount: Int? = nil, rules: LogitRules? = nil
+        logprobCount: Int? = nil, logprobTokens: [TokenID]? = nil, rules: LogitRules? = nil
     ) {
         self.temperature = temperature
         self.topP = topP
@@ -31,6 +33,7 @@ package struct SamplingParameters: Sendable, Equatable {
         self.minP = minP
         self.seed = seed
         self.logprobCount = logprobCount
+        self.logprobTokens = logprobTokens
         self.rules = rules
     }
 
@@ -38,7 +41,7 @@ package struct SamplingParameters: Sendable, Equatable {
     package static func == (left: SamplingParameters, right: SamplingParameters) -> Bool {
         left.temperature == right.temperature && left.topP == right.topP && left.topK == right.topK
             && left.minP == right.minP && left.seed == right.seed && left.logprobCount == right.logprobCount
-            && left.rules === right.rules
+            && left.logprobTokens == right.logprobTokens && left.rules === right.rules
     }
 
     /// Takes the most likely token.

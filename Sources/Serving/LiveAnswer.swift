@@ -75,6 +75,8 @@ final class LiveAnswer {
     private var waiting: [(index: Int, event: EngineEvent)] = []
     private var firstWaiting = 0
     private var buffer = ByteBuffer()
+    /// By choice, what waits until there are as many tokens as one event is to have.
+    private var gathered: [Int: (delta: Delta, tokens: Int)] = [:]
     /// What the answer ended with; what comes later is not looked at.
     private var outcome: Result<Void, ServingError>?
     private var isWriting = false
@@ -135,8 +137,9 @@ final class LiveAnswer {
         do throws(ServingError) {
             let before = choices[index].generatedTokens
             let delta = try choices[index].accept(event)
-            completionTokens += choices[index].generatedTokens - before
-            guard let delta else { return }
+            let tokens = choices[index].generatedTokens - before
+            completionTokens += tokens
+            guard let delta = gather(delta, tokens: tokens, of: index) else { return }
             if delta.finish != nil {
                 remaining -= 1
                 // After a stop string the engine does not know yet that it is done.
@@ -147,6 +150,20 @@ final class LiveAnswer {
         } catch {
             outcome = .failure(error)
         }
+    }
+
+    /// What there is to give out now, where events of a stream are to have several tokens: the first goes out at once.
+    private func gather(_ delta: Delta?, tokens: Int, of index: Int) -> Delta? {
+        guard streaming.interval > 1, streaming.isStreamed, let delta, !delta.isFirst else { return delta }
+        var waiting = gathered[index] ?? (Delta(choice: delta.choice, isFirst: false), 0)
+        waiting.delta.append(delta)
+        waiting.tokens += tokens
+        if delta.finish != nil || waiting.tokens >= streaming.interval {
+            gathered[index] = nil
+            return waiting.delta
+        }
+        gathered[index] = waiting
+        return nil
     }
 
     private func add(_ delta: Delta) {
@@ -211,7 +228,11 @@ final class LiveAnswer {
     private func addLast(_ outcome: Result<Void, ServingError>) {
         switch outcome {
         case .success: format.writeEnd(usage, includesUsage: streaming.includesUsage, to: &buffer)
-        case .failure(let error): format.writeFailure(error, to: &buffer)
+        case .failure(let error):
+            for waiting in gathered.sorted(by: { $0.key < $1.key }) {
+                format.writeEvents(waiting.value.delta, usage: nil, to: &buffer)
+            }
+            format.writeFailure(error, to: &buffer)
         }
     }
 

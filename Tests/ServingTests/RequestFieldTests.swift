@@ -23,6 +23,7 @@ import Testing
         switch field.name {
         case "min_tokens": member += #","max_tokens":9223372036854775807"#
         case "top_logprobs": member += #","logprobs":true"#
+        case "logprob_token_ids": member += #","logprobs":0"#
         case "stream_options.include_usage", "stream_options.continuous_usage_stats": member += #","stream":true"#
         default: break
         }

@@ -34,7 +34,8 @@ struct CompletionRequest: Sendable {
         try UnsupportedFields.check(fields, isChat: false)
         model = try fields.string("model")
         prompts = try Self.prompts(
-            fields, named: "prompt", vocabularyCount: served.vocabularyCount, limit: min(Self.maxPrompts, configuration.maxPrompts))
+            fields, named: "prompt", vocabularyCount: served.vocabularyCount,
+            limit: min(Self.maxPrompts, configuration.maxPrompts))
         streaming = try StreamFields(fields)
         answer = try AnswerFields(fields, isStreamed: streaming.isStreamed)
         let maxTokens =

@@ -88,6 +88,9 @@ extension RequestField {
     static let topLogprobs = RequestField(
         "top_logprobs", .integer(0...maxLogprobs), .chat, default: "0",
         "Most likely tokens to show at each place; needs logprobs.")
+    static let logprobTokens = RequestField(
+        "logprob_token_ids", .tokens(count: 1...128), default: "none",
+        "Tokens whose log-probabilities are shown at each place, in place of the most likely ones; needs logprobs.")
     static let promptLogprobs = RequestField(
         "prompt_logprobs", .integer(0...maxLogprobs), default: "none",
         "The same for the tokens of the prompt. Not with stream; the prompt takes nothing from the prefix cache.")
@@ -104,6 +107,9 @@ extension RequestField {
     static let showsTokenIDs = RequestField(
         "return_tokens_as_token_ids", .bool, default: "false", "Shows tokens in log-probabilities as token_id:N.")
     static let stream = RequestField("stream", .bool, default: "false", "Whether the answer is a stream of events.")
+    static let streamInterval = RequestField(
+        "stream_interval", .integer(1...Int(Int32.max)), default: "1",
+        "Tokens in each event of a stream; the first one has one.")
     static let includesUsage = RequestField(
         "stream_options.include_usage", .bool, default: "false", "A last event with the usage; needs stream.")
     static let continuousUsage = RequestField(
@@ -196,8 +202,8 @@ extension RequestField {
         maxTokens, maxCompletionTokens, minTokens, n, temperature, topP, topK, minP, seed, presencePenalty,
         frequencyPenalty, repetitionPenalty, logitBias, allowedTokens, badWords, stop, stopTokens, includesStop,
         ignoreEOS, repetitionDetection, maxPatternSize, minPatternSize, minPatternCount, timeout, logprobs,
-        chatLogprobs, topLogprobs, promptLogprobs, echo, skipsSpecialTokens, spacesBetweenSpecialTokens,
-        returnsTokenIDs, showsTokenIDs, stream, includesUsage, continuousUsage, truncate, truncationSide,
+        chatLogprobs, topLogprobs, logprobTokens, promptLogprobs, echo, skipsSpecialTokens, spacesBetweenSpecialTokens,
+        returnsTokenIDs, showsTokenIDs, stream, streamInterval, includesUsage, continuousUsage, truncate, truncationSide,
         addsSpecialTokens, cacheSalt, priority, addsGenerationPrompt, continuesFinalMessage, templateArguments,
         documents, reasoningEffort, responseFormat, structuredOutputs, tools, toolChoice, parallelToolCalls,
         includesReasoning, reasoningBudget, encodingFormat, dimensions, normalizes, topDocuments, returnsDocuments,

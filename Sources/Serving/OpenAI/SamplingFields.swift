@@ -27,6 +27,8 @@ struct SamplingFields: Sendable {
     var ignoreEOS: Bool
     /// nil: no log-probabilities; k: the sampled token's and those of the k most likely.
     var logprobs: Int?
+    /// Tokens whose log-probabilities are shown instead of those of the most likely.
+    var logprobTokens: [TokenID]?
     /// Penalties, biases and bans.
     var logits: LogitFields
     /// Ends a choice that repeats itself.
@@ -57,6 +59,12 @@ struct SamplingFields: Sendable {
         stopTokens = try fields.tokens(.stopTokens, vocabularyCount: model.vocabularyCount) ?? []
         logits = try LogitFields(fields, maxTokens: maxTokens, vocabularyCount: model.vocabularyCount)
         repetition = try Self.repetition(fields)
+        logprobTokens = try fields.tokens(.logprobTokens, vocabularyCount: model.vocabularyCount)
+        if let logprobTokens, logprobs == nil {
+            throw .invalidValue(
+                field: "logprob_token_ids", value: "a list of \(logprobTokens.count)",
+                requirement: "absent unless there is logprobs")
+        }
         let endTokens = Set(model.stopTokens + stopTokens)
         if logits.minTokens > 0, let allowed = logits.allowedTokens, endTokens.isSuperset(of: allowed) {
             throw .invalidValue(
@@ -94,7 +102,7 @@ struct SamplingFields: Sendable {
     func parameters(seed: UInt64, choice index: Int, rules: LogitRules?) -> SamplingParameters {
         SamplingParameters(
             temperature: temperature, topP: topP, topK: topK, minP: minP, seed: seed &+ UInt64(index),
-            logprobCount: logprobs, rules: rules)
+            logprobCount: logprobs, logprobTokens: logprobTokens, rules: rules)
     }
 }
 
@@ -148,9 +156,12 @@ struct StreamFields: Sendable {
     let includesUsage: Bool
     /// Running usage on every chunk.
     let hasContinuousUsage: Bool
+    /// Tokens in each chunk after the first.
+    let interval: Int
 
     init(_ fields: JSONFields) throws(ServingError) {
         isStreamed = try fields.bool(.stream) ?? false
+        interval = try fields.integer(.streamInterval) ?? 1
         guard let options = try fields.object("stream_options") else {
             (includesUsage, hasContinuousUsage) = (false, false)
             return

@@ -57,7 +57,6 @@ enum UnsupportedFields {
         Rule("truncate"), Rule("prompt_embeds"), Rule("kv_transfer_params"), Rule("vllm_xargs", .object([])),
         Rule("lora_path"),
         // What the answer holds.
-        Rule("logprob_token_ids"), Rule("stream_interval", .integer(1)),
         Rule("n_probs", .integer(0)),
         Rule("return_hidden_states", .bool(false)), Rule("detokenize", .bool(true)),
         // Other servers' names for what has another name here, and their hooks.

@@ -95,8 +95,8 @@ extension Route {
     /// The routes of the document, in its order; those of adapters follow where they are open.
     static let documented: [Route] = [
         .completions, .chat, .responses, .messages, .countTokens, .embeddings, .pooling, .score, .rerank,
-        .renderCompletion, .renderChat, .models, .model(""), .tokenize, .detokenize, .startProfile, .stopProfile, .health,
-        .ready, .live, .ping, .load, .version, .metrics, .openAPI,
+        .renderCompletion, .renderChat, .models, .model(""), .tokenize, .detokenize, .startProfile, .stopProfile,
+        .health, .ready, .live, .ping, .load, .version, .metrics, .openAPI,
     ]
 
     /// What it is for.
