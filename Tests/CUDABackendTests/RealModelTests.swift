@@ -101,7 +101,9 @@ extension EmulatedDevice {
                 let actual = try await whole.pool([prompt, Array(prompt.dropFirst())], pooling)[0].pooled
                 #expect(try await chunked.pool([prompt], pooling)[0].pooled == actual)
                 let products = zip(expected, actual).map { Double($0) * Double($1) }.reduce(0, +)
-                func length(_ vector: [Float]) -> Double { vector.reduce(0) { $0 + Double($1) * Double($1) }.squareRoot() }
+                func length(_ vector: [Float]) -> Double {
+                    vector.reduce(0) { $0 + Double($1) * Double($1) }.squareRoot()
+                }
                 let cosine = products / (length(expected) * length(actual))
                 print("emulated device, \(pooling): 1 - \(1 - cosine)")
                 #expect(cosine > 0.999)

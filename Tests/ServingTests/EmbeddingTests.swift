@@ -213,7 +213,9 @@ private func numbers(_ body: String) throws -> [[Double]] {
             let two = try await server.post(
                 "/v1/completions/render", #"{"prompt":["ab",[97]],"max_tokens":5,"temperature":0,"stop":"x"}"#)
             #expect(two.status == 200)
-            #expect(two.body.hasPrefix(#"[{"request_id":"cmpl-r1-0","model":"tiny","token_ids":[97,98],"prompt":"ab","#))
+            #expect(
+                two.body.hasPrefix(
+                    #"[{"request_id":"cmpl-r1-0","model":"tiny","token_ids":[97,98],"prompt":"ab","#))
             #expect(two.body.contains(#""max_tokens":5"#) && two.body.contains(#""stop":["x"]"#))
             let chat = try await server.post(
                 "/v1/chat/completions/render", #"{"messages":[{"role":"user","content":"hi"}]}"#)

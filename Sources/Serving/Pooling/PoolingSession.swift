@@ -24,7 +24,9 @@ struct PoolingJob: Sendable {
     /// On the engine's clock.
     let arrival: Duration
     /// What an empty text is blamed on.
-    var field = "input"
+    let field: String
+    /// What the texts are read with beside the model.
+    let adapter: AdapterReference?
 
     fileprivate var deadline: Duration? { prompt.timeout.map { arrival + $0 } }
 }
@@ -131,7 +133,8 @@ final class PoolingSession: Sendable {
     private func request(_ index: Int, id: RequestID) -> GenerationRequest {
         GenerationRequest(
             id: id, prompt: prompts[index], maxNewTokens: 1, priority: job.prompt.priority, arrival: job.arrival,
-            cacheSalt: job.prompt.cacheSalt, deadline: job.deadline, tenant: job.tenant, pooling: pooling)
+            cacheSalt: job.prompt.cacheSalt, deadline: job.deadline, tenant: job.tenant, pooling: pooling,
+            adapter: job.adapter)
     }
 
     /// Ends the request from any thread, wherever it is: nobody waits for it any more.

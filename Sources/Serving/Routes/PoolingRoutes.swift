@@ -10,7 +10,7 @@ extension Router {
         var request = try EmbeddingRequest(try await state.bodies.fields(of: call.request), model: state.model)
         let model = try state.resolve(model: request.model)
         try addTimeouts(of: call, to: &request.prompt)
-        let result = try await pool(call, request.source, request.prompt, field: "input")
+        let result = try await pool(call, request.source, request.prompt, model: request.model, field: "input")
         let (shape, isBase64) = (request.shape, request.isBase64)
         let format = VectorFormat(
             head: PooledHead(id: (isPooling ? "pool-" : "embd-") + call.label.text, model: model),
@@ -28,7 +28,7 @@ extension Router {
         let model = try state.resolve(model: request.model)
         try addTimeouts(of: call, to: &request.prompt)
         let result = try await pool(
-            call, .prompts(request.texts.map { .text($0) }), request.prompt, field: "text_1")
+            call, .prompts(request.texts.map { .text($0) }), request.prompt, model: request.model, field: "text_1")
         let shape = VectorShape()
         let vectors = result.vectors.map { shape($0) }
         let scores = request.pairs.map { Likeness.cosine(vectors[$0.0], vectors[$0.1]) }
@@ -54,7 +54,8 @@ extension Router {
         let model = try state.resolve(model: request.model)
         try addTimeouts(of: call, to: &request.prompt)
         let texts = [request.query] + request.documents
-        let result = try await pool(call, .prompts(texts.map { .text($0) }), request.prompt, field: "documents")
+        let result = try await pool(
+            call, .prompts(texts.map { .text($0) }), request.prompt, model: request.model, field: "documents")
         let shape = VectorShape()
         let query = shape(result.vectors[0])
         let ranked = result.vectors.dropFirst().enumerated()
@@ -83,11 +84,12 @@ extension Router {
     }
 
     private func pool(
-        _ call: Call, _ source: PromptSource, _ prompt: PromptFields, field: String
+        _ call: Call, _ source: PromptSource, _ prompt: PromptFields, model: String?, field: String
     ) async throws -> PooledPrompts {
         try await PoolingSession.pool(
             PoolingJob(
-                source: source, prompt: prompt, tenant: tenant(of: call), arrival: call.arrival, field: field),
+                source: source, prompt: prompt, tenant: tenant(of: call), arrival: call.arrival, field: field,
+                adapter: try state.adapter(named: model)),
             server: state, peer: try await call.channel.peer())
     }
 
