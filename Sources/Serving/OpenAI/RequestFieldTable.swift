@@ -202,11 +202,12 @@ extension RequestField {
         maxTokens, maxCompletionTokens, minTokens, n, temperature, topP, topK, minP, seed, presencePenalty,
         frequencyPenalty, repetitionPenalty, logitBias, allowedTokens, badWords, stop, stopTokens, includesStop,
         ignoreEOS, repetitionDetection, maxPatternSize, minPatternSize, minPatternCount, timeout, logprobs,
-        chatLogprobs, topLogprobs, logprobTokens, promptLogprobs, echo, skipsSpecialTokens, spacesBetweenSpecialTokens,
-        returnsTokenIDs, showsTokenIDs, stream, streamInterval, includesUsage, continuousUsage, truncate,
-        truncationSide, addsSpecialTokens, cacheSalt, priority, addsGenerationPrompt, continuesFinalMessage, templateArguments,
-        documents, reasoningEffort, responseFormat, structuredOutputs, tools, toolChoice, parallelToolCalls,
-        includesReasoning, reasoningBudget, encodingFormat, dimensions, normalizes, topDocuments, returnsDocuments,
+        chatLogprobs, topLogprobs, logprobTokens, promptLogprobs, echo, skipsSpecialTokens,
+        spacesBetweenSpecialTokens, returnsTokenIDs, showsTokenIDs, stream, streamInterval, includesUsage,
+        continuousUsage, truncate, truncationSide, addsSpecialTokens, cacheSalt, priority, addsGenerationPrompt,
+        continuesFinalMessage, templateArguments, documents, reasoningEffort, responseFormat, structuredOutputs,
+        tools, toolChoice, parallelToolCalls, includesReasoning, reasoningBudget, encodingFormat, dimensions,
+        normalizes, topDocuments, returnsDocuments,
     ]
 
     /// docs/requests.md.
