@@ -8,11 +8,10 @@ struct RequestTable {
         let events: EventDestination
         let arrival: Duration
         let promptTokens: Int
-        let tenant: UInt64
         /// The name of its adapter.
         let adapter: String?
-        /// Whether its place in the waiting queue is still taken.
-        var isQueued = true
+        /// What holds its place in the waiting queue; nil once it gave that back.
+        var queued: GenerationRequest?
         var firstScheduled: Duration?
         var firstToken: Duration?
         var lastToken: Duration?
@@ -37,8 +36,8 @@ struct RequestTable {
     mutating func insert(_ submission: Submission) {
         entries[submission.request.id] = Entry(
             events: submission.events, arrival: submission.request.arrival,
-            promptTokens: submission.request.prompt.count, tenant: submission.request.tenant,
-            adapter: submission.request.adapter?.name)
+            promptTokens: submission.request.prompt.count, adapter: submission.request.adapter?.name,
+            queued: submission.request)
         if submission.request.pooling != nil { entries[submission.request.id]?.pooled = PooledStates() }
         count(submission.request.adapter?.name, waiting: 1)
     }
@@ -58,11 +57,11 @@ struct RequestTable {
     /// Notes who runs for the first time; those leave the waiting queue.
     mutating func recordScheduled(_ output: borrowing SchedulerOutput, now: Duration) {
         for sequence in output.sequences {
-            guard let entry = entries[sequence.id], entry.isQueued else { continue }
-            entries[sequence.id]?.isQueued = false
+            guard let entry = entries[sequence.id], let queued = entry.queued else { continue }
+            entries[sequence.id]?.queued = nil
             entries[sequence.id]?.firstScheduled = now
             count(entry.adapter, waiting: -1, running: 1)
-            ledger.release(requests: 1, tokens: entry.promptTokens, tenant: entry.tenant)
+            ledger.release(queued)
         }
     }
 
@@ -161,8 +160,8 @@ struct RequestTable {
 
     private mutating func remove(_ id: RequestID) -> Entry? {
         guard let entry = entries.removeValue(forKey: id) else { return nil }
-        count(entry.adapter, waiting: entry.isQueued ? -1 : 0, running: entry.isQueued ? 0 : -1)
-        if entry.isQueued { ledger.release(requests: 1, tokens: entry.promptTokens, tenant: entry.tenant) }
+        count(entry.adapter, waiting: entry.queued == nil ? 0 : -1, running: entry.queued == nil ? -1 : 0)
+        if let queued = entry.queued { ledger.release(queued) }
         return entry
     }
 
