@@ -72,7 +72,7 @@ final class PoolingSession: Sendable {
             // A place comes before the work, as for those who generate.
             reservation = try engine.reserve(
                 requests: first, promptTokenEstimate: job.source.tokenEstimate * first / count, tenant: job.tenant,
-                deadline: job.deadline)
+                priority: job.prompt.priority, deadline: job.deadline)
         } catch {
             throw .engine(error)
         }
@@ -170,7 +170,7 @@ final class PoolingSession: Sendable {
             do throws(EngineError) {
                 let reservation = try engine.reserve(
                     requests: 1, promptTokenEstimate: prompts[index].count, tenant: job.tenant,
-                    deadline: job.deadline)
+                    priority: job.prompt.priority, deadline: job.deadline)
                 state.value.waitsSince = nil
                 let id = engine.makeRequestID()
                 state.value.live[index] = id
