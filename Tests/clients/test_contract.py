@@ -689,7 +689,7 @@ def test_4_a_named_function_is_called_and_ends_in_stop(wire):
 
 
 def test_4_required_ends_in_tool_calls(wire):
-    choice = wire.chat(tools=[BOUNDED], tool_choice="required", max_tokens=100).choice
+    choice = wire.chat(tools=[BOUNDED], tool_choice="required", parallel_tool_calls=False, max_tokens=100).choice
     assert choice["finish_reason"] == "tool_calls" and choice["message"]["tool_calls"][0]["id"]
 
 
