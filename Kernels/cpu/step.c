@@ -239,20 +239,21 @@ static void await_stored(const recorded_step *step, const step_part *part, uint3
 
 // MARK: Fetching ahead
 
-/// Lists the blocks that the part's sequences will read in one attention, as many as caches keep.
+/// Lists the blocks that the part's sequences will read in one attention, as many as caches keep: the first to be read
+/// last, so that they are in the nearest cache.
 static void list_blocks(fetch_list *list, const step_part *part, const cpu_attention_batch *batch, int64_t block_size) {
     int64_t most = MAX_FETCHED_BYTES / (2 * list->block_bytes);
     if (most > list->block_capacity) most = list->block_capacity;
     list->block_count = 0;
     const int32_t *before = NULL;
-    for (int64_t s = 0; s < batch->sequences; s++) {
+    for (int64_t s = batch->sequences - 1; s >= 0; s--) {
         int64_t begin = batch->query_starts[s], end = batch->query_starts[s + 1];
         if (begin < part->begin) begin = part->begin;
         if (end > part->end) end = part->end;
         if (begin >= end) continue;
         const int32_t *table = batch->block_tables + s * batch->blocks_per_sequence;
-        int64_t last = batch->positions[end - 1] / block_size;
-        for (int64_t i = window_start(batch, begin) / block_size; i <= last; i++) {
+        int64_t first = window_start(batch, begin) / block_size;
+        for (int64_t i = batch->positions[end - 1] / block_size; i >= first; i--) {
             if (list->block_count == most) return;
             // A prefix that neighbours share is asked for once.
             if (before != NULL && before[i] == table[i]) continue;
