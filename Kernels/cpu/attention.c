@@ -1,7 +1,7 @@
 // Math:    output[t] = Σ_p softmax_p(scale · q[t] · k[p]) · v[p] over positions p ≤ position[t] of t's sequence;
 //          with a window only the last of them, with a soft cap c of scores c · tanh(s / c), with sinks one weight more
 //          that has no value (attention_options.h).
-// Shapes:  q [tokens, heads × head_dim]; keys and values bf16 or f32, layouts in attention.h (lanes run over positions
+// Shapes:  q [tokens, heads × head_dim]; keys and values bf16, f32 or int8, layouts in attention.h (lanes run over positions
 //          for the scores, over elements for the values); output [tokens, heads × head_dim].
 // Launch:  an item is (sequence, kv head, a tile of query rows: tokens × the heads that share the kv head [, a run of
 //          chunks]); threads take items. Positions go in chunks of CHUNK at fixed places of the sequence: each gives
@@ -121,6 +121,7 @@ bool cpu_attend(cpu_context *context, const cpu_attention_batch *batch, const cp
 #define attend_item NAME(attend_item)
 #define attend_item_bf16 NAME(attend_item_bf16)
 #define attend_item_f32 NAME(attend_item_f32)
+#define attend_item_int8 NAME(attend_item_int8)
 #define fold_partials NAME(fold_partials)
 
 /// Copies a query as the dot product wants it. Queries of a bf16 cache are scaled, for weights in base 2.
@@ -140,15 +141,19 @@ INLINE void pack_query(const float *query, int64_t head_dim, float scale, float 
     }
 }
 
+#include "attention_int8.h"
+
 /// Queries packed, results so far empty.
 INLINE void prepare_item(
-    const attention_arguments *a, const attention_item *item, const workspace *w, int rows, bool is_bf16) {
+    const attention_arguments *a, const attention_item *item, const workspace *w, int rows, int32_t type) {
     const cpu_attention_batch *batch = a->batch;
     int64_t head_dim = a->layer->head_dim, group = a->group;
     for (int r = 0; r < rows; r++) {
         int64_t token = item->first_token + r / group, head = item->kv_head * group + r % group;
         const float *query = batch->q + token * batch->q_stride + head * head_dim;
-        pack_query(query, head_dim, batch->scale, w->queries + r * head_dim, is_bf16);
+        float *packed = w->queries + r * head_dim;
+        if (type == CPU_KV_INT8) w->query_factors[r] = pack_query_int8(query, head_dim, batch->scale, packed);
+        else pack_query(query, head_dim, batch->scale, packed, type == CPU_KV_BF16);
     }
     for (int r = 0; r < round_up(rows, 16); r++) {
         w->maxima[r] = w->chunk_maxima[r] = -__builtin_inff();
@@ -260,12 +265,13 @@ INLINE void finish_row(float *output, const float *values, float sum, int64_t he
 
 #include "attention_options.h"
 
-INLINE void attend_item(attention_arguments *a, const attention_item *item, const workspace *w, bool is_bf16) {
+INLINE void attend_item(attention_arguments *a, const attention_item *item, const workspace *w, int32_t type) {
+    const bool is_bf16 = type == CPU_KV_BF16, is_2 = type != CPU_KV_F32;
     const cpu_attention_batch *batch = a->batch;
     const int32_t *table = batch->block_tables + item->sequence * batch->blocks_per_sequence;
     int64_t head_dim = a->layer->head_dim, group = a->group;
     int rows = (int)(item->token_count * group);
-    prepare_item(a, item, w, rows, is_bf16);
+    prepare_item(a, item, w, rows, type);
     for (int64_t chunk = item->first_chunk; chunk < item->first_chunk + item->chunk_count; chunk++) {
         // Rows see nothing of a chunk behind them; the first that sees something is `from`.
         int from = rows, longest = 0;
@@ -280,13 +286,20 @@ INLINE void attend_item(attention_arguments *a, const attention_item *item, cons
         if (batch->window > 0) find_starts(a, item, w, chunk, from, &to, &least, &most);
         const uint8_t *keys[CHUNK / 16], *octets[CHUNK / 8];
         int64_t stride =
-            find_keys(a->layer, table, item->kv_head, chunk * CHUNK, least, longest, w, keys, is_bf16);
-        find_values(a->layer, table, item->kv_head, chunk * CHUNK, least, longest, octets, is_bf16);
-        score_chunk(a, w, keys, octets, stride, least, from, to, is_bf16);
-        if (batch->soft_cap > 0) cap_scores(w, batch->soft_cap, from, to, is_bf16);
+            find_keys(a->layer, table, item->kv_head, chunk * CHUNK, least, longest, w, keys, type);
+        find_values(a->layer, table, item->kv_head, chunk * CHUNK, least, longest, octets, type);
+        if (type == CPU_KV_INT8) {
+            find_scales(a->layer, table, item->kv_head, chunk * CHUNK, least, longest, w);
+            score_chunk_int8(a, w, keys, octets, stride, least, from, to);
+        } else {
+            score_chunk(a, w, keys, octets, stride, least, from, to, is_bf16);
+        }
+        if (batch->soft_cap > 0) cap_scores(w, batch->soft_cap, from, to, is_2);
         const uint8_t *ahead[CHUNK / 16];
         find_ahead(a, item, chunk, ahead, octets[0]);
-        if (most == 0) {
+        if (type == CPU_KV_INT8) {
+            weigh_chunk_int8(a, w, octets, ahead, least, from, to, batch->window > 0);
+        } else if (most == 0) {
             for (int r = from; r < to; r++) {
                 exponentiate(w->scores + r * CHUNK, w->limits[r], &w->chunk_maxima[r], &w->chunk_sums[r], is_bf16);
             }
@@ -294,7 +307,7 @@ INLINE void attend_item(attention_arguments *a, const attention_item *item, cons
         } else {
             attend_windows(w, octets, head_dim, from, to, is_bf16);
         }
-        if (item->partial < 0) fold_chunk(w, from, to, head_dim, is_bf16);
+        if (item->partial < 0) fold_chunk(w, from, to, head_dim, is_2);
         else store_partials(a, item, w, chunk, from, to);
     }
     if (item->partial >= 0) return;
@@ -313,7 +326,7 @@ INLINE void fold_partials(const attention_arguments *a, const attention_item *it
         int64_t token = item->first_token + r / a->group, chunks = chunks_of(a->batch, token);
         for (int64_t chunk = first_chunk_of(a->batch, token); chunk < chunks; chunk++) {
             const float *partial = partial_at(a, item, r, chunk);
-            fold_factors(&maximum, (f32x16)partial[head_dim], &old, &new, a->layer->is_bf16);
+            fold_factors(&maximum, (f32x16)partial[head_dim], &old, &new, is_base_2(a->layer));
             sum = sum * old + partial[head_dim + 1] * new;
             fold_values(w->values, partial, old[0], new[0], head_dim);
         }
@@ -322,13 +335,17 @@ INLINE void fold_partials(const attention_arguments *a, const attention_item *it
     }
 }
 
-// Out of line, so that the two element types are two functions of moderate size.
+// Out of line, so that the types are functions of moderate size.
 static void attend_item_bf16(attention_arguments *a, const attention_item *item, const workspace *w) {
-    attend_item(a, item, w, true);
+    attend_item(a, item, w, CPU_KV_BF16);
 }
 
 static void attend_item_f32(attention_arguments *a, const attention_item *item, const workspace *w) {
-    attend_item(a, item, w, false);
+    attend_item(a, item, w, CPU_KV_F32);
+}
+
+static void attend_item_int8(attention_arguments *a, const attention_item *item, const workspace *w) {
+    attend_item(a, item, w, CPU_KV_INT8);
 }
 
 static void NAME(attention_task)(void *arguments, const team *team, int worker) {
@@ -337,7 +354,8 @@ static void NAME(attention_task)(void *arguments, const team *team, int worker) 
     int64_t first, together = a->items_together;
     while ((first = take_work(&a->next, together)) < a->item_count) {
         for (int64_t i = first; i < first + together; i++) {
-            if (a->layer->is_bf16) attend_item_bf16(a, &a->items[i], &w);
+            if (a->layer->type == CPU_KV_BF16) attend_item_bf16(a, &a->items[i], &w);
+            else if (a->layer->type == CPU_KV_INT8) attend_item_int8(a, &a->items[i], &w);
             else attend_item_f32(a, &a->items[i], &w);
         }
     }
@@ -349,6 +367,7 @@ static void NAME(attention_task)(void *arguments, const team *team, int worker) 
     }
 }
 
+#undef MOST_WIDE
 #undef WIDE
 #undef NARROW
 

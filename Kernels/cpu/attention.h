@@ -4,6 +4,8 @@
 // Neighbours, of a head's elements for keys and of positions for values, fill one 32-bit lane: the operand of a bf16
 // dot product, and where there is none a shift and a mask away from two floats.
 // f32:  keys [blocks, kv_heads, head_dim, block_size], values [blocks, kv_heads, block_size, head_dim].
+// int8: keys [blocks, kv_heads][head_dim / 4, block_size, 4] plus 128, values [blocks, kv_heads][block_size / 4,
+// head_dim, 4], each followed by the scales [block_size] f32 of that head and block: operands of an 8-bit dot product.
 
 #ifndef ATTENTION_H
 #define ATTENTION_H
@@ -72,8 +74,14 @@ typedef struct {
     /// [rows] What the results so far and the chunk's are multiplied by when they are folded.
     float *old_factors;
     float *new_factors;
-    /// [rows, head_dim] queries, as the dot product wants them.
+    /// [rows, head_dim] queries, as the dot product wants them; with 8-bit keys, see attention_int8.h.
     float *queries;
+    /// [rows] What integer scores are multiplied by; integer weighted values of a chunk.
+    float *query_factors;
+    float *value_factors;
+    /// [CHUNK] Scales of a chunk's keys and values in 8 bits.
+    float *key_scales;
+    float *value_scales;
     /// [head_dim, CHUNK] keys of a chunk, copied when a block has fewer positions than a vector has lanes.
     float *copied_keys;
     /// [rows] How many positions of the chunk each row may see, and how many of these lie behind its window.
@@ -83,7 +91,7 @@ typedef struct {
 
 static inline int64_t workspace_floats(int64_t rows, int64_t head_dim) {
     rows = round_up(rows, 16);
-    return rows * (CHUNK + 3 * head_dim + 8) + CHUNK * head_dim;
+    return rows * (CHUNK + 3 * head_dim + 10) + CHUNK * head_dim + 2 * CHUNK;
 }
 
 static inline workspace workspace_at(float *base, int64_t rows, int64_t head_dim) {
@@ -100,10 +108,22 @@ static inline workspace workspace_at(float *base, int64_t rows, int64_t head_dim
     w.chunk_sums = w.chunk_maxima + rows;
     w.old_factors = w.chunk_sums + rows;
     w.new_factors = w.old_factors + rows;
-    w.limits = (int32_t *)(w.new_factors + rows);
+    w.query_factors = w.new_factors + rows;
+    w.value_factors = w.query_factors + rows;
+    w.key_scales = w.value_factors + rows;
+    w.value_scales = w.key_scales + CHUNK;
+    w.limits = (int32_t *)(w.value_scales + CHUNK);
     w.starts = w.limits + rows;
     return w;
 }
+
+/// Bytes of all heads' keys, or values, of one block.
+static inline int64_t kv_block_bytes(const cpu_kv_layer *layer) {
+    return layer->kv_heads * cpu_kv_head_bytes(layer->type, layer->block_size, layer->head_dim);
+}
+
+/// Whether scores are in base 2, as they are where the queries were rounded or scaled anyway.
+static inline bool is_base_2(const cpu_kv_layer *layer) { return layer->type != CPU_KV_F32; }
 
 static inline float *partial_at(
     const attention_arguments *a, const attention_item *item, int64_t row, int64_t chunk) {

@@ -26,9 +26,9 @@ static NOINLINE void find_starts(
     *most = w->starts[*to - 1];
 }
 
-/// score ← cap · tanh(score / cap). Scores over a bf16 cache are in base 2.
-static NOINLINE void cap_scores(const workspace *w, float cap, int from, int to, bool is_bf16) {
-    const float scaled = is_bf16 ? cap * 1.44269504088896341f : cap;
+/// score ← cap · tanh(score / cap). Scores may be in base 2.
+static NOINLINE void cap_scores(const workspace *w, float cap, int from, int to, bool is_2) {
+    const float scaled = is_2 ? cap * 1.44269504088896341f : cap;
     for (int r = from; r < to; r++) {
         for (int p = 0; p < w->limits[r]; p += 16) {
             f32x16 *score = (f32x16 *)(w->scores + r * CHUNK + p);
@@ -84,10 +84,10 @@ static NOINLINE void attend_windows(
 /// Gives the row's sink its share: a part of one weight and no values.
 static NOINLINE void add_sink(
     const attention_arguments *a, const attention_item *item, int r, float maximum, float *sum, float *values) {
-    bool is_bf16 = a->layer->is_bf16;
+    bool is_2 = is_base_2(a->layer);
     float sink = a->batch->sinks[item->kv_head * a->group + r % a->group];
     f32x16 highest = maximum, old, new;
-    fold_factors(&highest, (f32x16)(is_bf16 ? sink * 1.44269504088896341f : sink), &old, &new, is_bf16);
+    fold_factors(&highest, (f32x16)(is_2 ? sink * 1.44269504088896341f : sink), &old, &new, is_2);
     *sum = *sum * old[0] + new[0];
     for (int64_t d = 0; d < a->layer->head_dim; d++) values[d] *= old[0];
 }

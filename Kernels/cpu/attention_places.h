@@ -8,8 +8,10 @@
 /// behind the position `least` of the chunk are not looked for.
 INLINE int64_t find_keys(
     const cpu_kv_layer *layer, const int32_t *table, int64_t kv_head, int64_t first, int least, int positions,
-    const workspace *w, const uint8_t *keys[CHUNK / 16], bool is_bf16) {
-    int64_t block_size = layer->block_size, rows = is_bf16 ? layer->head_dim / 2 : layer->head_dim;
+    const workspace *w, const uint8_t *keys[CHUNK / 16], int32_t type) {
+    int64_t block_size = layer->block_size, head_dim = layer->head_dim;
+    int64_t rows = type == CPU_KV_BF16 ? head_dim / 2 : type == CPU_KV_INT8 ? head_dim / 4 : head_dim;
+    int64_t head_bytes = cpu_kv_head_bytes(type, block_size, head_dim);
     int count = (positions + 15) / 16;
     for (int i = least / 16; i < count; i++) {
         int64_t position = first + 16 * i;
@@ -19,7 +21,7 @@ INLINE int64_t find_keys(
             int64_t at = 16 * i + 8 * half < positions ? position + 8 * half : position;
             if (block_size < 16 && at < first + least / 8 * 8) at = first + least / 8 * 8;
             int64_t block = table[at / block_size] * layer->kv_heads + kv_head;
-            parts[half] = (const uint8_t *)layer->keys + (block * rows * block_size + at % block_size) * 4;
+            parts[half] = (const uint8_t *)layer->keys + block * head_bytes + at % block_size * 4;
         }
         keys[i] = parts[0];
         if (block_size >= 16) continue;
@@ -31,19 +33,20 @@ INLINE int64_t find_keys(
         keys[i] = copy;
     }
     // Tiles take several of these; scores that only fill up a tile are never looked at.
-    for (int i = count; i % WIDE != 0; i++) keys[i] = keys[count - 1];
-    for (int i = least / 16; i % WIDE != 0; i--) keys[i - 1] = keys[least / 16];
+    for (int i = count; i % MOST_WIDE != 0; i++) keys[i] = keys[count - 1];
+    for (int i = least / 16; i % MOST_WIDE != 0; i--) keys[i - 1] = keys[least / 16];
     return block_size < 16 ? 64 : block_size * 4;
 }
 
 /// Where the values of each 8 positions from `first` on lie: block sizes are multiples of eight. `least` as for keys.
 INLINE void find_values(
     const cpu_kv_layer *layer, const int32_t *table, int64_t kv_head, int64_t first, int least, int positions,
-    const uint8_t *octets[CHUNK / 8], bool is_bf16) {
-    int64_t block_size = layer->block_size, position_bytes = layer->head_dim * (is_bf16 ? 2 : 4);
+    const uint8_t *octets[CHUNK / 8], int32_t type) {
+    int64_t block_size = layer->block_size, head_bytes = cpu_kv_head_bytes(type, block_size, layer->head_dim);
+    int64_t position_bytes = layer->head_dim * (type == CPU_KV_BF16 ? 2 : type == CPU_KV_INT8 ? 1 : 4);
     for (int i = least / 8; 8 * i < positions; i++) {
         int64_t at = first + 8 * i, block = table[at / block_size] * layer->kv_heads + kv_head;
-        octets[i] = (const uint8_t *)layer->values + (block * block_size + at % block_size) * position_bytes;
+        octets[i] = (const uint8_t *)layer->values + block * head_bytes + at % block_size * position_bytes;
     }
     for (int i = 0; i < least / 8; i++) octets[i] = octets[least / 8];
 }
@@ -54,7 +57,9 @@ INLINE void find_ahead(
     attention_arguments *a, const attention_item *item, int64_t chunk, const uint8_t *ahead[CHUNK / 16],
     const uint8_t *fallback) {
     const cpu_kv_layer *layer = a->layer;
-    int64_t block_size = layer->block_size, piece = layer->head_dim * 32, next = chunk + 1;
+    int64_t block_size = layer->block_size, next = chunk + 1;
+    int64_t head_bytes = cpu_kv_head_bytes(layer->type, block_size, layer->head_dim);
+    int64_t piece = layer->head_dim * (layer->type == CPU_KV_INT8 ? 16 : 32);
     for (int i = 0; i < CHUNK / 16; i++) ahead[i] = fallback;
     if (next == item->first_chunk + item->chunk_count) {
         item += 1;
@@ -70,7 +75,7 @@ INLINE void find_ahead(
         int64_t at = next * CHUNK + 16 * i;
         if (at < least) continue;
         int64_t block = table[at / block_size] * layer->kv_heads + item->kv_head;
-        int64_t offset = block * block_size * layer->head_dim * 2 + at % block_size / 16 * piece;
+        int64_t offset = block * head_bytes + at % block_size / 16 * piece;
         ahead[i] = (const uint8_t *)layer->keys + offset;
     }
 }

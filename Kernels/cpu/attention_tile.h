@@ -26,6 +26,9 @@
 #define NARROW 1
 #endif
 
+/// The most 16-lane vectors of positions that any tile scores together.
+#define MOST_WIDE 4
+
 /// Two neighbours in each of 16 lanes: as bf16 pairs, or as floats.
 typedef struct {
     u32x16 packed;

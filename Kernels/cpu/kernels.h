@@ -14,6 +14,7 @@
 #endif
 
 #include "CPUKernels.h"
+#include "fetch_ahead.h"
 
 /// Rows of scratch memory that are kept for reuse, by use.
 typedef enum {
@@ -50,6 +51,8 @@ struct cpu_context {
     recorded_step *step;
     scratch_area scratch[SCRATCH_COUNT];
     rotary_cache rotary;
+    /// What this thread's linear layers ask for on behalf of its attention; see step.c.
+    fetch_list fetch;
 };
 
 /// A counter that threads take work from; alone on its cache line.

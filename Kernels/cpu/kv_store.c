@@ -1,4 +1,5 @@
-// Math:    writes each token's keys and values into its slot of the paged cache, rounded to bf16 or as they are.
+// Math:    writes each token's keys and values into its slot of the paged cache, rounded to bf16, to 8 bits of
+//          the largest of that head, or as they are.
 // Shapes:  qkv [tokens, stride] f32; slots [tokens] (block × block_size + offset, or negative: nowhere); layouts of
 //          the cache in attention.h.
 // Launch:  threads take tokens; a step of few tokens stays on the caller.
@@ -46,6 +47,10 @@ void cpu_store_kv(
 
 #define store_f32 NAME(store_f32)
 #define store_bf16 NAME(store_bf16)
+#define store_int8 NAME(store_int8)
+#include "attention_rounding.h"
+
+#define round_bytes NAME(round_bytes)
 #define store_token NAME(store_token)
 
 /// One token's key and value of one head, whose part of the block begins at element `base`.
@@ -72,6 +77,37 @@ INLINE void store_bf16(const cpu_kv_layer *layer, int64_t base, int64_t offset, 
     }
 }
 
+/// Rounds `count` elements, at most 256, to 8 bits of the largest; returns their scale, NaN where one of them is.
+INLINE float round_bytes(const float *x, int64_t count, int8_t *target) {
+    const float largest = largest_size(x, count), factor = largest >= 1e-30f ? 127.0f / largest : 0;
+    for (int64_t d = 0; d < count; d += 8) {
+        // The sum rounds to a whole number, which its low bits then are.
+        f32x8 rounded = *(const f32x8 *)(x + d) * factor + 12582912.0f;
+        *(s8x8 *)(target + d) = __builtin_convertvector((s32x8)rounded, s8x8);
+    }
+    return largest / 127.0f;
+}
+
+INLINE void store_int8(const cpu_kv_layer *layer, int64_t part, int64_t offset, const float *key, const float *value) {
+    int64_t head_dim = layer->head_dim, block_size = layer->block_size;
+    int64_t base = part * cpu_kv_head_bytes(CPU_KV_INT8, block_size, head_dim), scales = head_dim * block_size;
+    uint8_t *keys = (uint8_t *)layer->keys + base, *values = (uint8_t *)layer->values + base;
+    int8_t rounded[256];
+    float scale = round_bytes(key, head_dim, rounded);
+    memcpy(keys + scales + 4 * offset, &scale, sizeof scale);
+    for (int64_t d = 0; d < head_dim; d += 4) {
+        uint32_t quad;
+        memcpy(&quad, rounded + d, sizeof quad);
+        // Adds 128 to each byte.
+        quad ^= 0x80808080;
+        memcpy(keys + (d * block_size + 4 * offset), &quad, sizeof quad);
+    }
+    scale = round_bytes(value, head_dim, rounded);
+    memcpy(values + scales + 4 * offset, &scale, sizeof scale);
+    values += offset / 4 * 4 * head_dim + offset % 4;
+    for (int64_t d = 0; d < head_dim; d++) values[4 * d] = (uint8_t)rounded[d];
+}
+
 /// One token's keys and values of all heads.
 INLINE void store_token(const store_arguments *a, int64_t token) {
     const cpu_kv_layer *layer = a->layer;
@@ -81,8 +117,9 @@ INLINE void store_token(const store_arguments *a, int64_t token) {
     for (int64_t h = 0; h < layer->kv_heads; h++) {
         const float *key = a->qkv + token * a->stride + a->key_offset + h * head_dim;
         const float *value = a->qkv + token * a->stride + a->value_offset + h * head_dim;
-        int64_t base = (block * layer->kv_heads + h) * head_dim * block_size;
-        if (layer->is_bf16) store_bf16(layer, base, offset, key, value);
+        int64_t part = block * layer->kv_heads + h, base = part * head_dim * block_size;
+        if (layer->type == CPU_KV_BF16) store_bf16(layer, base, offset, key, value);
+        else if (layer->type == CPU_KV_INT8) store_int8(layer, part, offset, key, value);
         else store_f32(layer, base, offset, key, value);
     }
 }

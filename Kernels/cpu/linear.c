@@ -32,7 +32,7 @@ bool cpu_linear(
     if (record(context, whole)) return true;
     linear_arguments arguments = {
         .x = x, .tokens = tokens, .x_stride = x_stride, .weight = weight, .output = output,
-        .output_stride = output_stride, .accumulate = accumulate,
+        .output_stride = output_stride, .accumulate = accumulate, .fetch = &context->fetch,
     };
     for (int64_t i = 0; i < weight->segment_count; i++) {
         arguments.has_quantized |= weight_is_quantized(weight->segments[i].format);
@@ -140,6 +140,7 @@ INLINE void tile_q4(
     for (int64_t b = 0; b < blocks; b++, w += block_bytes, q += 32, scales++) {
         rows_dot dots[MAX_TILE_SUMS];
         start_dots(dots, scales, blocks, is_late || has_minimum ? 0 : 8, groups, token_count);
+        if (token_count >= 4) fetch_ahead(x->fetch);
         if (token_count == 8) prefetch_early(w, block_bytes);
         else prefetch_next(w, groups, group_bytes, block_bytes, b, turn);
         UNROLL for (int i = 0; i < 4; i++) {
@@ -195,6 +196,7 @@ INLINE void tile_q8(
         rows_dot high_dots[MAX_TILE_SUMS];
         UNROLL for (int i = 0; i < groups * token_count; i++) high_dots[i] = (rows_dot)0;
 #endif
+        if (token_count >= 4) fetch_ahead(x->fetch);
         if (token_count == 8) prefetch_early(w, block_bytes);
         else prefetch_next(w, groups, group_bytes, block_bytes, b, turn);
         UNROLL for (int i = 0; i < 8; i++) {
@@ -374,7 +376,7 @@ INLINE quantized_rows rounded_rows(const linear_arguments *a, int worker) {
     int64_t columns = a->weight->columns;
     uint8_t *base = a->scratch + (a->is_private ? worker * a->scratch_stride : 0);
     int64_t scale_bytes = round_up(a->tokens * (columns / 32) * (int64_t)sizeof(block_scale), 64);
-    return (quantized_rows){ (int8_t *)(base + scale_bytes), (block_scale *)base, columns };
+    return (quantized_rows){ (int8_t *)(base + scale_bytes), (block_scale *)base, columns, NULL };
 }
 
 /// Rounds the activations for all threads.
@@ -390,6 +392,9 @@ static void NAME(linear_task)(void *arguments, const team *team, int worker) {
     quantized_rows x = { 0 };
     prefetch_first(a->weight);
     if (a->has_quantized) x = rounded_rows(a, worker);
+    // Threads that share a linear layer have no attention of their own to ask for.
+    fetch_list nothing = { 0 };
+    x.fetch = team->count == 1 ? a->fetch : &nothing;
     if (a->has_quantized && a->is_private) quantize_rows(a->x, a->x_stride, 0, a->tokens, &x);
     int64_t total = 0;
     for (int64_t i = 0; i < a->weight->segment_count; i++) {

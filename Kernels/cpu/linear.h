@@ -28,6 +28,8 @@ typedef struct {
     int8_t *values;
     block_scale *scales;
     int64_t columns;
+    /// What is asked for beside the weights.
+    fetch_list *fetch;
 } quantized_rows;
 
 /// Which blocks a tile asks memory for on behalf of the next weights: those whose number agrees with its own where the
@@ -48,6 +50,7 @@ typedef struct {
     float *output;
     int64_t output_stride;
     bool accumulate;
+    fetch_list *fetch;
     bool has_quantized;
     /// Whether every thread has its own copy of the rounded activations, `scratch_stride` bytes apart.
     bool is_private;

@@ -170,6 +170,7 @@ INLINE void tile_planes(
         }
         w += header;
         for (int i = 0; i < layout.blocks; i++, w += block_bytes, q += 32, scales++) {
+            if (token_count >= 4) fetch_ahead(x->fetch);
             prefetch_next(w, groups, group_bytes, block_bytes, first + i, turn);
             sum_part(&o, w, 0, shared, q, scales, sums);
             if (layout.parts == 2) sum_part(&o, w, 1, shared, q, scales, sums);

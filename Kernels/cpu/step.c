@@ -9,6 +9,7 @@
 
 #include <stdlib.h>
 
+#include "attention.h"
 #include "rows.h"
 
 enum {
@@ -33,6 +34,8 @@ typedef struct {
     int32_t *starts;
     /// How many times keys and values have been stored.
     gate stored;
+    /// How many times keys and values have been asked for.
+    int64_t fetched;
     bool has_failed;
 } step_part;
 
@@ -65,16 +68,21 @@ recorded_step *recorded_step_create(int isa, int threads) {
         step_part *part = &step->parts[step->part_count];
         gate_init(&part->stored);
         part->context = cpu_context_create(isa, 1);
-        if (part->context == NULL) {
+        int32_t *blocks = malloc(MAX_FETCHED_BLOCKS * sizeof(int32_t));
+        if (part->context == NULL || blocks == NULL) {
+            free(blocks);
+            if (part->context != NULL) cpu_context_destroy(part->context);
             recorded_step_destroy(step);
             return NULL;
         }
+        part->context->fetch = (fetch_list){ .blocks = blocks, .block_capacity = MAX_FETCHED_BLOCKS };
     }
     return step;
 }
 
 void recorded_step_destroy(recorded_step *step) {
     for (int i = 0; i < step->part_count; i++) {
+        free(step->parts[i].context->fetch.blocks);
         cpu_context_destroy(step->parts[i].context);
         free(step->parts[i].starts);
     }
@@ -229,6 +237,52 @@ static void await_stored(const recorded_step *step, const step_part *part, uint3
     }
 }
 
+// MARK: Fetching ahead
+
+/// Lists the blocks that the part's sequences will read in one attention, as many as caches keep: the first to be read
+/// last, so that they are in the nearest cache.
+static void list_blocks(fetch_list *list, const step_part *part, const cpu_attention_batch *batch, int64_t block_size) {
+    int64_t most = MAX_FETCHED_BYTES / (2 * list->block_bytes);
+    if (most > list->block_capacity) most = list->block_capacity;
+    list->block_count = 0;
+    const int32_t *before = NULL;
+    for (int64_t s = batch->sequences - 1; s >= 0; s--) {
+        int64_t begin = batch->query_starts[s], end = batch->query_starts[s + 1];
+        if (begin < part->begin) begin = part->begin;
+        if (end > part->end) end = part->end;
+        if (begin >= end) continue;
+        const int32_t *table = batch->block_tables + s * batch->blocks_per_sequence;
+        int64_t first = window_start(batch, begin) / block_size;
+        for (int64_t i = batch->positions[end - 1] / block_size; i >= first; i--) {
+            if (list->block_count == most) return;
+            // A prefix that neighbours share is asked for once.
+            if (before != NULL && before[i] == table[i]) continue;
+            list->blocks[list->block_count++] = table[i];
+        }
+        before = table;
+    }
+}
+
+/// Aims the part's list at the first attention from the step's operation `first` on, if there is one.
+static void aim_ahead(const recorded_step *step, step_part *part, int64_t first) {
+    fetch_list *list = &part->context->fetch;
+    list->block_count = list->part = list->left = 0;
+    while (first < step->count && step->operations[first].kind != OPERATION_ATTEND) first++;
+    if (first == step->count) return;
+    const operation *next = &step->operations[first];
+    const cpu_kv_layer *layer = &next->attend.layer;
+    list->keys = layer->keys;
+    list->values = layer->values;
+    list->block_bytes = kv_block_bytes(layer);
+    list_blocks(list, part, &next->attend.batch, layer->block_size);
+    // The first turns are those of one linear layer, before the first attention; afterwards they are a whole layer's.
+    int64_t lines = list->block_count * 2 * ((list->block_bytes + 63) / 64);
+    list->lines = part->fetched < 2 ? FIRST_FETCH_LINES : (lines + list->turns - 1) / (list->turns > 0 ? list->turns : 1);
+    if (list->lines > MAX_FETCH_LINES) list->lines = MAX_FETCH_LINES;
+    list->turns = 0;
+    part->fetched += 1;
+}
+
 /// Runs one operation on the part's rows; false when it could not get its memory.
 static bool run_operation(const recorded_step *step, step_part *part, const operation *o) {
     cpu_context *context = part->context;
@@ -292,8 +346,11 @@ static void step_task(void *arguments, const team *team, int worker) {
         if (index >= step->part_count) return;
         step_part *part = &step->parts[index];
         // After a failure the others' results are not used, but they must not wait for ever.
+        part->fetched = 0;
+        aim_ahead(step, part, 0);
         for (int64_t i = 0; i < step->count; i++) {
             part->has_failed |= !run_operation(step, part, &step->operations[i]);
+            if (step->operations[i].kind == OPERATION_ATTEND) aim_ahead(step, part, i + 1);
         }
     }
 }

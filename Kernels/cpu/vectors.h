@@ -23,6 +23,7 @@
 typedef float f32x8 VECTOR(float, 8);
 typedef float f32x16 VECTOR(float, 16);
 typedef double f64x8 VECTOR(double, 8);
+typedef int8_t s8x8 VECTOR(int8_t, 8);
 typedef int8_t s8x16 VECTOR(int8_t, 16);
 typedef uint8_t u8x32 VECTOR(uint8_t, 32);
 typedef uint8_t u8x64 VECTOR(uint8_t, 64);

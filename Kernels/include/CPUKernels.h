@@ -69,6 +69,14 @@ typedef struct {
     const cpu_segment *segments;
 } cpu_weight;
 
+/// How keys and values are kept.
+enum { CPU_KV_F32, CPU_KV_BF16, CPU_KV_INT8 };
+
+/// Bytes of one head's keys, or values, of one block: elements and, for 8-bit integers, each token's scale.
+static inline int64_t cpu_kv_head_bytes(int32_t type, int64_t block_size, int64_t head_dim) {
+    return block_size * (type == CPU_KV_F32 ? 4 * head_dim : type == CPU_KV_BF16 ? 2 * head_dim : head_dim + 4);
+}
+
 /// Cached keys and values of a layer: blocks of [kv_heads, block_size × head_dim] elements, laid out as attention.h says.
 typedef struct {
     void *keys;
@@ -76,8 +84,8 @@ typedef struct {
     int64_t block_size;
     int64_t kv_heads;
     int64_t head_dim;
-    /// Whether elements are bf16 (else f32).
-    bool is_bf16;
+    /// One of CPU_KV_*.
+    int32_t type;
 } cpu_kv_layer;
 
 /// One step's queries; see `AttentionBatch` in Swift.

@@ -80,9 +80,15 @@ extension CPUBackend {
     }
 
     private func kvLayer(_ cache: KVLayer, kvHeads: Int, headDim: Int) -> cpu_kv_layer {
-        unsafe cpu_kv_layer(
+        let type =
+            switch cache.type {
+            case .float32: CPU_KV_F32
+            case .int8PerTokenHead: CPU_KV_INT8
+            case .auto, .bfloat16, .fp8: CPU_KV_BF16
+            }
+        return unsafe cpu_kv_layer(
             keys: address(cache.keys), values: address(cache.values), block_size: Int64(cache.blockSize),
-            kv_heads: Int64(kvHeads), head_dim: Int64(headDim), is_bf16: cache.keys.dtype == .bf16)
+            kv_heads: Int64(kvHeads), head_dim: Int64(headDim), type: Int32(type))
     }
 
     // MARK: Adapters

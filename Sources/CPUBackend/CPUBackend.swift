@@ -69,22 +69,30 @@ package final class CPUBackend: Backend {
     // MARK: Memory
 
     package func allocate(_ shape: Shape, _ dtype: DType, purpose: String) throws(BackendError) -> Tensor {
+        try allocate(shape, dtype, isStreamed: false, purpose: purpose)
+    }
+
+    /// - Parameter isStreamed: whether much of it is read in each step, so that large pages are worth their memory.
+    private func allocate(
+        _ shape: Shape, _ dtype: DType, isStreamed: Bool, purpose: String
+    ) throws(BackendError) -> Tensor {
         var elements: Int? = 1
         for dimension in 0..<shape.rank { elements = elements.flatMap { Self.product($0, shape[dimension]) } }
         guard let byteCount = elements.flatMap({ dtype.rowByteCount(elementCount: $0) }) else {
             throw .outOfMemory(byteCount: .max, purpose: purpose)
         }
-        let buffer = try map(byteCount: byteCount, isStreamed: false, purpose: purpose)
+        let buffer = try map(byteCount: byteCount, isStreamed: isStreamed, purpose: purpose)
         return Tensor(buffer: buffer, shape: shape, dtype: dtype)
     }
 
     package func kvCacheType(_ type: KVCacheType) throws(BackendError) -> KVCacheType {
         switch type {
         case .auto: precision == .float32 ? .float32 : .bfloat16
-        case .float32, .bfloat16: type
-        case .fp8, .int8PerTokenHead:
+        case .float32, .bfloat16, .int8PerTokenHead: type
+        case .fp8:
             throw .unsupported(
-                operation: "a KV cache of \(type.rawValue) on the CPU", reason: "it has float32 and bfloat16")
+                operation: "a KV cache of \(type.rawValue) on the CPU",
+                reason: "it has float32, bfloat16 and int8_per_token_head")
         }
     }
 
@@ -99,15 +107,22 @@ package final class CPUBackend: Backend {
             throw .unsupported(
                 operation: "attention heads of \(headDim)", reason: "it must be a multiple of 8 up to 256")
         }
-        let shape: Shape = [blockCount, kvHeads, blockSize, headDim]
-        let dtype: DType = type == .float32 ? .f32 : .bf16
-        let keys = try allocate(shape, dtype, purpose: "the key cache")
-        let values = try allocate(shape, dtype, purpose: "the value cache")
+        // A head's elements of a block in 8 bits, and behind them its tokens' scales.
+        let shape: Shape =
+            type == .int8PerTokenHead
+            ? [blockCount, kvHeads, blockSize * (headDim + 4) / 4] : [blockCount, kvHeads, blockSize, headDim]
+        let dtype: DType = type == .int8PerTokenHead ? .i32 : type == .float32 ? .f32 : .bf16
+        let keys = try allocate(shape, dtype, isStreamed: true, purpose: "the key cache")
+        let values = try allocate(shape, dtype, isStreamed: true, purpose: "the value cache")
         return KVLayer(keys: keys, values: values, blockSize: blockSize, type: type)
     }
 
     package func kvBytesPerToken(kvHeads: Int, headDim: Int, type: KVCacheType) throws(BackendError) -> Int {
-        2 * kvHeads * headDim * (try kvCacheType(type) == .float32 ? 4 : 2)
+        switch try kvCacheType(type) {
+        case .float32: 2 * kvHeads * headDim * 4
+        case .int8PerTokenHead: 2 * kvHeads * (headDim + 4)
+        case .auto, .bfloat16, .fp8: 2 * kvHeads * headDim * 2
+        }
     }
 
     package func upload(_ values: [Int32], count: Int, to tensor: Tensor) {

@@ -91,7 +91,12 @@ extension ConformanceCase {
     }
 
     private static func invariance(_ backend: any Backend) throws -> Double {
-        let world = PagedSequences(heads: 9, kvHeads: 3, headDim: 64, lengths: [300, 1, 130, 150])
+        try invariance(of: .auto, backend)
+    }
+
+    static func invariance(of type: KVCacheType, _ backend: any Backend) throws -> Double {
+        var world = PagedSequences(heads: 9, kvHeads: 3, headDim: 64, lengths: [300, 1, 130, 150])
+        world.type = type
         let alone = world.lengths.indices.map { s in
             [PagedSequences.Span(sequence: s, first: 0, count: world.lengths[s])]
         }

@@ -22,6 +22,8 @@ struct PagedSequences {
     let sharedLength: Int
     /// [length, (heads + 2 × kvHeads) × headDim] of each sequence: q, k, v side by side.
     let qkv: [[Float]]
+    /// What keys and values are kept as.
+    var type = KVCacheType.auto
     /// What attention does beside the usual.
     var window: Int?
     var softCap: Float?
@@ -73,7 +75,7 @@ struct PagedSequences {
         // The last of three that no sequence has is for rows without one.
         let blockCount = blocksEach.reduce(3, +)
         let cache = try backend.allocateKVLayer(
-            blockCount: blockCount, kvHeads: kvHeads, blockSize: blockSize, headDim: headDim)
+            blockCount: blockCount, kvHeads: kvHeads, blockSize: blockSize, headDim: headDim, type: type)
         try poison(cache, blockCount: blockCount, backend)
         var numbers = SeededNumbers(UInt64(blockSize))
         var free = Array(0..<Int32(blockCount)).shuffled(using: &numbers)
@@ -172,12 +174,14 @@ struct PagedSequences {
     /// Largest error against f64 of some rows of each sequence, as a fraction of what is allowed.
     ///
     /// Keys and values are those the cache holds. A backend that keeps them in bf16 rounds its scaled queries and its
-    /// weights p too: the first is repeated here, the second may move a result by 2⁻⁸ Σ p|v|.
+    /// weights p too: the first is repeated here, the second may move a result by 2⁻⁸ Σ p|v|. With 8-bit integers the
+    /// rounding of queries, keys and values is repeated here; a weight times its value's scale is then 16 bits of the
+    /// largest such product, which may move a result by half a unit for every position, and the exponentials by 2⁻¹².
     /// - Parameter last: how many of each sequence's last rows there are; nil for all.
     func worstError(_ results: [[[Float]]], _ backend: any Backend, last: Int? = nil) throws -> Double {
         var worst = WorstError()
-        let cache = try backend.allocateKVLayer(blockCount: 1, kvHeads: kvHeads, blockSize: 16, headDim: headDim)
-        let isBF16 = cache.keys.dtype == .bf16
+        let type = try backend.kvCacheType(type)
+        let share = type == .float32 ? 4e-6 : type == .bfloat16 ? 0x1p-8 : 0x1p-12
         for (sequence, length) in lengths.enumerated() {
             let rows = max(0, length - (last ?? length))..<length
             for position in Set([0, 1, length / 2, length - 2, length - 1]) where rows.contains(position) {
@@ -185,11 +189,11 @@ struct PagedSequences {
                 worst.note(result.count == heads * headDim)
                 guard result.count == heads * headDim else { continue }
                 for head in 0..<heads {
-                    let (exact, sizes) = reference(sequence, position, head, isBF16: isBF16)
+                    let (exact, sizes, unit) = reference(sequence, position, head, type)
                     for d in 0..<headDim {
                         worst.note(
                             Double(result[head * headDim + d]) - exact[d],
-                            allowed: (isBF16 ? 0x1p-8 : 4e-6) * (sizes[d] + abs(exact[d])) + 1e-9)
+                            allowed: share * (sizes[d] + abs(exact[d])) + unit + 1e-9)
                     }
                 }
             }
@@ -197,24 +201,27 @@ struct PagedSequences {
         return worst.value
     }
 
-    /// [headDim] Σ p·v and Σ p·|v| of one row and head.
+    /// [headDim] Σ p·v and Σ p·|v| of one row and head, and what rounding the weights of 8-bit values may move them by.
     private func reference(
-        _ sequence: Int, _ position: Int, _ head: Int, isBF16: Bool
-    ) -> (values: [Double], sizes: [Double]) {
+        _ sequence: Int, _ position: Int, _ head: Int, _ type: KVCacheType
+    ) -> (values: [Double], sizes: [Double], unit: Double) {
         let kvHead = head / (heads / kvHeads)
         let log2e = Float(1.4426950408889634)
-        func cached(_ offset: Int, _ p: Int, _ d: Int) -> Double {
-            let value = qkv[sequence][p * width + (offset + kvHead) * headDim + d]
-            return Double(isBF16 ? value.roundedToBF16 : value)
+        func cached(_ offset: Int, _ p: Int) -> [Double] {
+            let start = p * width + (offset + kvHead) * headDim
+            return Self.kept(qkv[sequence][start..<start + headDim], type)
         }
-        let query = (0..<headDim).map { d -> Double in
-            let q = qkv[sequence][position * width + head * headDim + d]
-            return isBF16
-                ? Double((q * (scale * log2e)).roundedToBF16) / Double(log2e) : Double(q) * Double(scale)
-        }
+        let start = position * width + head * headDim
+        let given = qkv[sequence][start..<start + headDim]
+        let query =
+            switch type {
+            case .bfloat16: given.map { Double(($0 * (scale * log2e)).roundedToBF16) / Double(log2e) }
+            case .int8PerTokenHead: Self.rounded(given, most: 127 * 128 + 63).map { $0 * Double(scale) }
+            default: given.map { Double($0) * Double(scale) }
+            }
         let seen = firstSeen(from: position)...position
         let scores = seen.map { p in
-            let score = (0..<headDim).reduce(0.0) { $0 + query[$1] * cached(heads, p, $1) }
+            let score = zip(query, cached(heads, p)).reduce(0.0) { $0 + $1.0 * $1.1 }
             return softCap.map { Double($0) * tanh(score / Double($0)) } ?? score
         }
         let sink = sinks.map { Double($0[head]) } ?? -.infinity
@@ -223,14 +230,32 @@ struct PagedSequences {
         let sum = weights.reduce(exp(sink - highest), +)
         var values = [Double](repeating: 0, count: headDim)
         var sizes = values
+        var largest = 0.0
         for p in seen {
-            for d in 0..<headDim {
-                let value = weights[p - seen.lowerBound] / sum * cached(heads + kvHeads, p, d)
+            for (d, element) in cached(heads + kvHeads, p).enumerated() {
+                let value = weights[p - seen.lowerBound] / sum * element
                 values[d] += value
                 sizes[d] += abs(value)
+                largest = max(largest, abs(value))
             }
         }
-        return (values, sizes)
+        return (values, sizes, type == .int8PerTokenHead ? Double(seen.count) * largest / 131_070 : 0)
+    }
+
+    /// A token's key or value of one head, as a cache of `type` gives it back.
+    private static func kept(_ values: ArraySlice<Float>, _ type: KVCacheType) -> [Double] {
+        switch type {
+        case .bfloat16: values.map { Double($0.roundedToBF16) }
+        case .int8PerTokenHead: rounded(values, most: 127)
+        default: values.map { Double($0) }
+        }
+    }
+
+    /// Whole multiples of the largest magnitude's `most`-th part.
+    private static func rounded(_ values: ArraySlice<Float>, most: Float) -> [Double] {
+        let largest = values.reduce(0) { max($0, abs($1)) }
+        let factor = most / largest, unit = Double(largest) / Double(most)
+        return values.map { Double(($0 * factor).rounded(.toNearestOrEven)) * unit }
     }
 }
 

@@ -108,7 +108,7 @@ private let badSettings: [BadSetting] = [
     variable("APUS_BLOCK_SIZE", "", "is \"\" but must be 8, 16, 32, 64 or 128."),
     // Names nobody knows.
     variable("APUS_MAX_NUM_SEQ", "4", "is not a setting. Did you mean APUS_MAX_NUM_SEQS?"),
-    variable("APUS_KV_CACHE_BYTES", "4", "is not a setting. Did you mean APUS_KV_CACHE_MEMORY_BYTES?"),
+    variable("APUS_KV_CACHE_MEMORY_BYTE", "4", "is not a setting. Did you mean APUS_KV_CACHE_MEMORY_BYTES?"),
     variable("APUS_XYZZY", "4", "is not a setting."),
     yaml("max_num_seq", "8", "is not a setting. Did you mean max-num-seqs?"),
     yaml("blocksize", "8", "is not a setting. Did you mean block-size?"),

@@ -13,14 +13,14 @@ package struct DirectForward {
     private let capacity: Int
 
     /// - Parameter parts: made with room for `capacity` tokens and as many sampled rows.
-    package init(_ parts: EngineParts, capacity: Int) throws {
+    package init(_ parts: EngineParts, capacity: Int, kvCacheType: KVCacheType = .auto) throws {
         self.parts = parts
         self.capacity = capacity
         let dimensions = parts.model.dimensions
         cache = try (0..<dimensions.layerCount).map { _ in
             try parts.backend.allocateKVLayer(
                 blockCount: (capacity + 15) / 16, kvHeads: dimensions.kvHeadCount, blockSize: 16,
-                headDim: dimensions.headDim)
+                headDim: dimensions.headDim, type: kvCacheType)
         }
     }
 
