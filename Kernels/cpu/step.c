@@ -13,7 +13,7 @@
 #include "step.h"
 
 enum {
-    /// Rows for each thread from which on the step is worth dividing; below, threads divide operations (together.c).
+    /// Rows for each thread from which on a step of more than TOGETHER_ROWS is worth dividing.
     MIN_ROWS = 4,
     /// What attending to one position costs, in products of a linear layer: few rows wait for memory.
     DECODE_PRODUCTS = 10,
@@ -76,8 +76,9 @@ static bool reserve_rows(recorded_step *step, int64_t rows) {
 void cpu_begin_step(cpu_context *context, int64_t tokens) {
     recorded_step *step = context->step;
     if (step == NULL) return;
-    step->is_together = tokens < (int64_t)step->part_count * MIN_ROWS;
-    if ((step->is_together && tokens > TOGETHER_ROWS) || !reserve_rows(step, tokens)) return;
+    step->is_together = tokens <= TOGETHER_ROWS;
+    if (!step->is_together && tokens < (int64_t)step->part_count * MIN_ROWS) return;
+    if (!reserve_rows(step, tokens)) return;
     step->rows = tokens;
     step->count = 0;
     step->has_failed = false;

@@ -105,7 +105,10 @@ static int64_t plan_stages(const cpu_context *context, recorded_step *step) {
         } else if (o->kind == OPERATION_ATTEND) {
             bool is_alone = !is_attended_by_all(step, o);
             stage.kind = is_alone ? STAGE_SEQUENCES : STAGE_ALL;
-            stage.units = is_alone ? (int32_t)o->attend.batch.sequences : 0;
+            // Several neighbours at a time where there are many: one's keys are asked for while another is attended to.
+            int64_t sequences = o->attend.batch.sequences;
+            stage.share = (sequences + 2 * step->part_count - 1) / (2 * step->part_count);
+            stage.units = is_alone ? (int32_t)((sequences + stage.share - 1) / stage.share) : 0;
             joins &= is_alone;
         }
         if (joins && stage.kind != STAGE_LINEAR) {
@@ -114,6 +117,7 @@ static int64_t plan_stages(const cpu_context *context, recorded_step *step) {
             if (last->kind == STAGE_SEQUENCES) {
                 stage.kind = STAGE_SEQUENCES;
                 stage.units = last->units;
+                stage.share = last->share;
             }
             count -= 1;
         }
@@ -251,12 +255,15 @@ static void run_unit(traveller *t, int64_t index, int64_t unit) {
         multiply_pairs(part->context, &t->layer, first, end);
         return;
     }
-    const int32_t *starts = NULL;
+    part->begin = unit;
+    part->end = unit + 1;
     for (int64_t i = stage->first; i < stage->end && stage->kind == STAGE_SEQUENCES; i++) {
-        if (step->operations[i].kind == OPERATION_ATTEND) starts = step->operations[i].attend.batch.query_starts;
+        const operation *o = &step->operations[i];
+        if (o->kind != OPERATION_ATTEND) continue;
+        int64_t end = (unit + 1) * stage->share, sequences = o->attend.batch.sequences;
+        part->begin = o->attend.batch.query_starts[unit * stage->share];
+        part->end = o->attend.batch.query_starts[end < sequences ? end : sequences];
     }
-    part->begin = starts == NULL ? unit : starts[unit];
-    part->end = starts == NULL ? unit + 1 : starts[unit + 1];
     for (int64_t i = stage->first; i < stage->end; i++) {
         part->has_failed |= !run_operation(step, part, &step->operations[i]);
     }
