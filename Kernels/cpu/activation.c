@@ -33,6 +33,14 @@ void cpu_gate(cpu_context *context, const float *x, int64_t tokens, int64_t ffn,
     else run_on_available(context, gate_tasks[context->isa], &arguments);
 }
 
+static void (*const gate_functions[CPU_ISA_COUNT])(const float *, int64_t, int64_t, float *, int64_t) =
+    EACH_ISA(gate_rows);
+
+void gate_patch(
+    const cpu_context *context, const float *x, int64_t tokens, int64_t width, float *output, int64_t output_stride) {
+    gate_functions[context->isa](x, tokens, width, output, output_stride);
+}
+
 #else
 
 #define gate16 NAME(gate16)
@@ -51,12 +59,17 @@ INLINE void gate_row(const float *g, int64_t ffn, float *output) {
     for (int64_t k = whole; k < ffn; k++) output[k] = gate16((f32x16)g[k], (f32x16)u[k])[0];
 }
 
+static void NAME(gate_rows)(
+    const float *x, int64_t tokens, int64_t width, float *output, int64_t output_stride) {
+    for (int64_t t = 0; t < tokens; t++) gate_row(x + t * 2 * width, width, output + t * output_stride);
+}
+
 static void NAME(gate_task)(void *arguments, const team *team, int worker) {
     (void)worker;
     gate_arguments *a = arguments;
     int64_t begin, end, at_a_time = rows_at_a_time(a->tokens, team);
     while (take_rows(&a->next, a->tokens, at_a_time, &begin, &end)) {
-        for (int64_t t = begin; t < end; t++) gate_row(a->x + t * 2 * a->ffn, a->ffn, a->output + t * a->ffn);
+        NAME(gate_rows)(a->x + begin * 2 * a->ffn, end - begin, a->ffn, a->output + begin * a->ffn, a->ffn);
     }
 }
 

@@ -19,6 +19,8 @@
 /// Rows of scratch memory that are kept for reuse, by use.
 typedef enum {
     SCRATCH_ACTIVATIONS,
+    SCRATCH_INPUT,
+    SCRATCH_PATCH,
     SCRATCH_ROTARY,
     SCRATCH_ATTENTION,
     SCRATCH_PARTIALS,
@@ -145,7 +147,7 @@ typedef struct {
 } row_arguments;
 
 /// One operation over the rows of a step.
-typedef struct {
+typedef struct operation {
     enum { OPERATION_EMBED, OPERATION_NORM, OPERATION_LINEAR, OPERATION_ROTATE, OPERATION_STORE, OPERATION_ATTEND,
         OPERATION_GATE, OPERATION_ROWS } kind;
     int64_t rows;
@@ -171,6 +173,10 @@ bool record(cpu_context *context, operation operation);
 void run_recorded(cpu_context *context);
 recorded_step *recorded_step_create(int isa, int threads);
 void recorded_step_destroy(recorded_step *step);
+
+/// Gates the rows of a part of a layer: x [tokens, 2 × width], side by side; the caller's thread alone.
+void gate_patch(
+    const cpu_context *context, const float *x, int64_t tokens, int64_t width, float *output, int64_t output_stride);
 
 static inline int64_t round_up(int64_t value, int64_t multiple) {
     return (value + multiple - 1) / multiple * multiple;

@@ -21,6 +21,15 @@
 
 static const worker_task linear_tasks[CPU_ISA_COUNT] = EACH_ISA(linear_task);
 static const worker_task quantize_tasks[CPU_ISA_COUNT] = EACH_ISA(quantize_task);
+static void (*const range_functions[CPU_ISA_COUNT])(const linear_arguments *, int, int64_t, int64_t) =
+    EACH_ISA(multiply_range);
+
+static bool has_quantized(const cpu_weight *weight) {
+    for (int64_t i = 0; i < weight->segment_count; i++) {
+        if (weight_is_quantized(weight->segments[i].format)) return true;
+    }
+    return false;
+}
 
 bool cpu_linear(
     cpu_context *context, const float *x, int64_t tokens, int64_t x_stride, const cpu_weight *weight, float *output,
@@ -32,11 +41,9 @@ bool cpu_linear(
     if (record(context, whole)) return true;
     linear_arguments arguments = {
         .x = x, .tokens = tokens, .x_stride = x_stride, .weight = weight, .output = output,
-        .output_stride = output_stride, .accumulate = accumulate, .fetch = &context->fetch,
+        .output_stride = output_stride, .accumulate = accumulate, .has_quantized = has_quantized(weight),
+        .fetch = worker_pool_threads(context->pool) == 1 ? &context->fetch : NULL,
     };
-    for (int64_t i = 0; i < weight->segment_count; i++) {
-        arguments.has_quantized |= weight_is_quantized(weight->segments[i].format);
-    }
     bool is_alone = tokens * weight->rows * weight->columns < ALONE_PRODUCTS;
     if (arguments.has_quantized) {
         int workers = worker_pool_threads(context->pool);
@@ -55,6 +62,59 @@ bool cpu_linear(
         run_on_available(context, linear_tasks[context->isa], &arguments);
     }
     return true;
+}
+
+void begin_linear(
+    cpu_context *context, const operation *layer, const float *x, int64_t rows, linear_arguments *arguments) {
+    arguments->x = x;
+    arguments->tokens = rows;
+    arguments->x_stride = layer->linear.stride;
+    arguments->weight = &layer->linear.weight;
+    arguments->output = layer->linear.output;
+    arguments->output_stride = layer->linear.output_stride;
+    arguments->accumulate = layer->linear.accumulate;
+    arguments->fetch = &context->fetch;
+    arguments->has_quantized = has_quantized(&layer->linear.weight);
+    arguments->is_private = true;
+    arguments->scratch = context->scratch[SCRATCH_ACTIVATIONS].address;
+    atomic_store_explicit(&arguments->next_rows.next, 0, memory_order_relaxed);
+    if (arguments->has_quantized) quantize_tasks[context->isa](arguments, &(team){ NULL, 1 }, 0);
+}
+
+bool has_whole_halves(const cpu_context *context, const cpu_weight *weight) {
+    int64_t pair = 2 * cpu_row_group(context);
+    for (int64_t i = 0; i < weight->segment_count; i++) {
+        if (weight->segments[i].rows % pair != 0) return false;
+    }
+    return weight->rows / 2 % pair == 0;
+}
+
+bool cpu_gated_linear(cpu_context *context, const operation *layer, const float *x, int64_t rows, float *output) {
+    const cpu_weight *weight = &layer->linear.weight;
+    int64_t pair = 2 * cpu_row_group(context), ffn = weight->rows / 2, half = ffn / pair;
+    // Runs of either half in turn: as long as their sums fit into a part of the first cache.
+    int64_t run = GATED_BYTES / (rows * 2 * pair * (int64_t)sizeof(float));
+    run = run < 1 ? 1 : run < half ? run : half;
+    float *patch = scratch(context, SCRATCH_PATCH, (uint64_t)(rows * 2 * run * pair) * sizeof(float));
+    uint64_t bytes = (uint64_t)activation_bytes(rows, weight->columns);
+    if (patch == NULL || scratch(context, SCRATCH_ACTIVATIONS, bytes) == NULL) return false;
+    linear_arguments arguments = { 0 };
+    begin_linear(context, layer, x, rows, &arguments);
+    for (int64_t first = 0; first < half; first += run) {
+        int64_t count = first + run < half ? run : half - first, width = count * pair;
+        arguments.output_stride = 2 * width;
+        // Where row 0 of the weight would be written, were the patch the whole output.
+        arguments.output = patch - first * pair;
+        multiply_pairs(context, &arguments, first, first + count);
+        arguments.output = patch + width - (half + first) * pair;
+        multiply_pairs(context, &arguments, half + first, half + first + count);
+        gate_patch(context, patch, rows, width, output + first * pair, ffn);
+    }
+    return true;
+}
+
+void multiply_pairs(cpu_context *context, linear_arguments *arguments, int64_t first, int64_t end) {
+    range_functions[context->isa](arguments, 0, first, end);
 }
 
 #else
@@ -387,15 +447,30 @@ static void NAME(quantize_task)(void *arguments, const team *team, int worker) {
     while (take_rows(&a->next_rows, a->tokens, at_a_time, &begin, &end)) quantize_rows(a->x, a->x_stride, begin, end, &x);
 }
 
+/// Multiplies pairs `first` to `end` of the whole weight.
+static void NAME(multiply_range)(const linear_arguments *a, int worker, int64_t first, int64_t end) {
+    quantized_rows x = { 0 };
+    if (a->has_quantized) x = rounded_rows(a, worker);
+    fetch_list nothing = { 0 };
+    x.fetch = a->fetch != NULL ? a->fetch : &nothing;
+    int64_t offset = 0;
+    for (int64_t i = 0; i < a->weight->segment_count; i++) {
+        const cpu_segment *segment = &a->weight->segments[i];
+        int64_t pairs = row_pairs(segment->rows, ISA_ROWS);
+        int64_t from = first > offset ? first : offset;
+        int64_t to = end < offset + pairs ? end : offset + pairs;
+        if (from < to) run_pairs(a, &x, segment, from - offset, to - from);
+        offset += pairs;
+    }
+}
+
 static void NAME(linear_task)(void *arguments, const team *team, int worker) {
     linear_arguments *a = arguments;
-    quantized_rows x = { 0 };
     prefetch_first(a->weight);
-    if (a->has_quantized) x = rounded_rows(a, worker);
-    // Threads that share a linear layer have no attention of their own to ask for.
-    fetch_list nothing = { 0 };
-    x.fetch = team->count == 1 ? a->fetch : &nothing;
-    if (a->has_quantized && a->is_private) quantize_rows(a->x, a->x_stride, 0, a->tokens, &x);
+    if (a->has_quantized && a->is_private) {
+        quantized_rows x = rounded_rows(a, worker);
+        quantize_rows(a->x, a->x_stride, 0, a->tokens, &x);
+    }
     int64_t total = 0;
     for (int64_t i = 0; i < a->weight->segment_count; i++) {
         total += row_pairs(a->weight->segments[i].rows, ISA_ROWS);
@@ -404,18 +479,8 @@ static void NAME(linear_task)(void *arguments, const team *team, int worker) {
     // memory is the limit, and delivers long runs faster. Many: equal shares count.
     int64_t run = a->tokens < 32 ? (total + 4 * team->count - 1) / (4 * team->count) : total / (8 * team->count);
     if (run == 0) run = 1;
-    for (;;) {
-        int64_t first = take_work(&a->next_pair, run), end = first + run;
-        if (first >= total) return;
-        int64_t offset = 0;
-        for (int64_t i = 0; i < a->weight->segment_count; i++) {
-            const cpu_segment *segment = &a->weight->segments[i];
-            int64_t pairs = row_pairs(segment->rows, ISA_ROWS);
-            int64_t from = first > offset ? first : offset;
-            int64_t to = end < offset + pairs ? end : offset + pairs;
-            if (from < to) run_pairs(a, &x, segment, from - offset, to - from);
-            offset += pairs;
-        }
+    for (int64_t first; (first = take_work(&a->next_pair, run)) < total;) {
+        NAME(multiply_range)(a, worker, first, first + run < total ? first + run : total);
     }
 }
 

@@ -13,6 +13,8 @@
 #define MAX_TILE_SUMS 8
 /// How many blocks of a row group a tile that passes over its weights once asks memory for beforehand.
 #define EARLY_BLOCKS 32
+/// Bytes of a gated layer's sums that wait to be gated, both halves.
+#define GATED_BYTES (16 << 10)
 
 /// Scale of a block of 32 activations, the scale times their sum, their sum and the sum of the first 16 (as 8-bit
 /// integers).
@@ -50,6 +52,7 @@ typedef struct {
     float *output;
     int64_t output_stride;
     bool accumulate;
+    /// What the one thread asks for beside the weights; NULL where threads share the layer.
     fetch_list *fetch;
     bool has_quantized;
     /// Whether every thread has its own copy of the rounded activations, `scratch_stride` bytes apart.
@@ -59,6 +62,18 @@ typedef struct {
     work_counter next_rows;
     work_counter next_pair;
 } linear_arguments;
+
+/// Fills in one thread's arguments for a layer of which others multiply other pairs of row groups, with `x` in the place
+/// of the layer's input, and rounds its rows. The thread's context has room for `activation_bytes`.
+void begin_linear(
+    cpu_context *context, const operation *layer, const float *x, int64_t rows, linear_arguments *arguments);
+/// A linear layer and the gate of its output on the caller's thread, a few row groups of either half at a time, so that what
+/// is gated has not left the first cache; the layer's own output is not written. `rows` rows of x and output.
+bool cpu_gated_linear(cpu_context *context, const operation *layer, const float *x, int64_t rows, float *output);
+/// Whether a layer's halves are made of whole pairs of row groups.
+bool has_whole_halves(const cpu_context *context, const cpu_weight *weight);
+/// Multiplies pairs `first` to `end`.
+void multiply_pairs(cpu_context *context, linear_arguments *arguments, int64_t first, int64_t end);
 
 static inline bool weight_is_quantized(int32_t format) {
     return format >= CPU_WEIGHT_Q8_0 && format != CPU_WEIGHT_E4M3;

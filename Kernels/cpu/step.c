@@ -10,10 +10,11 @@
 #include <stdlib.h>
 
 #include "attention.h"
-#include "rows.h"
+#include "linear.h"
+#include "step.h"
 
 enum {
-    /// Rows for each thread from which on the step is worth dividing.
+    /// Rows for each thread from which on a step of more than TOGETHER_ROWS is worth dividing.
     MIN_ROWS = 4,
     /// What attending to one position costs, in products of a linear layer: few rows wait for memory.
     DECODE_PRODUCTS = 10,
@@ -22,37 +23,6 @@ enum {
 
 /// The largest share of a thread, as a multiple of the mean, that is accepted.
 static const double MAX_IMBALANCE = 1.3;
-
-/// Neighbouring rows that one thread takes through the step.
-typedef struct {
-    int64_t begin;
-    int64_t end;
-    /// The first of the earlier parts that write keys and values this one reads.
-    int64_t first_needed;
-    cpu_context *context;
-    /// Starts of the queries within these rows.
-    int32_t *starts;
-    /// How many times keys and values have been stored.
-    gate stored;
-    /// How many times keys and values have been asked for.
-    int64_t fetched;
-    bool has_failed;
-} step_part;
-
-struct recorded_step {
-    bool is_recording;
-    bool has_failed;
-    int64_t rows;
-    int64_t count;
-    int64_t capacity;
-    operation *operations;
-    /// Work before each row; room for `row_capacity` of them, and for as many starts in each part.
-    double *work;
-    int64_t row_capacity;
-    work_counter next;
-    int part_count;
-    step_part *parts;
-};
 
 recorded_step *recorded_step_create(int isa, int threads) {
     recorded_step *step = aligned_alloc(64, sizeof *step);
@@ -64,6 +34,7 @@ recorded_step *recorded_step_create(int isa, int threads) {
         return NULL;
     }
     memset(step->parts, 0, (size_t)threads * sizeof(step_part));
+    gate_init(&step->finished);
     for (; step->part_count < threads; step->part_count++) {
         step_part *part = &step->parts[step->part_count];
         gate_init(&part->stored);
@@ -87,6 +58,7 @@ void recorded_step_destroy(recorded_step *step) {
         free(step->parts[i].starts);
     }
     free(step->parts);
+    free(step->stages);
     free(step->operations);
     free(step->work);
     free(step);
@@ -109,7 +81,10 @@ static bool reserve_rows(recorded_step *step, int64_t rows) {
 
 void cpu_begin_step(cpu_context *context, int64_t tokens) {
     recorded_step *step = context->step;
-    if (step == NULL || tokens < (int64_t)step->part_count * MIN_ROWS || !reserve_rows(step, tokens)) return;
+    if (step == NULL) return;
+    step->is_together = tokens <= TOGETHER_ROWS;
+    if (!step->is_together && tokens < (int64_t)step->part_count * MIN_ROWS) return;
+    if (!reserve_rows(step, tokens)) return;
     step->rows = tokens;
     step->count = 0;
     step->has_failed = false;
@@ -136,7 +111,11 @@ bool record(cpu_context *context, operation operation) {
         run_recorded(context);
         return false;
     }
-    step->operations[step->count++] = operation;
+    // Most steps ask for what the last one did; what is not written again stays in all cores' caches.
+    struct operation *place = &step->operations[step->count++];
+    bool is_same = step->count <= step->written && memcmp(place, &operation, sizeof operation) == 0;
+    if (!is_same) memcpy(place, &operation, sizeof operation);
+    if (step->count > step->written) step->written = step->count;
     return true;
 }
 
@@ -283,8 +262,7 @@ static void aim_ahead(const recorded_step *step, step_part *part, int64_t first)
     part->fetched += 1;
 }
 
-/// Runs one operation on the part's rows; false when it could not get its memory.
-static bool run_operation(const recorded_step *step, step_part *part, const operation *o) {
+bool run_operation(const recorded_step *step, step_part *part, const operation *o) {
     cpu_context *context = part->context;
     int64_t first = part->begin, rows = part->end - part->begin;
     switch (o->kind) {
@@ -336,6 +314,16 @@ static bool run_operation(const recorded_step *step, step_part *part, const oper
     return false;
 }
 
+/// Whether operation `index` is a linear layer whose output the next one gates: then only the gated rows are written.
+static bool is_gated(const recorded_step *step, int64_t index) {
+    if (index + 1 >= step->count) return false;
+    const operation *o = &step->operations[index], *next = o + 1;
+    return o->kind == OPERATION_LINEAR && next->kind == OPERATION_GATE && next->gate.x == o->linear.output
+        && !o->linear.accumulate && o->linear.weight.rows == 2 * next->gate.ffn
+        && o->linear.output_stride == o->linear.weight.rows
+        && has_whole_halves(step->parts[0].context, &o->linear.weight);
+}
+
 /// Takes parts in order, so that nobody waits for one that has not begun.
 static void step_task(void *arguments, const team *team, int worker) {
     (void)team;
@@ -349,21 +337,28 @@ static void step_task(void *arguments, const team *team, int worker) {
         part->fetched = 0;
         aim_ahead(step, part, 0);
         for (int64_t i = 0; i < step->count; i++) {
-            part->has_failed |= !run_operation(step, part, &step->operations[i]);
-            if (step->operations[i].kind == OPERATION_ATTEND) aim_ahead(step, part, i + 1);
+            const operation *o = &step->operations[i];
+            if (is_gated(step, i)) {
+                const float *x = o->linear.x + part->begin * o->linear.stride;
+                float *gated = o[1].gate.output + part->begin * o[1].gate.ffn;
+                part->has_failed |= !cpu_gated_linear(part->context, o, x, part->end - part->begin, gated);
+                i += 1;
+            } else {
+                part->has_failed |= !run_operation(step, part, o);
+            }
+            if (o->kind == OPERATION_ATTEND) aim_ahead(step, part, i + 1);
         }
     }
 }
 
-/// Runs the operations one after the other, all threads on each.
-static void run_one_by_one(cpu_context *context, recorded_step *step) {
+void run_one_by_one(cpu_context *context, recorded_step *step, int64_t first, int64_t end) {
     step_part *part = &step->parts[0];
     cpu_context *own = part->context;
     part->context = context;
     part->begin = 0;
     part->end = step->rows;
     part->first_needed = 0;
-    for (int64_t i = 0; i < step->count; i++) {
+    for (int64_t i = first; i < end; i++) {
         step->has_failed |= !run_operation(step, part, &step->operations[i]);
     }
     part->context = own;
@@ -379,10 +374,12 @@ void run_recorded(cpu_context *context) {
         step->parts[i].has_failed = false;
     }
     atomic_store(&step->next.next, 0);
-    if (!divide_rows(step)) {
-        run_one_by_one(context, step);
-        return;
+    if (step->is_together) {
+        run_together(context, step);
+    } else if (divide_rows(step)) {
+        run_on_available(context, step_task, step);
+    } else {
+        run_one_by_one(context, step, 0, step->count);
     }
-    run_on_available(context, step_task, step);
     for (int i = 0; i < step->part_count; i++) step->has_failed |= step->parts[i].has_failed;
 }

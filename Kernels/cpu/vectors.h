@@ -89,7 +89,6 @@ INLINE f32x16 exp16(f32x16 x) {
     f32x16 clamped = x < -87.33f ? (f32x16)-87.33f : x;
     clamped = clamped > 89.0f ? (f32x16)89.0f : clamped;
     f32x16 shifted = clamped * 1.44269504088896341f + 12582912.0f;
-    s32x16 n = (s32x16)shifted - 0x4B400000;
     f32x16 whole = shifted - 12582912.0f;
     f32x16 r = fma16(whole, (f32x16)-0.693359375f, clamped);
     r = fma16(whole, (f32x16)2.12194440e-4f, r);
@@ -99,9 +98,13 @@ INLINE f32x16 exp16(f32x16 x) {
     y = fma16(y, r, (f32x16)1.6666665459e-1f);
     y = fma16(y, r, (f32x16)5.0000001201e-1f);
     y = fma16(y, r * r, r) + 1.0f;
+#if ISA_NATIVE && ISA_ROWS == 16
+    f32x16 scaled = (f32x16)_mm512_scalef_ps((__m512)y, (__m512)whole);
+#else
     // 2ⁿ in two factors, because 2¹²⁸ is not a float.
-    s32x16 half = n >> 1;
+    s32x16 n = (s32x16)shifted - 0x4B400000, half = n >> 1;
     f32x16 scaled = y * (f32x16)((half + 127) << 23) * (f32x16)((n - half + 127) << 23);
+#endif
     return x < -87.33f ? (f32x16)0.0f : scaled;
 }
 

@@ -12,12 +12,14 @@ private struct SmallStep {
     let headDim = 16
     let hidden = 96
     let blockSize = 16
+    let ffn = 192
     /// Rows of each sequence, and its positions before them.
     let queries: [(rows: Int, past: Int)]
 
     var rowCount: Int { queries.reduce(0) { $0 + $1.rows } }
 
-    /// The hidden state of all rows after two layers that share their weights and have each their cache.
+    /// What is normed and gated last, and the hidden state of all rows, after two layers that share their weights and
+    /// have each their cache.
     func run(threads: Int, isWhole: Bool) throws -> [Float] {
         let backend = try CPUBackend(precision: .auto, instructionSet: nil, threads: threads)
         var numbers = SeededNumbers(3)
@@ -25,6 +27,11 @@ private struct SmallStep {
         let past = queries.map(\.past).max() ?? 0
         let qkvWeight = try backend.prepare([EncodedMatrix(.q4_1, rows: width, columns: hidden, seed: 1).tensor])
         let outWeight = try backend.prepare([EncodedMatrix(.q8_0, rows: hidden, columns: hidden, seed: 2).tensor])
+        let gateUpWeight = try backend.prepare([
+            EncodedMatrix(.q4_1, rows: ffn, columns: hidden, seed: 4).tensor,
+            EncodedMatrix(.q4_0, rows: ffn, columns: hidden, seed: 5).tensor,
+        ])
+        let downWeight = try backend.prepare([EncodedMatrix(.q4_1, rows: hidden, columns: ffn, seed: 6).tensor])
         let blocksEach = (past + (queries.map(\.rows).max() ?? 0) + blockSize - 1) / blockSize
         let blockCount = blocksEach * queries.count
         let caches = try (0..<2).map { _ in
@@ -55,6 +62,8 @@ private struct SmallStep {
         let normed = try backend.allocate([rowCount, hidden], .f32, purpose: "a test")
         let qkv = try backend.allocate([rowCount, width], .f32, purpose: "a test")
         let attended = try backend.allocate([rowCount, hidden], .f32, purpose: "a test")
+        let gateUp = try backend.allocate([rowCount, 2 * ffn], .f32, purpose: "a test")
+        let gated = try backend.allocate([rowCount, ffn], .f32, purpose: "a test")
         let last = try backend.allocate([1, hidden], .f32, purpose: "a test")
         let scale = try backend.tensor(numbers.normals(hidden), [hidden])
         let frequencies = try backend.tensor([Float](repeating: 0.1, count: headDim / 2), [headDim / 2])
@@ -73,12 +82,16 @@ private struct SmallStep {
                     qkv, heads: heads, kvHeads: kvHeads, headDim: headDim, scale: 0.25, cache: cache, batch: batch,
                     into: attended)
                 backend.linear(attended, outWeight, into: x, mode: .accumulate)
+                backend.rmsNorm(x, weight: scale, epsilon: 1e-5, into: normed)
+                backend.linear(normed, gateUpWeight, into: gateUp, mode: .overwrite)
+                backend.gate(gateUp, .silu, into: gated)
+                backend.linear(gated, downWeight, into: x, mode: .accumulate)
             }
             backend.gatherRows(x, rows: lastRow, into: last)
         }
         if isWhole { backend.perform(shape, operations) } else { operations() }
         try backend.synchronize()
-        return backend.download(x) + backend.download(last)
+        return backend.download(normed) + backend.download(gated) + backend.download(x) + backend.download(last)
     }
 
     private func store(_ x: Tensor, _ slots: Tensor, _ cache: KVLayer, _ backend: CPUBackend) {
@@ -91,7 +104,8 @@ private struct SmallStep {
 struct StepTests {
     @Test(arguments: [
         [(rows: 1, past: 0)], Array(repeating: (rows: 1, past: 40), count: 16),
-        [(rows: 61, past: 5)],
+        [(rows: 61, past: 5)], [(rows: 1, past: 3000)], Array(repeating: (rows: 1, past: 40), count: 7),
+        [(rows: 1, past: 3), (rows: 3, past: 17), (rows: 1, past: 5000)],
         [(rows: 1, past: 300), (rows: 1, past: 3), (rows: 30, past: 0), (rows: 40, past: 130), (rows: 1, past: 17)],
     ])
     func `a step gives what its operations give one by one`(_ queries: [(rows: Int, past: Int)]) throws {
