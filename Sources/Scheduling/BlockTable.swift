@@ -29,6 +29,11 @@ package struct BlockTable: ~Copyable {
     /// [width] The blocks of one entry.
     package func entry(_ index: Int) -> ArraySlice<BlockID> { blocks[index * width..<(index + 1) * width] }
 
+    /// Adds one for each block held to the count of its holders. For the deep check.
+    func count(into holders: inout [Int]) {
+        for place in hiddenCount * width..<blocks.count { holders[blocks[place].index] += 1 }
+    }
+
     /// Adds a block whose reference now belongs to this table.
     mutating func append(_ block: BlockID) { blocks.append(block) }
 

@@ -173,18 +173,26 @@ struct PrefixCache {
     /// Compares who leads with who follows. For the deep check.
     func checkCompanies() throws(InvariantViolation) {
         for block in leaders.indices {
-            let members = companies[block * companySize..<(block + 1) * companySize]
-            let present = members.filter { $0 >= 0 && leaders[Int($0)] == block }
-            if present.count != (members.contains { $0 >= 0 } ? companySize : 0) {
-                throw InvariantViolation("block \(block) has company \(members), and not all of it is there")
+            // Counted by hand: this is looked at for every block after every move.
+            var (named, present) = (0, 0)
+            for place in block * companySize..<(block + 1) * companySize where companies[place] >= 0 {
+                named += 1
+                if leaders[Int(companies[place])] == block { present += 1 }
             }
-            if !present.isEmpty, entries[block].publication == 0 {
-                throw InvariantViolation("block \(block) has company \(members) and is not published")
+            if present != (named > 0 ? companySize : 0) {
+                throw InvariantViolation("block \(block) has company \(company(of: block)), and not all of it is there")
+            }
+            if present > 0, entries[block].publication == 0 {
+                throw InvariantViolation("block \(block) has company \(company(of: block)) and is not published")
             }
             let leader = Int(leaders[block])
-            if leader >= 0, !companies[leader * companySize..<(leader + 1) * companySize].contains(Int32(block)) {
+            if leader >= 0, !company(of: leader).contains(Int32(block)) {
                 throw InvariantViolation("block \(block) keeps company with \(leader), which does not know")
             }
         }
+    }
+
+    private func company(of block: Int) -> ArraySlice<Int32> {
+        companies[block * companySize..<(block + 1) * companySize]
     }
 }

@@ -28,7 +28,8 @@ extension Scheduler {
         let step = takeStep(output.stepIndex)
         var sampleCount = 0
         var someLeft = false
-        for (scheduled, sequence) in zip(output.sequences, step.members) {
+        for (place, sequence) in step.members.enumerated() {
+            let scheduled = output.sequences[place]
             let first = sampleCount
             sampleCount += scheduled.sampleCount
             precondition(sampleCount <= samples.count, "step \(step.index) has only \(samples.count) samples")

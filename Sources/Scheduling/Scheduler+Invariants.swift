@@ -4,13 +4,15 @@
 extension Scheduler {
     /// Throws the first broken invariant, with the numbers.
     package func checkInvariants() throws(InvariantViolation) {
-        try checkQueues()
-        var holders = Array(repeating: 0, count: limits.blockCount)
-        for sequence in running {
-            for block in sequence.table.heldBlocks { holders[block.index] += 1 }
-            guard limits.layerGroups != nil else { continue }
-            for block in sequence.windowedTable.heldBlocks { holders[block.index] += 1 }
-        }
+        var holders: [Int] = []
+        try checkInvariants(counting: &holders)
+    }
+
+    /// The same, with room that the caller reuses: `holders` becomes [blocks] the tables that hold each.
+    package func checkInvariants(counting holders: inout [Int]) throws(InvariantViolation) {
+        holders.removeAll(keepingCapacity: true)
+        holders.append(contentsOf: repeatElement(0, count: limits.blockCount))
+        try checkQueues(counting: &holders)
         try pool.checkInvariants(holders: holders)
         for sequence in running { try check(sequence, holders: holders) }
         if limits.policy == .fair { try checkShares() }
@@ -32,10 +34,13 @@ extension Scheduler {
     /// The free blocks in the order in which they would be taken.
     package var freeBlocks: [BlockID] { pool.freeBlocks }
 
-    private func checkQueues() throws(InvariantViolation) {
+    /// Counts the tables that hold each block on the way.
+    private func checkQueues(counting holders: inout [Int]) throws(InvariantViolation) {
         var live = waiting.count
         try waiting.check()
         for (index, sequence) in running.enumerated() {
+            sequence.table.count(into: &holders)
+            if limits.layerGroups != nil { sequence.windowedTable.count(into: &holders) }
             if sequence.stage != .finished { live += 1 }
             if sequence.stage != .running, !sequence.isInFlight {
                 throw InvariantViolation("\(sequence.id) has ended or given way and still runs")
@@ -119,19 +124,18 @@ extension Scheduler {
             throw InvariantViolation(
                 "\(sequence.id) has given up \(table.hiddenCount) blocks, some that rows still see")
         }
-        var (index, place) = (table.hiddenCount, 0)
-        for block in table.heldBlocks {
-            defer {
-                place += 1
-                if place == table.width { (index, place) = (index + 1, 0) }
-            }
-            let isFull = (index + 1) * blockSize <= sequence.computedTokenCount
+        // Taken out of the loop: it runs over every block that anybody holds, after every move.
+        let (blocks, tokens, computed) = (table.blocks, sequence.tokens, sequence.computedTokenCount)
+        for place in table.hiddenCount * table.width..<blocks.count {
+            let block = blocks[place]
+            let index = table.width == 1 ? place : place / table.width
+            let isFull = (index + 1) * blockSize <= computed
             if !isFull, holders[block.index] != 1 {
                 throw InvariantViolation("\(block) is still being filled and \(holders[block.index]) tables hold it")
             }
             guard let published = pool.publishedTokens(of: block) else { continue }
             let start = index * blockSize
-            if !isFull || !published.elementsEqual(sequence.tokens[start..<start + blockSize]) {
+            if !isFull || !published.elementsEqual(tokens[start..<start + blockSize]) {
                 throw InvariantViolation("\(block) of \(sequence.id) is published as something it does not hold")
             }
         }

@@ -163,11 +163,13 @@ extension Scheduler {
         spareMembers = []
         output.scrubbedBlocks = pool.takeScrubs()
         var rowCount = 0
-        for sequence in running where sequence.scheduledTokenCount == 1 {
+        var someTakeMore = false
+        for sequence in running where sequence.scheduledTokenCount > 0 {
+            if sequence.scheduledTokenCount > 1 { someTakeMore = true; continue }
             append(sequence, to: &output, rowCount: &rowCount)
             members.append(sequence)
         }
-        for sequence in running where sequence.scheduledTokenCount > 1 {
+        for sequence in running where someTakeMore && sequence.scheduledTokenCount > 1 {
             append(sequence, to: &output, rowCount: &rowCount)
             members.append(sequence)
         }

@@ -44,11 +44,11 @@ package struct ScheduledSequence: Sendable {
     package let adapterPlace: Int32
 
     /// Tokens after this step, and so the length the attention sees.
-    package var contextLength: Int { start + tokenRange.count }
+    @inlinable package var contextLength: Int { start + tokenRange.count }
     /// Position of the first token to be sampled, which is the counter of its draw; the others follow it.
-    package var samplePosition: Int { contextLength - draftCount }
+    @inlinable package var samplePosition: Int { contextLength - draftCount }
     /// Samples that the runner takes, from the last rows of the sequence.
-    package var sampleCount: Int { samples ? 1 + draftCount : 0 }
+    @inlinable package var sampleCount: Int { samples ? 1 + draftCount : 0 }
 
     /// Gathers the fields; outside tests only the scheduler makes one.
     package init(

@@ -139,6 +139,8 @@ struct FakeModel {
     private let window: Int?
     private let groups: LayerGroups?
     private var cells: [Cell]
+    /// [blocks] Ruined, and not written since.
+    private(set) var isPoisoned: [Bool]
     /// What the step executed last sampled.
     private var latestSamples: [TokenID] = []
 
@@ -146,11 +148,13 @@ struct FakeModel {
         self.blockSize = blockSize
         self.window = window
         self.groups = groups
+        isPoisoned = Array(repeating: false, count: blockCount)
         cells = (0..<blockCount * blockSize).map { Cell(state: mix(0xdead ^ UInt64($0) << 32)) }
     }
 
     /// Ruins the contents of a block that nobody may read any more.
     mutating func poison(_ block: BlockID) {
+        isPoisoned[Int(block.rawValue)] = true
         let base = Int(block.rawValue) * blockSize
         for slot in base..<base + blockSize { cells[slot].state = ~cells[slot].state }
     }
@@ -160,10 +164,10 @@ struct FakeModel {
         for sequence in output.sequences {
             for position in sequence.start..<sequence.contextLength {
                 let slot = slot(position, of: sequence, in: output)
-                cells[slot] = Cell(state: ~cells[slot].state, isNaN: true)
+                put(Cell(state: ~cells[slot].state, isNaN: true), in: slot)
                 for group in 0..<(groups?.windowedCount ?? 0) {
                     let slot = self.slot(position, of: sequence, group: group, in: output)
-                    cells[slot] = Cell(state: ~cells[slot].state, isNaN: true)
+                    put(Cell(state: ~cells[slot].state, isNaN: true), in: slot)
                 }
             }
         }
@@ -190,7 +194,7 @@ struct FakeModel {
             for (offset, token) in output.tokens[sequence.tokenRange].enumerated() {
                 state = Recurrence.next(after: state, token: token < 0 ? latestSamples[Int(-1 - token)] : token)
                 let slot = slot(sequence.start + offset, of: sequence, in: output)
-                cells[slot] = Cell(state: state, isNaN: isNaN)
+                put(Cell(state: state, isNaN: isNaN), in: slot)
                 if let groups {
                     write(state, at: sequence.start + offset, of: sequence, groups, in: output, isNaN: isNaN)
                 }
@@ -232,6 +236,11 @@ struct FakeModel {
         for row in first..<samples.count { samples[row] = TokenSample(token: samples[row].token, isFinite: false) }
     }
 
+    private mutating func put(_ cell: Cell, in slot: Int) {
+        cells[slot] = cell
+        isPoisoned[slot / blockSize] = false
+    }
+
     /// Folds the states of some positions.
     private func read(
         _ positions: Range<Int>, of sequence: ScheduledSequence, in output: borrowing SchedulerOutput
@@ -252,8 +261,8 @@ struct FakeModel {
         for group in 0..<groups.windowedCount {
             let seesOldest = groups.window > 1 && oldest >= 0
             let old = seesOldest ? cells[slot(oldest, of: sequence, group: group, in: output)].state : 0
-            cells[slot(position, of: sequence, group: group, in: output)] = Cell(
-                state: WindowedStates.state(group: group, after: state, oldest: old), isNaN: isNaN)
+            let new = WindowedStates.state(group: group, after: state, oldest: old)
+            put(Cell(state: new, isNaN: isNaN), in: slot(position, of: sequence, group: group, in: output))
         }
     }
 

@@ -122,6 +122,17 @@ import Testing
         #expect(found.contains(plant.words))
     }
 
+    /// In no seed does the process stop before somebody looks, forced texts and tenants or not.
+    @Test(arguments: [true, false]) func `who loses its row in flight is told in words`(checksDeeply: Bool) throws {
+        var found = 0
+        for seed in UInt64(1)...600 {
+            var simulation = try Simulation(
+                seed: seed, isOverlapped: true, faults: .withdrawsInFlight, checksDeeply: checksDeeply)
+            do { try simulation.run() } catch is SimulationFailure { found += 1 }
+        }
+        #expect(found > 20)
+    }
+
     // These break counts that are checked in production too, where the process stops rather than going on wrong.
 
     @Test func `a block released twice stops the process`() async {

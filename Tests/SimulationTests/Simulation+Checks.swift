@@ -4,9 +4,9 @@ import Scheduling
 
 extension Simulation {
     /// The scheduler's own deep check.
-    func checkInvariants() throws {
+    mutating func checkInvariants() throws {
         guard checksDeeply else { return }
-        do { try scheduler.checkInvariants() } catch { throw failure(error.description) }
+        do { try scheduler.checkInvariants(counting: &holders) } catch { throw failure(error.description) }
     }
 
     /// A step in flight writes blocks that somebody holds, for whoever still has the row.
@@ -35,7 +35,7 @@ extension Simulation {
     mutating func check(_ output: borrowing SchedulerOutput) throws {
         try checkInvariants()
         let limits = scenario.limits
-        if output.isEmpty, rowsInFlight.isEmpty { throw failure("work is left and the step is empty") }
+        if output.isEmpty, !areRowsInFlight { throw failure("work is left and the step is empty") }
         if output.tokenCount > limits.tokenBudget { throw failure("\(output.tokenCount) tokens are over budget") }
         if output.sequences.count > limits.maxSequences { throw failure("\(output.sequences.count) sequences") }
         if output.sampleCount > limits.maxSequences { throw failure("\(output.sampleCount) samples") }

@@ -51,12 +51,15 @@ struct Simulation: ~Copyable {
     /// The step that the next one is planned after.
     private var flight: Flight?
     /// [row] Whom that step computes there.
-    var rowsInFlight: [Int: RequestID] = [:]
+    var rowsInFlight: [RequestID?]
+    var areRowsInFlight = false
     /// The step that failed last.
     private var failedStep = -1
     /// A step is failing, and with it every request.
     var isFailing = false
     private var events: [SchedulerEvent] = []
+    /// Room for the deep check.
+    var holders: [Int] = []
     /// Empty; storage for the next step's.
     private var spareSamples: [TokenSample] = []
 
@@ -73,6 +76,7 @@ struct Simulation: ~Copyable {
             window: scenario.limits.slidingWindow, groups: scenario.limits.layerGroups)
         // Ids start at 0; a shrunk scenario keeps those that it had.
         tracks = Array(repeating: nil, count: 1 + Int(scenario.clients.map(\.request.id.rawValue).max() ?? 0))
+        rowsInFlight = Array(repeating: nil, count: scenario.limits.maxSequences)
         self.scenario = scenario
         self.seed = seed
         self.isOverlapped = isOverlapped
@@ -190,6 +194,7 @@ struct Simulation: ~Copyable {
         }
         // Sometimes the device is done before there is anything to plan.
         if chance >> 8 % 10 == 0 { return try complete(next) }
+        areRowsInFlight = !next.output.isEmpty
         for index in next.output.sequences.indices {
             rowsInFlight[next.output.sequences[index].slot] = next.output.sequences[index].id
         }
@@ -215,12 +220,13 @@ struct Simulation: ~Copyable {
         return broken
     }
 
-    /// Says what follows of those that have a grammar: what the oracle would say, or something else now and then.
+    /// Says what follows of those that have a grammar, as soon as their last token is known: what the oracle would say,
+    /// or something else now and then.
     private mutating func forceSome() {
-        for track in forced where track.slot != nil && track.ending == nil {
-            var oracle = track.oracle
+        for track in forced where track.slot != nil && track.ending == nil && track.forcedAt != track.tokens {
+            track.forcedAt = track.tokens
             let tokens = (0..<track.forcedTokenCount).map { place in
-                let token = oracle.next()
+                let token = track.expectedToken(track.tokens + place)
                 let chance = mix(seed ^ UInt64(step) << 32 ^ UInt64(place) << 16 ^ track.id.rawValue)
                 return chance % 100 < track.wrongForced ? token ^ 1 : token
             }
@@ -247,7 +253,8 @@ struct Simulation: ~Copyable {
     /// Executes the oldest step if that is still to be done, and hands its results to the scheduler.
     private mutating func complete(_ flight: consuming Flight) throws {
         try checkBlocks(of: flight.output)
-        rowsInFlight.removeAll(keepingCapacity: true)
+        if areRowsInFlight { for row in rowsInFlight.indices { rowsInFlight[row] = nil } }
+        areRowsInFlight = false
         isFailing = isDoomed(flight) || !isHealed && scenario.failingSteps.contains(flight.step)
         if isFailing { model.botch(flight.output) } else { execute(&flight) }
         var samples = flight.samples.take() ?? []
@@ -270,7 +277,7 @@ struct Simulation: ~Copyable {
         isFailing = false
         try checkInvariants()
         try abortSome()
-        for index in 0..<scenario.limits.blockCount {
+        for index in 0..<scenario.limits.blockCount where !model.isPoisoned[index] {
             let block = BlockID(Int32(index))
             if scheduler.referenceCount(of: block) == 0, !scheduler.isPublished(block) { model.poison(block) }
         }
@@ -283,7 +290,7 @@ struct Simulation: ~Copyable {
         if let ending = track.ending { throw failure("\(event.id) ended with \(ending) and then came \(event.kind)") }
         switch event.kind {
         case .token(let sample):
-            let expected = track.oracle.next()
+            let expected = track.expectedToken(track.tokens)
             hash.combine(Int(expected))
             track.tokens += 1
             if track.stepsPerRead > 0 { track.unread += 1 }

@@ -17,7 +17,9 @@ final class Track {
     let wrongForced: UInt64
     /// Whether it may no longer lose its blocks, then its place in the order of service.
     var order: (unprotected: Int, urgency: Int, number: Int)
-    var oracle: Oracle
+    private var oracle: Oracle
+    /// What it generates, as far as anybody has asked.
+    private var text: [TokenID] = []
     var tokens = 0
     var slot: Int?
     var preemptions = 0
@@ -25,6 +27,8 @@ final class Track {
     var flights = 0
     /// Steps that sampled for it.
     var samples = 0
+    /// Tokens after which it was said what follows.
+    var forcedAt = -1
     /// Tokens that its client has not read.
     var unread = 0
     /// Move at which it is aborted.
@@ -33,6 +37,12 @@ final class Track {
     var isBroken = false
     var mustEnd = false
     var ending: FinishReason?
+
+    /// The token that it should generate after `index` others.
+    func expectedToken(_ index: Int) -> TokenID {
+        while text.count <= index { text.append(oracle.next()) }
+        return text[index]
+    }
 
     init(
         client: Client, order: (unprotected: Int, urgency: Int, number: Int), abortMove: Int?, window: Int?,
