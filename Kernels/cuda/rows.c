@@ -1,4 +1,4 @@
-// Launch shapes of the kernels that go over rows: embedding, gathering, norm and gate. A row's share of a block depends
+// Launch shapes of the kernels that go over rows: embedding, gathering, norm, gate and adapters. A row's share of a block depends
 // on its width only, so that its result does not depend on how many rows there are.
 
 #include "CUDAKernels.h"
@@ -49,4 +49,9 @@ cuda_launch cuda_change_elements_launch(const cuda_change_elements_arguments *ar
 
 cuda_launch cuda_gate_launch(const cuda_gate_arguments *arguments) {
     return launch_over_columns(CUDA_KERNEL_gate, arguments->token_count, arguments->ffn, 4 * ROW_THREADS);
+}
+
+cuda_launch cuda_add_low_rank_launch(const cuda_add_low_rank_arguments *arguments) {
+    return launch_over_columns(
+        CUDA_KERNEL_add_low_rank, arguments->token_count, arguments->width, LOW_RANK_COLUMNS);
 }

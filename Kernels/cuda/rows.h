@@ -13,6 +13,9 @@ enum {
     /// Most threads that sample from a row; a small vocabulary has fewer, at least SAMPLE_LEAST_THREADS.
     SAMPLE_THREADS = 512,
     SAMPLE_LEAST_THREADS = 32,
+    /// Columns that a block changes by adapters, and their largest rank.
+    LOW_RANK_COLUMNS = 1024,
+    LOW_RANK_MOST = 256,
     /// Threads that adjust a row of logits.
     ADJUST_THREADS = 512,
 };

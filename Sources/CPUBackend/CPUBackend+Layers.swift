@@ -89,7 +89,8 @@ extension CPUBackend {
 
     package func addLowRank(_ x: Tensor, _ deltas: LowRankDeltas, choices: Tensor, into output: Tensor) {
         let (columns, width) = (deltas.down.rowElementCount, deltas.up.rowElementCount)
-        precondition(x.rowElementCount == columns && output.rowCount >= x.rowCount && choices.elementCount >= x.rowCount)
+        precondition(
+            x.rowElementCount == columns && output.rowCount >= x.rowCount && choices.elementCount >= x.rowCount)
         precondition(deltas.firstColumn + width <= output.rowElementCount)
         precondition(deltas.maxRank <= Int(CPU_MAX_RANK) && deltas.maxRank * deltas.slotCount == deltas.down.rowCount)
         var kernel = unsafe cpu_low_rank(

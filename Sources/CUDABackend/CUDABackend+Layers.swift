@@ -4,18 +4,7 @@ import CUDAKernels
 import Tensors
 
 extension CUDABackend {
-    package func require(_ feature: BackendFeature) throws(BackendError) {
-        switch feature {
-        case .experts: break
-        case .adapters:
-            throw .unsupported(
-                operation: "\(feature.rawValue) on a GPU", reason: "there are no kernels for them; run it on the CPU")
-        }
-    }
-
-    package func addLowRank(_ x: Tensor, _ deltas: LowRankDeltas, choices: Tensor, into output: Tensor) {
-        preconditionFailure("`require` refuses adapters")
-    }
+    package func require(_ feature: BackendFeature) {}
 
     // MARK: Norms and elements
 
@@ -66,6 +55,20 @@ extension CUDABackend {
             x: floats(x), bias: bias, row_count: Int32(x.rowCount), columns: Int32(x.rowElementCount), number: number,
             kind: Int32(kind))
         unsafe launch(cuda_change_elements_launch, arguments, operation)
+    }
+
+    package func addLowRank(_ x: Tensor, _ deltas: LowRankDeltas, choices: Tensor, into output: Tensor) {
+        let (columns, width) = (deltas.down.rowElementCount, deltas.up.rowElementCount)
+        precondition(
+            x.rowElementCount == columns && output.rowCount >= x.rowCount && choices.elementCount >= x.rowCount)
+        precondition(deltas.firstColumn + width <= output.rowElementCount && deltas.maxRank <= 256)
+        precondition(deltas.maxRank * deltas.slotCount == deltas.down.rowCount)
+        let arguments = cuda_add_low_rank_arguments(
+            x: halves(x), down: floats(deltas.down), up: floats(deltas.up), ranks: integers(deltas.ranks),
+            choices: integers(choices), output: floats(output) + cuda_address(4 * deltas.firstColumn),
+            token_count: Int32(x.rowCount), columns: Int32(columns), width: Int32(width),
+            output_stride: Int32(output.rowElementCount), max_rank: Int32(deltas.maxRank), unused: 0)
+        unsafe launch(cuda_add_low_rank_launch, arguments, "addLowRank")
     }
 
     package func gate(_ x: Tensor, _ activation: GateActivation, into output: Tensor) {

@@ -189,7 +189,9 @@ package final class CUDABackend: Backend {
     package func padded(_ shape: StepShape) -> StepShape {
         guard options.usesGraphs, shape.isDecodeOnly else { return shape }
         let count = Self.bucket(shape.sequenceCount)
-        return StepShape(tokenCount: count, sequenceCount: count, sampledRowCount: count, isDecodeOnly: true)
+        return StepShape(
+            tokenCount: count, sequenceCount: count, sampledRowCount: count, isDecodeOnly: true,
+            usesAdapters: shape.usesAdapters)
     }
 
     /// The number of sequences a decoding step is filled up to: 1, 2, 4, 8, then multiples of 8, and of 32 beyond 256.

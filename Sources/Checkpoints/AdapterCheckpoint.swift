@@ -1,4 +1,4 @@
-// A PEFT folder: adapter_config.json and adapter_model.safetensors, read by the same checked reader as a model's weights.
+// A PEFT folder: adapter_config.json and adapter_model.safetensors, read by the checked reader of all safetensors.
 
 import Foundation
 import JSON
@@ -15,7 +15,8 @@ package struct AdapterCheckpoint: Sendable {
     package init(path: String, maxRank: Int) throws(CheckpointError) {
         let folder = path.hasSuffix("/") ? String(path.dropLast()) : path
         let file = folder + "/adapter_config.json"
-        config = try AdapterConfig(json: Self.content(file, limit: AdapterConfig.maxBytes), file: file, maxRank: maxRank)
+        config = try AdapterConfig(
+            json: Self.content(file, limit: AdapterConfig.maxBytes), file: file, maxRank: maxRank)
         let weights = folder + "/adapter_model.safetensors"
         if !FileManager.default.fileExists(atPath: weights),
             FileManager.default.fileExists(atPath: folder + "/adapter_model.bin")

@@ -1,7 +1,7 @@
 // adapter_config.json: what a PEFT folder says about how its matrices change a model.
 //
-// Most of its fields tell how the adapter was trained. Those that change what it computes are read or refused, and so is
-// a field that nobody here knows, unless it is off: ignoring it would serve a different adapter.
+// Most of its fields tell how the adapter was trained. Those that change what it computes are read or refused, and so
+// is a field that nobody here knows, unless it is off: ignoring it would serve a different adapter.
 
 import JSON
 
@@ -17,7 +17,8 @@ package struct AdapterConfig: Sendable, Equatable {
 
     /// Fields that say how the adapter was made or is to be trained on.
     private static let irrelevant: Set<String> = [
-        "auto_mapping", "base_model_name_or_path", "revision", "task_type", "inference_mode", "peft_version", "peft_type",
+        "auto_mapping", "base_model_name_or_path", "revision", "task_type", "inference_mode", "peft_version",
+        "peft_type",
         "r", "lora_alpha", "use_rslora", "target_modules", "exclude_modules", "lora_dropout", "layers_to_transform",
         "layers_pattern", "loftq_config", "eva_config", "corda_config", "lora_ga_config", "megatron_config",
         "megatron_core", "qalora_group_size", "runtime_config", "ensure_weight_tying", "monteclora_config",

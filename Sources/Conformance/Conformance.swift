@@ -21,7 +21,8 @@ package struct ConformanceCase: Sendable {
 
     /// All cases, in the order of the protocol's operations.
     package static let all =
-        rowCases + elementCases + linearCases + expertCases + attentionCases + attentionOptionCases + samplingCases
+        rowCases + elementCases + linearCases + expertCases + lowRankCases + attentionCases + attentionOptionCases
+        + samplingCases
 }
 
 /// The largest of errors relative to what is allowed; NaN is as bad as it gets.

@@ -3,7 +3,6 @@
 import Tensors
 
 extension ConformanceCase {
-    /// Not among `all`: only backends that have adapters can pass them.
     package static let lowRankCases: [ConformanceCase] = [
         ConformanceCase("addLowRank agrees with f64 and leaves other rows and columns alone") { backend in
             try backend.require(.adapters)

@@ -52,7 +52,8 @@ struct ModelRunner {
         let step = batch.fill(output, backend: backend)
         let shape = StepShape(
             tokenCount: step.batch.tokenCount, sequenceCount: step.batch.sequenceCount,
-            sampledRowCount: step.sampledRows.rowCount, isDecodeOnly: step.batch.maxQueryLength == 1)
+            sampledRowCount: step.sampledRows.rowCount, isDecodeOnly: step.batch.maxQueryLength == 1,
+            usesAdapters: step.adapters != nil)
         backend.perform(shape) {
             model.forward(step, cache: cache, backend: backend)
         }

@@ -153,7 +153,9 @@ struct PrefixCache {
     private func matches(_ block: BlockID, _ wanted: BlockContents) -> Bool {
         let entry = entries[block.index]
         if faults.contains(.trustsHash) { return true }
-        guard entry.salt == wanted.salt, entry.adapter == wanted.adapter, entry.parent == wanted.parent else { return false }
+        guard entry.salt == wanted.salt, entry.adapter == wanted.adapter, entry.parent == wanted.parent else {
+            return false
+        }
         let base = block.index * blockSize
         for offset in 0..<blockSize where contents[base + offset] != wanted.tokens[wanted.start + offset] {
             return false

@@ -166,7 +166,8 @@ final class SequenceState {
         while keys.count < count {
             keys.append(
                 hasher.key(
-                    salt: salt, adapter: adapterNumber, parent: keys.last ?? .root, tokens: tokens, start: keys.count * blockSize,
+                    salt: salt, adapter: adapterNumber, parent: keys.last ?? .root, tokens: tokens,
+                    start: keys.count * blockSize,
                     blockSize: blockSize))
         }
     }

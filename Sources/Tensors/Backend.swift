@@ -55,8 +55,13 @@ package struct StepShape: Hashable, Sendable {
     package var sampledRowCount: Int
     /// Whether each sequence has one token.
     package var isDecodeOnly: Bool
+    /// Whether some row has an adapter; those without then run the same operations.
+    package var usesAdapters: Bool
 
-    package init(tokenCount: Int, sequenceCount: Int, sampledRowCount: Int, isDecodeOnly: Bool) {
+    package init(
+        tokenCount: Int, sequenceCount: Int, sampledRowCount: Int, isDecodeOnly: Bool, usesAdapters: Bool = false
+    ) {
+        self.usesAdapters = usesAdapters
         self.tokenCount = tokenCount
         self.sequenceCount = sequenceCount
         self.sampledRowCount = sampledRowCount
@@ -124,8 +129,8 @@ package protocol Backend: AnyObject {
     func apply(_ function: ElementFunction, to x: Tensor)
     /// output[t] (+)= weight · x[t]. x: [tokens, columns]; output: [tokens, rows].
     func linear(_ x: Tensor, _ weight: PreparedWeight, into output: Tensor, mode: LinearMode)
-    /// output[t] += up[a] · (down[a] · x[t]) with a = choices[t], in the columns that `deltas` changes; rows whose choice
-    /// is negative stay as they are. choices: [tokens] i32. Only after `require(.adapters)`.
+    /// output[t] += up[a] · (down[a] · x[t]) with a = choices[t], in the columns that `deltas` changes; rows whose
+    /// choice is negative stay as they are. choices: [tokens] i32. Only after `require(.adapters)`.
     func addLowRank(_ x: Tensor, _ deltas: LowRankDeltas, choices: Tensor, into output: Tensor)
     /// Rotates the first `heads` heads of each row of `x` in place (`x`: [tokens, ≥ heads × headDim], row stride its
     /// width). frequencies: [rotaryDim / 2] f32 radians per position. What was turned is multiplied by `magnitude`.

@@ -7,8 +7,8 @@ package struct LowRankDeltas {
     package let maxRank: Int
     /// [places × maxRank, inputs] f32: what makes a few numbers of a row.
     package let down: Tensor
-    /// [places × maxRank, outputs that change] f32: what makes its change of these; the stored matrix on its side, times
-    /// the adapter's scale.
+    /// [places × maxRank, outputs that change] f32: what makes its change of these; the stored matrix on its side,
+    /// times the adapter's scale.
     package let up: Tensor
     /// [places] i32: how many of a place's rows there are; 0 changes nothing.
     package let ranks: Tensor

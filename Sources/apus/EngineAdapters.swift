@@ -1,5 +1,5 @@
-// Adapters from files onto the engine: those that the operator names at the start, and those that clients ask for, which
-// lie in one folder. Files are read on a thread of their own, for nobody should wait for a disk.
+// Adapters from files onto the engine: those that the operator names at the start, and those that clients ask for,
+// which lie in one folder. Files are read on a thread of their own, for nobody should wait for a disk.
 
 import Checkpoints
 import Execution

@@ -2,6 +2,8 @@
 
 import CUDABackend
 import CUDAEmulator
+import Execution
+import Models
 import Scheduling
 import Tensors
 import TestSupport
@@ -34,6 +36,78 @@ extension EmulatedDevice {
             for (first, row) in zip([0, 5, 11], try run.logits(ofThree: prompt)) {
                 #expect(row.map(\.bitPattern) == whole[39 - first].map(\.bitPattern), "sequence from \(first)")
             }
+        }
+
+        @Test func `rows of two adapters and of none are near the reference's and keep their bits in company`() throws {
+            let prompt = try FixtureCheckpoint("llama3").expected.prompt
+            let capacity = StepCapacity(tokens: 64, sampledRows: 64, adapters: AdapterLimits(count: 2, maxRank: 6))
+            let backend = try EmulatedDevice.backend { $0.usesGraphs = false }
+            let parts = try FixtureCheckpoint("llama3").parts(backend, capacity: capacity)
+            let plain = try FixtureRun(FixtureCheckpoint("llama3").parts(backend))
+            let fixtures = [try FixtureAdapter("llama3-wide"), try FixtureAdapter("llama3-stable")]
+            for (place, fixture) in fixtures.enumerated() {
+                parts.model.adapters?.install(try fixture.adapter(for: parts), at: place)
+            }
+            let together = try FixtureRun(parts)
+            together.places = [0, 1, -1]
+            let rows = try together.logits(ofThree: prompt)
+            for (sequence, place) in together.places.enumerated() {
+                let alone = try FixtureRun(parts)
+                alone.places[0] = place
+                let length = prompt.count - [0, 5, 11][sequence]
+                let logits = try alone.logits(of: prompt, chunks: [prompt.count])
+                #expect(rows[sequence].map(\.bitPattern) == logits[length - 1].map(\.bitPattern), "place \(place)")
+                guard place >= 0 else {
+                    let without = try plain.logits(of: prompt, chunks: [prompt.count])
+                    #expect(logits.map { $0.map(\.bitPattern) } == without.map { $0.map(\.bitPattern) })
+                    continue
+                }
+                let expected = fixtures[Int(place)].expected
+                for (index, row) in expected.rows.enumerated() {
+                    let scale = expected.logits[index].map(abs).max() ?? 1
+                    let worst = zip(logits[row], expected.logits[index]).map { abs($0 - $1) }.max() ?? .infinity
+                    #expect(worst < 0.08 * scale, "place \(place), row \(row): \(worst / scale)")
+                }
+            }
+        }
+
+        @Test func `captured steps with adapters and without give the tokens of steps that are not captured`()
+            async throws
+        {
+            let prompt = try FixtureCheckpoint("llama3").expected.prompt
+            var answers: [[[TokenID]]] = []
+            for usesGraphs in [true, false] {
+                var configuration = EngineConfiguration(availableMemoryBytes: 1 << 30, cacheKey: (1, 2))
+                configuration.adapters = AdapterLimits(count: 2, maxRank: 6)
+                configuration.blockCountOverride = 64
+                configuration.maxSequences = 4
+                let engine = try await Engine.start(configuration) { [configuration] in
+                    let backend = try EmulatedDevice.backend { $0.usesGraphs = usesGraphs }
+                    return try FixtureCheckpoint("llama3").parts(
+                        backend, capacity: StepCapacity(configuration, backend: backend))
+                }
+                var references: [AdapterReference?] = [nil]
+                for name in ["llama3-wide", "llama3-stable"] {
+                    guard let layout = engine.information.adapters else { break }
+                    let adapter = try LowRankAdapter(path: FixtureAdapter(name).path, layout: layout)
+                    references.append(try await engine.load(adapter, name: name))
+                }
+                // Those with adapters end first, and begin again.
+                var tokens: [[TokenID]] = []
+                for _ in 0..<2 {
+                    let requests = zip(references, [40, 12, 16]).map { reference, count in
+                        GenerationRequest(
+                            id: engine.makeRequestID(), prompt: prompt, maxNewTokens: count, adapter: reference)
+                    }
+                    let reservation = try engine.reserve(requests: requests.count, promptTokenEstimate: 0)
+                    for stream in try engine.submit(requests, reservation: reservation) {
+                        tokens.append(try await collect(stream).tokens)
+                    }
+                }
+                answers.append(tokens)
+                await engine.drain(timeout: .seconds(5))
+            }
+            #expect(answers[0] == answers[1] && Set(answers[0].map { $0.prefix(12) }).count == 3)
         }
     }
 }

@@ -7,6 +7,7 @@
 #include "../../Kernels/embedding.cu"
 #include "../../Kernels/experts.cu"
 #include "../../Kernels/linear.cu"
+#include "../../Kernels/lora.cu"
 #include "../../Kernels/norm.cu"
 #include "../../Kernels/prefill.cu"
 #include "../../Kernels/rotary.cu"

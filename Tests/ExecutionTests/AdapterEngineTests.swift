@@ -70,7 +70,7 @@ extension Engine {
             let generations = try await engine.run([
                 (prompt, first), (prompt, nil), (prompt, second), (prompt, first), (prompt, nil),
             ])
-            #expect(generations[0].tokens == wide.expected.greedy && generations[3] .tokens == wide.expected.greedy)
+            #expect(generations[0].tokens == wide.expected.greedy && generations[3].tokens == wide.expected.greedy)
             #expect(generations[1].tokens == wide.expected.plain && generations[4].tokens == wide.expected.plain)
             #expect(generations[2].tokens == stable.expected.greedy)
         }

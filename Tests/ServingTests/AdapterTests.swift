@@ -38,7 +38,9 @@ private final class FakeAdapters: AdapterSource {
         let library = AdapterLibrary(rules: rules, source: source)
         try await withServer(engine, adapters: library) {
             $0.adapters = rules
-        } _: { try await body($0, source) }
+        } _: {
+            try await body($0, source)
+        }
     }
 
     private func load(_ server: TestServer, _ name: String, _ path: String = "p", more: String = "") async throws
@@ -141,7 +143,8 @@ private final class FakeAdapters: AdapterSource {
         try await withAdapters(maxCount: 1) { server, source in
             async let slow = load(server, "a", "slow")
             #expect(
-                try await eventually { try await load(server, "a").body.contains("is being loaded by another request") })
+                try await eventually { try await load(server, "a").body.contains("is being loaded by another request") }
+            )
             // It takes the only place already.
             #expect(try await load(server, "b").body.contains("may be (1"))
             source.open()

@@ -67,7 +67,8 @@ package final class DeferredBackend: Backend {
         func up(_ count: Int) -> Int { (count + 7) / 8 * 8 }
         return StepShape(
             tokenCount: up(shape.tokenCount), sequenceCount: up(shape.sequenceCount),
-            sampledRowCount: up(shape.sampledRowCount), isDecodeOnly: shape.isDecodeOnly)
+            sampledRowCount: up(shape.sampledRowCount), isDecodeOnly: shape.isDecodeOnly,
+            usesAdapters: shape.usesAdapters)
     }
 
     package func perform(_ shape: StepShape, _ body: () -> Void) {

@@ -58,6 +58,7 @@ typedef uint64_t cuda_address;
     X(linear_q8_0_8) X(linear_q8_0_16) X(linear_q8_0_32) X(linear_q8_0_64) X(linear_q8_0_large) \
     X(linear_q4_0_8) X(linear_q4_0_16) X(linear_q4_0_32) X(linear_q4_0_64) X(linear_q4_0_large) \
     X(linear_q4_1_8) X(linear_q4_1_16) X(linear_q4_1_32) X(linear_q4_1_64) X(linear_q4_1_large) \
+    X(add_low_rank) \
     X(adjust_logits) \
     X(sample) \
     X(route_experts) \
@@ -374,6 +375,26 @@ typedef struct {
     int32_t unused;
 } cuda_combine_experts_arguments;
 cuda_launch cuda_combine_experts_launch(const cuda_combine_experts_arguments *arguments);
+
+// MARK: Adapters (lora.cu)
+
+/// output[t] += up[s] · (down[s] · x[t]) with s = choices[t]; nothing where that is negative.
+typedef struct {
+    cuda_address x;  // [tokens, columns] bf16
+    cuda_address down;  // [slots × max_rank, columns] f32
+    cuda_address up;  // [slots × max_rank, width] f32
+    cuda_address ranks;  // [slots] i32, 0 to max_rank
+    cuda_address choices;  // [tokens] i32
+    cuda_address output;  // [tokens, output_stride] f32: the first column that changes
+    int32_t token_count;
+    int32_t columns;
+    int32_t width;
+    int32_t output_stride;
+    /// At most 256.
+    int32_t max_rank;
+    int32_t unused;
+} cuda_add_low_rank_arguments;
+cuda_launch cuda_add_low_rank_launch(const cuda_add_low_rank_arguments *arguments);
 
 // MARK: Rotation and cache (rotary.cu)
 

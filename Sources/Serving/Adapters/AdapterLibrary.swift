@@ -1,8 +1,8 @@
 // The adapters that are served, by name. Loading happens elsewhere (AdapterSource); here is which names there are, and
 // the references that keep their adapters on the engine.
 //
-// A request takes the reference that its name has when it arrives. Unloading drops the library's own, and so does loading
-// another in the same name's place: requests under way keep theirs until they have ended.
+// A request takes the reference that its name has when it arrives. Unloading drops the library's own, and so does
+// loading another in the same name's place: requests under way keep theirs until they have ended.
 
 import Execution
 import Scheduling

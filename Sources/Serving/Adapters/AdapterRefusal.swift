@@ -34,8 +34,8 @@ package enum AdapterRefusal: Error, Equatable, CustomStringConvertible {
         case .disabled: "This server loads no adapters. Start it with --enable-lora and --lora-dir."
         case .missingField(let field): "\(field) is missing or empty. Give both lora_name and lora_path."
         case .unusableName(let name, let limit):
-            "\(JSONValue.quoted(name)) cannot be the name of an adapter: 1 to \(limit) bytes without commas and control "
-                + "characters can."
+            "\(JSONValue.quoted(name)) cannot be the name of an adapter: 1 to \(limit) bytes without commas and "
+                + "control characters can."
         case .nameOfModel(let name): "\(JSONValue.quoted(name)) is the name of the model. Choose another."
         case .exists(let name):
             "The adapter \(JSONValue.quoted(name)) is loaded already. Unload it first, or set load_inplace to true."

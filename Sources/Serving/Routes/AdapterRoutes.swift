@@ -2,6 +2,7 @@
 
 import Execution
 import Hummingbird
+import Logging
 import NIOCore
 import Scheduling
 
@@ -56,7 +57,7 @@ extension ServingState {
 }
 
 extension Metrics {
-    /// The adapters that requests use, as routers that keep requests with their adapters read it. The value is the time.
+    /// The adapters that requests use, as routers that send requests where their adapters are read it.
     mutating func write(_ adapters: [AdapterUse], limit: Int) {
         func names(_ isCounted: (AdapterUse) -> Bool) -> String {
             Self.escaped(adapters.filter(isCounted).map(\.name).joined(separator: ","))

@@ -8,7 +8,9 @@ extension Router {
     func modelList() -> Response {
         var body = ByteBuffer()
         body.writeStaticString("{\"object\":\"list\",\"data\":[")
-        body.writeList(state.configuration.servedModelNames + state.adapters.names) { buffer, name in writeCard(name, to: &buffer) }
+        body.writeList(state.configuration.servedModelNames + state.adapters.names) { buffer, name in
+            writeCard(name, to: &buffer)
+        }
         body.writeStaticString("]}")
         return Response(json: body)
     }
