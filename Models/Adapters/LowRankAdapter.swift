@@ -12,6 +12,8 @@ package struct LowRankAdapter: Sendable {
         let down: [Float]
         /// [rank, outputs], times the adapter's scale.
         let up: [Float]
+
+        var isFinite: Bool { down.allSatisfy(\.isFinite) && up.allSatisfy(\.isFinite) }
     }
 
     /// [targets of the layout] nil where it leaves a matrix alone.
@@ -24,10 +26,15 @@ package struct LowRankAdapter: Sendable {
         let weights = checkpoint.weights
         var changes: [Change?] = []
         for target in layout.targets {
-            changes.append(
-                try Self.change(
-                    target, checkpoint.config,
-                    weights.scoped("\(AdapterCheckpoint.scope).layers.\(target.layer).\(target.module)")))
+            let scope = "\(AdapterCheckpoint.scope).layers.\(target.layer).\(target.module)"
+            let change = try Self.change(target, checkpoint.config, weights.scoped(scope))
+            // One number that is none would spoil every row of the adapter, and only while it is served.
+            guard change?.isFinite != false else {
+                throw .malformed(
+                    file: checkpoint.path, offset: 8, field: "tensor \(scope)", actual: "not finite everywhere",
+                    expected: "numbers of 32 bits")
+            }
+            changes.append(change)
         }
         try weights.requireAllRead()
         guard changes.contains(where: { $0 != nil }) else {

@@ -17,12 +17,12 @@ struct EngineAdapters: AdapterSource {
 
     /// Loads what a client names, if it lies in the folder.
     func load(path: String, name: String) async throws(AdapterRefusal) -> AdapterReference {
-        guard let folder, let found = Self.resolve(path, in: folder) else { throw .outside(path: path) }
+        guard let folder, let found = AdapterFolder.resolve(path, in: folder) else { throw .outside(path: path) }
         do {
             return try await Self.load(found, name: name, layout: layout, on: engine)
         } catch let error as CheckpointError {
             // Clients need not know where the folder is.
-            throw .unusable(error.description.replacing(Self.canonical(folder) + "/", with: ""))
+            throw .unusable(error.description.replacing(AdapterFolder.canonical(folder) + "/", with: ""))
         } catch EngineError.tooManyAdapters {
             throw .busy
         } catch {
@@ -43,9 +43,12 @@ struct EngineAdapters: AdapterSource {
         }
         return try await engine.load(adapter, name: name)
     }
+}
 
+/// The folder in which the adapters lie that clients may load.
+package enum AdapterFolder {
     /// The path of what lies within `folder`, links followed; nil for anything else, whether it exists or not.
-    static func resolve(_ path: String, in folder: String) -> String? {
+    package static func resolve(_ path: String, in folder: String) -> String? {
         let parts = path.split(separator: "/", omittingEmptySubsequences: false)
         guard !path.isEmpty, !path.utf8.contains(0), !parts.contains("..") else { return nil }
         let root = canonical(folder)
@@ -53,7 +56,7 @@ struct EngineAdapters: AdapterSource {
         return found.hasPrefix(root + "/") ? found : nil
     }
 
-    private static func canonical(_ path: String) -> String {
+    static func canonical(_ path: String) -> String {
         let resolved = URL(filePath: path).resolvingSymlinksInPath().path(percentEncoded: false)
         return resolved.hasSuffix("/") && resolved != "/" ? String(resolved.dropLast()) : resolved
     }

@@ -67,6 +67,8 @@ package enum StartupError: Error, Equatable, Sendable, CustomStringConvertible {
     case unusableCertificate(TLSFileError)
     /// An adapter of lora-modules cannot be served.
     case unusableAdapter(name: String, reason: String)
+    /// The folder of adapters is not there.
+    case noAdapterFolder(String)
     /// A catalog model does not say what it is known to say.
     case selfTestFailed(what: String, prompt: String, actual: [Int], expected: [Int])
     /// `--chat` was asked of a model that has no chat template.
@@ -85,6 +87,8 @@ package enum StartupError: Error, Equatable, Sendable, CustomStringConvertible {
             "The server cannot offer TLS: \(error). Check --ssl-certfile, --ssl-keyfile and --ssl-ca-certs."
         case .unusableAdapter(let name, let reason):
             "The adapter '\(name)' of lora-modules cannot be served: \(reason)"
+        case .noAdapterFolder(let path):
+            "lora-dir is \(path), which does not exist. Make the folder, or leave --lora-dir out."
         case .selfTestFailed(let what, let prompt, let actual, let expected):
             "The self-test failed: for \"\(prompt)\" \(what) gives the tokens \(actual), and \(expected) are known. "
                 + "Pull the model again, and run `apus verify` to check the device."

@@ -195,6 +195,9 @@ struct ServerAssembly: Sendable {
     /// The adapters that are there from the start; a client that names one must never be told that there is none.
     private func adapters(_ configuration: ServingConfiguration) async throws -> AdapterLibrary {
         guard let layout = running.engine.information.adapters else { return AdapterLibrary() }
+        if let folder = settings.text(.loraDir), !FileManager.default.fileExists(atPath: folder) {
+            throw StartupError.noAdapterFolder(folder)
+        }
         let clients = EngineAdapters(engine: running.engine, layout: layout, folder: settings.text(.loraDir))
         let library = AdapterLibrary(rules: configuration.adapters, source: clients)
         let own = OperatorAdapters(clients: clients)

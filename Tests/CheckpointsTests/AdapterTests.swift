@@ -77,6 +77,26 @@ struct AdapterConfigTests {
         #expect(throws: CheckpointError.self) { try AdapterConfig(json: long, file: "f", maxRank: 8) }
     }
 
+    @Test func `no damage of a file is more than a refusal`() {
+        let text = Array("{\"peft_type\":\"LORA\",\"r\":8,\"lora_alpha\":1.5,\"use_rslora\":true,\"x\":[1,{}]}".utf8)
+        var generator = SystemRandomNumberGenerator()
+        for _ in 0..<2000 {
+            var bytes = text
+            for _ in 0..<Int.random(in: 1...4, using: &generator) {
+                let place = Int.random(in: 0..<bytes.count, using: &generator)
+                switch Int.random(in: 0...2, using: &generator) {
+                case 0: bytes[place] = UInt8.random(in: 0...255, using: &generator)
+                case 1: bytes.remove(at: place)
+                default: bytes.insert(bytes[Int.random(in: 0..<bytes.count, using: &generator)], at: place)
+                }
+            }
+            do {
+                let config = try AdapterConfig(json: bytes, file: "f", maxRank: 64)
+                #expect((1...64).contains(config.rank))
+            } catch { #expect(!error.description.isEmpty) }
+        }
+    }
+
     @Test func `a pickle is refused, and so is a folder without weights`() throws {
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent("adapter-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)

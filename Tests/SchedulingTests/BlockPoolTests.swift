@@ -59,6 +59,7 @@ import Testing
         #expect(pool.find(published)?.block == table.blocks[0])
         #expect(pool.find(BlockContents(key: key, salt: 0, parent: 0, tokens: Self.second, start: 0)) == nil)
         #expect(pool.find(BlockContents(key: key, salt: 9, parent: 0, tokens: Self.first, start: 0)) == nil)
+        #expect(pool.find(BlockContents(key: key, salt: 0, adapter: 4, parent: 0, tokens: Self.first, start: 0)) == nil)
         #expect(pool.find(BlockContents(key: key, salt: 0, parent: 7, tokens: Self.first, start: 0)) == nil)
         pool.release(&table)
     }
