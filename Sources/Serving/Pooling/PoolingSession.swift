@@ -23,6 +23,8 @@ struct PoolingJob: Sendable {
     let tenant: UInt64
     /// On the engine's clock.
     let arrival: Duration
+    /// What the model is to be changed by.
+    let adapter: AdapterReference?
     /// What an empty text is blamed on.
     var field = "input"
 
@@ -131,7 +133,8 @@ final class PoolingSession: Sendable {
     private func request(_ index: Int, id: RequestID) -> GenerationRequest {
         GenerationRequest(
             id: id, prompt: prompts[index], maxNewTokens: 1, priority: job.prompt.priority, arrival: job.arrival,
-            cacheSalt: job.prompt.cacheSalt, deadline: job.deadline, tenant: job.tenant, pooling: pooling)
+            cacheSalt: job.prompt.cacheSalt, deadline: job.deadline, tenant: job.tenant, pooling: pooling,
+            adapter: job.adapter)
     }
 
     /// Ends the request from any thread, wherever it is: nobody waits for it any more.

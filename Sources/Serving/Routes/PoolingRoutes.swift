@@ -3,6 +3,7 @@
 
 import Hummingbird
 import NIOCore
+import Scheduling
 
 extension Router {
     /// POST /v1/embeddings and /pooling.
@@ -10,7 +11,8 @@ extension Router {
         var request = try EmbeddingRequest(try await state.bodies.fields(of: call.request), model: state.model)
         let model = try state.resolve(model: request.model)
         try addTimeouts(of: call, to: &request.prompt)
-        let result = try await pool(call, request.source, request.prompt, field: "input")
+        let result = try await pool(
+            call, request.source, request.prompt, adapter: try state.adapter(named: request.model), field: "input")
         let (shape, isBase64) = (request.shape, request.isBase64)
         let format = VectorFormat(
             head: PooledHead(id: (isPooling ? "pool-" : "embd-") + call.label.text, model: model),
@@ -28,7 +30,8 @@ extension Router {
         let model = try state.resolve(model: request.model)
         try addTimeouts(of: call, to: &request.prompt)
         let result = try await pool(
-            call, .prompts(request.texts.map { .text($0) }), request.prompt, field: "text_1")
+            call, .prompts(request.texts.map { .text($0) }), request.prompt,
+            adapter: try state.adapter(named: request.model), field: "text_1")
         let shape = VectorShape()
         let vectors = result.vectors.map { shape($0) }
         let scores = request.pairs.map { Likeness.cosine(vectors[$0.0], vectors[$0.1]) }
@@ -54,7 +57,9 @@ extension Router {
         let model = try state.resolve(model: request.model)
         try addTimeouts(of: call, to: &request.prompt)
         let texts = [request.query] + request.documents
-        let result = try await pool(call, .prompts(texts.map { .text($0) }), request.prompt, field: "documents")
+        let result = try await pool(
+            call, .prompts(texts.map { .text($0) }), request.prompt,
+            adapter: try state.adapter(named: request.model), field: "documents")
         let shape = VectorShape()
         let query = shape(result.vectors[0])
         let ranked = result.vectors.dropFirst().enumerated()
@@ -83,11 +88,12 @@ extension Router {
     }
 
     private func pool(
-        _ call: Call, _ source: PromptSource, _ prompt: PromptFields, field: String
+        _ call: Call, _ source: PromptSource, _ prompt: PromptFields, adapter: AdapterReference?, field: String
     ) async throws -> PooledPrompts {
         try await PoolingSession.pool(
             PoolingJob(
-                source: source, prompt: prompt, tenant: tenant(of: call), arrival: call.arrival, field: field),
+                source: source, prompt: prompt, tenant: tenant(of: call), arrival: call.arrival, adapter: adapter,
+                field: field),
             server: state, peer: try await call.channel.peer())
     }
 
