@@ -1,6 +1,7 @@
 // `apus check`: is this configuration right, and does the model fit? Nothing is fetched, loaded or served.
 
 import ArgumentParser
+import Checkpoints
 import Foundation
 import Serving
 
@@ -20,6 +21,10 @@ struct CheckCommand: ParsableCommand {
             let keys = try APIKeys(settings)
             let certificates = try TLSCertificates.configured(settings)
             let concerns = AccessConcerns.all(settings, keys: keys, certificates: certificates)
+            for module in settings.texts(.loraModules).compactMap({ AdapterModule($0) }) {
+                // Whether it fits the model is seen when both are loaded.
+                _ = try AdapterCheckpoint(path: module.path, maxRank: settings.number(.maxLoRARank))
+            }
             let plan = try fit(settings, environment: environment)
             if json {
                 let members: [(String, JSONText)] = [

@@ -62,6 +62,8 @@ private final class FakeAdapters: AdapterSource {
             for (path, body) in [
                 ("/v1/completions", #""prompt":"hi""#), ("/v1/chat/completions", messages),
                 ("/v1/responses", #""input":"hi""#), ("/v1/messages", messages + #","max_tokens":4"#),
+                ("/v1/embeddings", #""input":"hi""#), ("/score", #""text_1":"hi","text_2":"ho""#),
+                ("/rerank", #""query":"hi","documents":["ho"]"#),
             ] {
                 for (model, id) in [("pirate", UInt64(1)), ("tiny", nil)] {
                     let answer = try await server.post(path, #"{"model":"\#(model)",\#(body)}"#)

@@ -111,6 +111,9 @@ def test_every_api_takes_an_adapter_as_its_model(server, client):
     status, body, _ = post(
         server, "/v1/messages", model="first", max_tokens=4, temperature=0, messages=messages)
     assert status == 200 and json.loads(body)["content"][0]["text"] == chat.choices[0].message.content
+    vectors = [
+        client.embeddings.create(model=name, input="A word.").data[0].embedding for name in ("first", MODEL_NAME)]
+    assert vectors[0] != vectors[1] and len(vectors[0]) == len(vectors[1])
     with pytest.raises(openai.NotFoundError, match="first"):
         complete(client, "third")
 

@@ -3,6 +3,7 @@
 
 import Hummingbird
 import NIOCore
+import Scheduling
 
 extension Router {
     /// POST /v1/embeddings and /pooling.
