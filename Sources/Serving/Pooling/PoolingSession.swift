@@ -23,8 +23,6 @@ struct PoolingJob: Sendable {
     let tenant: UInt64
     /// On the engine's clock.
     let arrival: Duration
-    /// What the model is to be changed by.
-    let adapter: AdapterReference?
     /// What an empty text is blamed on.
     let field: String
     /// What the texts are read with beside the model.
