@@ -746,6 +746,16 @@ def test_5_tokenize_and_back(wire):
     assert wire.post("/tokenize", prompt="x", model="nope").status == 404
 
 
+def test_5_tokens_of_a_conversation_are_those_that_are_read(wire):
+    begun = [*HELLO, {"role": "assistant", "content": "Well"}]
+    for fields in (
+        dict(messages=HELLO, tools=[BOUNDED]), dict(messages=HELLO, add_generation_prompt=False),
+        dict(messages=begun, continue_final_message=True), dict(messages=HELLO, chat_template_kwargs={"x": 1}),
+    ):
+        counted = wire.post("/tokenize", **fields).json["tokens"]
+        assert counted == wire.post(CHAT + "/render", **fields).json["token_ids"]
+
+
 def test_5_embeddings_are_lists_or_base64(wire, model):
     answer = wire.post("/v1/embeddings", model=model, input=["One text.", "Another."], user="u").json
     assert (answer["object"], answer["model"]) == ("list", model) and answer["id"].startswith("embd-")

@@ -10,14 +10,14 @@ extension Router {
         let fields = try await state.bodies.fields(of: call.request)
         _ = try state.resolve(model: try fields.string("model"))
         let addSpecialTokens = try fields.bool("add_special_tokens")
-        let addGenerationPrompt = try fields.bool("add_generation_prompt") ?? true
         let returnsStrings = try fields.bool("return_token_strs") ?? false
         let encoder = state.encoder
         let tokens: [Int32]
         if fields["messages"] != nil {
             let messages = try ChatMessages.read(fields)
+            let template = try TemplateFields(fields, tools: try ToolFields(fields))
             tokens = try await state.threads.runUnqueued { () throws(ServingError) in
-                let runs = try encoder.render(messages, addGenerationPrompt: addGenerationPrompt)
+                let runs = try encoder.render(messages, template)
                 return try encoder.encodeAll(runs, addSpecialTokens: addSpecialTokens ?? false)
             }
         } else {
