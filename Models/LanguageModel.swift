@@ -9,17 +9,26 @@ package struct ForwardStep {
     package let tokens: Tensor
     /// Where the rows belong and where their keys and values lie.
     package let batch: AttentionBatch
+    /// [windowed groups] The same for layers whose blocks are in tables of their own.
+    package let windowed: [AttentionBatch]
     /// [sampled rows] i32: the rows whose next token is wanted; only these reach the output head.
     package let sampledRows: Tensor
     /// [tokens] i32: the place of each row's adapter, or −1; nil where no row has one.
     package let adapters: Tensor?
 
-    package init(tokens: Tensor, batch: AttentionBatch, sampledRows: Tensor, adapters: Tensor? = nil) {
+    package init(
+        tokens: Tensor, batch: AttentionBatch, windowed: [AttentionBatch] = [], sampledRows: Tensor,
+        adapters: Tensor? = nil
+    ) {
         self.tokens = tokens
         self.batch = batch
+        self.windowed = windowed
         self.sampledRows = sampledRows
         self.adapters = adapters
     }
+
+    /// What the layers of one group are told.
+    func batch(ofGroup group: Int) -> AttentionBatch { group == 0 ? batch : windowed[group - 1] }
 }
 
 /// The largest step a model must be able to run; its activations are sized by it.
@@ -54,15 +63,18 @@ package struct ModelDimensions: Sendable, Equatable {
     package let vocabularyCount: Int
     /// Tokens the model was trained to attend over.
     package let contextLength: Int
-    /// Positions that every layer looks back on at most; nil where some layer looks back on all.
+    /// Positions that windowed layers look back on; nil where there are none.
     package let slidingWindow: Int?
+    /// The layers with a window.
+    package let windowedLayers: Set<Int>
     /// Multiplications one token costs in a layer's matrices, and in its attention for each position it looks back on.
     package let matrixMultiplications: Int
     package let attentionMultiplications: Int
 
     package init(
         architecture: String, layerCount: Int, kvHeadCount: Int, headDim: Int, vocabularyCount: Int,
-        contextLength: Int, slidingWindow: Int? = nil, matrixMultiplications: Int, attentionMultiplications: Int
+        contextLength: Int, slidingWindow: Int? = nil, windowedLayers: Set<Int> = [], matrixMultiplications: Int,
+        attentionMultiplications: Int
     ) {
         self.architecture = architecture
         self.layerCount = layerCount
@@ -71,6 +83,7 @@ package struct ModelDimensions: Sendable, Equatable {
         self.vocabularyCount = vocabularyCount
         self.contextLength = contextLength
         self.slidingWindow = slidingWindow
+        self.windowedLayers = windowedLayers
         self.matrixMultiplications = matrixMultiplications
         self.attentionMultiplications = attentionMultiplications
     }
@@ -84,7 +97,7 @@ package struct ModelDimensions: Sendable, Equatable {
         self.init(
             architecture: config.architecture, layerCount: config.layerCount, kvHeadCount: config.kvHeadCount,
             headDim: config.headDim, vocabularyCount: config.vocabSize, contextLength: config.contextLength,
-            slidingWindow: config.commonWindow,
+            slidingWindow: config.slidingWindow, windowedLayers: config.windowedLayers,
             matrixMultiplications: config.hiddenSize * (2 * queries + keysAndValues + 3 * ffn),
             attentionMultiplications: 2 * queries)
     }

@@ -79,7 +79,7 @@ struct Decoder<Layer: DecoderLayer> {
         backend.embed(step.tokens, embedding, into: scratch.hidden)
         if embeddingScale != 1 { backend.apply(.multiply(embeddingScale), to: scratch.hidden) }
         for (layer, layerCache) in zip(layers, cache) {
-            layer(scratch, batch: step.batch, cache: layerCache, backend: backend)
+            layer(scratch, batch: step.batch(ofGroup: layerCache.group), cache: layerCache, backend: backend)
         }
         guard step.sampledRows.rowCount > 0 else { return }
         backend.gatherRows(scratch.hidden, rows: step.sampledRows, into: scratch.sampledHidden)

@@ -56,6 +56,7 @@ struct EngineCore: ~Copyable {
         var configuration = configuration
         configuration.kvCacheMemoryBytes = configuration.kvCacheMemoryBytes ?? parts.cacheMemoryBytes
         let kvCacheType = try parts.backend.kvCacheType(configuration.kvCacheType)
+        let layout = CacheLayout(model)
         let plan = try MemoryPlan(
             configuration: configuration,
             model: .init(
@@ -63,14 +64,15 @@ struct EngineCore: ~Copyable {
                 activationBytes: parts.model.activationBytes, adapterBytes: parts.model.adapters?.byteCount ?? 0,
                 kvBytesPerToken: model.layerCount
                     * parts.backend.kvBytesPerToken(
-                        kvHeads: model.kvHeadCount, headDim: model.headDim, type: kvCacheType)))
+                        kvHeads: model.kvHeadCount, headDim: model.headDim, type: kvCacheType),
+                layout: layout))
         let limits = try SchedulerLimits(
             blockSize: plan.blockSize, blockCount: plan.blockCount, maxSequences: configuration.maxSequences,
             tokenBudget: configuration.tokenBudget, maxModelLength: plan.maxModelLength,
             enablePrefixCaching: configuration.enablePrefixCaching, policy: configuration.policy,
             longPrefillTokenThreshold: configuration.longPrefillTokenThreshold,
             attentionScale: Self.attentionScale(of: model), speculation: configuration.speculation,
-            slidingWindow: model.slidingWindow)
+            slidingWindow: layout.commonWindow, layerGroups: plan.layerGroups)
         let runner = try ModelRunner(parts: parts, plan: plan, limits: limits, kvCacheType: kvCacheType)
         let scheduler = try Scheduler(limits: limits, cacheKey: configuration.cacheKey)
         self.runner = runner

@@ -32,6 +32,16 @@ extension StepCapacity {
     }
 }
 
+/// Where the keys and values of one group of layers lie: block tables, and the slots of this step's rows.
+private struct GroupInputs {
+    /// [sequences, maxBlocksPerSequence]
+    var blockTables: [Int32]
+    /// [tokens]
+    var slots: [Int32]
+    let blockTablesTensor: Tensor
+    let slotsTensor: Tensor
+}
+
 /// Host and device copies of a step's inputs, sized once for the largest step.
 struct InputBatch {
     private let blockSize: Int
@@ -41,10 +51,10 @@ struct InputBatch {
 
     private var tokens: [Int32]
     private var positions: [Int32]
-    private var slots: [Int32]
     private var queryStarts: [Int32]
     private var contextLengths: [Int32]
-    private var blockTables: [Int32]
+    /// [groups] One, or that of the layers that see everything, and then those with a window.
+    private var groups: [GroupInputs] = []
     private var sampledRows: [Int32]
     /// [tokens] The place of each row's adapter, or −1; only filled where a row has one.
     private var adapters: [Int32]
@@ -53,29 +63,27 @@ struct InputBatch {
 
     private let tokensTensor: Tensor
     private let positionsTensor: Tensor
-    private let slotsTensor: Tensor
     private let queryStartsTensor: Tensor
     private let contextLengthsTensor: Tensor
-    private let blockTablesTensor: Tensor
     private let sampledRowsTensor: Tensor
     private let adaptersTensor: Tensor
 
     /// - Parameters:
     ///   - largest: of the shapes that steps are filled up to.
     ///   - scratchBlock: a block of the cache that the pool does not know.
-    init(largest: StepShape, maxModelLength: Int, blockSize: Int, scratchBlock: Int, backend: any Backend)
-        throws(BackendError)
-    {
+    ///   - windowedGroupCount: groups of layers with tables of their own, beside the first.
+    init(
+        largest: StepShape, maxModelLength: Int, blockSize: Int, scratchBlock: Int, windowedGroupCount: Int,
+        backend: any Backend
+    ) throws(BackendError) {
         let (tokenCount, sequenceCount) = (largest.tokenCount, largest.sequenceCount)
         self.blockSize = blockSize
         self.scratchBlock = Int32(scratchBlock)
         maxBlocksPerSequence = (maxModelLength + blockSize - 1) / blockSize
         tokens = Array(repeating: 0, count: tokenCount)
         positions = Array(repeating: 0, count: tokenCount)
-        slots = Array(repeating: 0, count: tokenCount)
         queryStarts = Array(repeating: 0, count: sequenceCount + 1)
         contextLengths = Array(repeating: 0, count: sequenceCount)
-        blockTables = Array(repeating: 0, count: sequenceCount * maxBlocksPerSequence)
         sampledRows = Array(repeating: 0, count: largest.sampledRowCount)
         adapters = Array(repeating: -1, count: tokenCount)
         samplingRows.reserveCapacity(largest.sampledRowCount)
@@ -84,12 +92,18 @@ struct InputBatch {
         }
         tokensTensor = try inputs([tokenCount])
         positionsTensor = try inputs([tokenCount])
-        slotsTensor = try inputs([tokenCount])
         queryStartsTensor = try inputs([sequenceCount + 1])
         contextLengthsTensor = try inputs([sequenceCount])
-        blockTablesTensor = try inputs([sequenceCount, maxBlocksPerSequence])
         sampledRowsTensor = try inputs([largest.sampledRowCount])
         adaptersTensor = try inputs([tokenCount])
+        for _ in 0...windowedGroupCount {
+            groups.append(
+                GroupInputs(
+                    blockTables: Array(repeating: 0, count: sequenceCount * maxBlocksPerSequence),
+                    slots: Array(repeating: 0, count: tokenCount),
+                    blockTablesTensor: try inputs([sequenceCount, maxBlocksPerSequence]),
+                    slotsTensor: try inputs([tokenCount])))
+        }
     }
 
     /// Fills and uploads the inputs of `output`; the result is valid until the next call.
@@ -102,15 +116,10 @@ struct InputBatch {
         for (index, sequence) in sequences.enumerated() {
             queryStarts[index] = Int32(row)
             contextLengths[index] = Int32(sequence.contextLength)
-            let table = index * maxBlocksPerSequence
-            for (offset, block) in output.blocks[sequence.blockRange].enumerated() {
-                blockTables[table + offset] = block.rawValue
-            }
+            for group in groups.indices { place(sequence, of: output, at: index, row: row, in: group) }
             for position in sequence.start..<sequence.contextLength {
                 tokens[row] = output.tokens[row]
                 positions[row] = Int32(position)
-                slots[row] =
-                    blockTables[table + position / blockSize] * Int32(blockSize) + Int32(position % blockSize)
                 row += 1
             }
             let firstScore = sequence.scoredStart - sequence.start + row - sequence.tokenRange.count
@@ -134,13 +143,18 @@ struct InputBatch {
         upload(shape, backend: backend)
         let hasAdapters = sequences.contains { $0.adapterPlace >= 0 }
         if hasAdapters { fillAdapters(sequences, rows: shape.tokenCount, backend: backend) }
+        let batch = AttentionBatch(
+            tokenCount: shape.tokenCount, sequenceCount: shape.sequenceCount, maxQueryLength: maxQueryLength,
+            maxContextLength: maxContextLength, queryStarts: queryStartsTensor, contextLengths: contextLengthsTensor,
+            blockTables: groups[0].blockTablesTensor, slotMapping: groups[0].slotsTensor, positions: positionsTensor)
+        let windowed = groups.dropFirst().map { group in
+            var windowed = batch
+            windowed.blockTables = group.blockTablesTensor
+            windowed.slotMapping = group.slotsTensor
+            return windowed
+        }
         return ForwardStep(
-            tokens: tokensTensor.prefix(rows: shape.tokenCount),
-            batch: AttentionBatch(
-                tokenCount: shape.tokenCount, sequenceCount: shape.sequenceCount, maxQueryLength: maxQueryLength,
-                maxContextLength: maxContextLength, queryStarts: queryStartsTensor,
-                contextLengths: contextLengthsTensor, blockTables: blockTablesTensor, slotMapping: slotsTensor,
-                positions: positionsTensor),
+            tokens: tokensTensor.prefix(rows: shape.tokenCount), batch: batch, windowed: windowed,
             sampledRows: sampledRowsTensor.prefix(rows: shape.sampledRowCount),
             adapters: hasAdapters ? adaptersTensor.prefix(rows: shape.tokenCount) : nil)
     }
@@ -156,6 +170,31 @@ struct InputBatch {
         }
         for row in row..<rows { adapters[row] = -1 }
         backend.upload(adapters, count: rows, to: adaptersTensor)
+    }
+
+    /// Writes the table of one sequence and the slots of its rows, from `row` on, for one group. Entries behind the
+    /// window of a windowed group stay what they were: attention does not look at them.
+    private mutating func place(
+        _ sequence: ScheduledSequence, of output: borrowing SchedulerOutput, at index: Int, row: Int, in group: Int
+    ) {
+        let table = index * maxBlocksPerSequence
+        if group == 0 {
+            for (offset, block) in output.blocks[sequence.blockRange].enumerated() {
+                groups[group].blockTables[table + offset] = block.rawValue
+            }
+        } else {
+            var entry = table + sequence.firstWindowedEntry
+            let first = sequence.windowedRange.lowerBound + group - 1
+            for place in stride(from: first, to: sequence.windowedRange.upperBound, by: groups.count - 1) {
+                groups[group].blockTables[entry] = output.blocks[place].rawValue
+                entry += 1
+            }
+        }
+        for offset in 0..<sequence.tokenRange.count {
+            let position = sequence.start + offset
+            groups[group].slots[row + offset] =
+                groups[group].blockTables[table + position / blockSize] * Int32(blockSize) + Int32(position % blockSize)
+        }
     }
 
     /// Gives the rows of constrained sequences the masks of their next tokens; waits for those that are late.
@@ -183,14 +222,14 @@ struct InputBatch {
         for row in used.tokenCount..<shape.tokenCount {
             tokens[row] = 0
             positions[row] = 0
-            slots[row] = scratchBlock * Int32(blockSize)
+            for group in groups.indices { groups[group].slots[row] = scratchBlock * Int32(blockSize) }
         }
         for index in used.sequenceCount...shape.sequenceCount {
             let row = used.tokenCount + index - used.sequenceCount
             queryStarts[index] = Int32(min(row, shape.tokenCount))
             guard index < shape.sequenceCount else { break }
             contextLengths[index] = row < shape.tokenCount ? 1 : 0
-            blockTables[index * maxBlocksPerSequence] = scratchBlock
+            for group in groups.indices { groups[group].blockTables[index * maxBlocksPerSequence] = scratchBlock }
         }
         for index in used.sampledRowCount..<shape.sampledRowCount { sampledRows[index] = 0 }
     }
@@ -199,10 +238,12 @@ struct InputBatch {
         let (tokenCount, sequenceCount) = (shape.tokenCount, shape.sequenceCount)
         backend.upload(tokens, count: tokenCount, to: tokensTensor)
         backend.upload(positions, count: tokenCount, to: positionsTensor)
-        backend.upload(slots, count: tokenCount, to: slotsTensor)
         backend.upload(queryStarts, count: sequenceCount + 1, to: queryStartsTensor)
         backend.upload(contextLengths, count: sequenceCount, to: contextLengthsTensor)
-        backend.upload(blockTables, count: sequenceCount * maxBlocksPerSequence, to: blockTablesTensor)
+        for group in groups {
+            backend.upload(group.slots, count: tokenCount, to: group.slotsTensor)
+            backend.upload(group.blockTables, count: sequenceCount * maxBlocksPerSequence, to: group.blockTablesTensor)
+        }
         backend.upload(sampledRows, count: shape.sampledRowCount, to: sampledRowsTensor)
     }
 }

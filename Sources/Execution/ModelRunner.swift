@@ -8,13 +8,19 @@ import Tensors
 struct ModelRunner {
     private let backend: any Backend
     private let model: any LanguageModel
+    /// [layers] Layers of different groups may share theirs.
     private let cache: [KVLayer]
+    /// [layers of a block] What is behind them.
+    private let storage: [KVLayer]
     private var batch: InputBatch
     private var results: SamplingResults
-    /// [block size, 2 × KV heads × head dim] Keys and values of nothing.
+    /// [slots, 2 × KV heads × head dim] Keys and values of nothing, for as many slots as are cleared at once.
     private let zeros: Tensor
-    /// [block size] The slots of one block.
+    /// [slots] Those that are cleared.
     private let scrubSlots: Tensor
+    private let blockSize: Int
+    /// Blocks that are cleared at once.
+    private static let scrubBatch = 16
     /// What was read of the steps that were begun and not collected, oldest first.
     private var readings: [Reading] = []
 
@@ -34,23 +40,31 @@ struct ModelRunner {
         let dimensions = parts.model.dimensions
         // One block beyond the pool's, for rows that only fill a step up.
         let scratchCount = parts.backend.padsSteps ? 1 : 0
-        var cache: [KVLayer] = []
-        for _ in 0..<dimensions.layerCount {
-            cache.append(
+        var storage: [KVLayer] = []
+        for _ in 0..<plan.layout.layersPerBlock(plan.layerGroups) {
+            storage.append(
                 try parts.backend.allocateKVLayer(
                     blockCount: plan.blockCount + scratchCount, kvHeads: dimensions.kvHeadCount,
                     blockSize: plan.blockSize, headDim: dimensions.headDim, type: kvCacheType))
         }
-        self.cache = cache
+        self.storage = storage
+        cache = plan.layout.places(plan.layerGroups).map { group, place in
+            var layer = storage[place]
+            layer.group = group
+            return layer
+        }
+        blockSize = plan.blockSize
         let largest = parts.backend.largestStep(tokens: limits.tokenBudget, sequences: limits.maxSequences)
         batch = try InputBatch(
             largest: largest, maxModelLength: plan.maxModelLength, blockSize: plan.blockSize,
-            scratchBlock: plan.blockCount, backend: parts.backend)
+            scratchBlock: plan.blockCount, windowedGroupCount: plan.layerGroups?.windowedCount ?? 0,
+            backend: parts.backend)
         results = SamplingResults(rowCapacity: limits.maxSequences)
         let width = 2 * dimensions.kvHeadCount * dimensions.headDim
-        zeros = try backend.allocate([plan.blockSize, width], .f32, purpose: "step inputs")
-        backend.upload([Float](repeating: 0, count: plan.blockSize * width), to: zeros)
-        scrubSlots = try backend.allocate([plan.blockSize], .i32, purpose: "step inputs")
+        let slotCount = plan.layerGroups == nil ? plan.blockSize : Self.scrubBatch * plan.blockSize
+        zeros = try backend.allocate([slotCount, width], .f32, purpose: "step inputs")
+        backend.upload([Float](repeating: 0, count: slotCount * width), to: zeros)
+        scrubSlots = try backend.allocate([slotCount], .i32, purpose: "step inputs")
     }
 
     /// Whether `begin` returns while the device still works, so that the next step can be planned meanwhile.
@@ -58,7 +72,7 @@ struct ModelRunner {
 
     /// Hands a step to the device. At most one that was begun before may be uncollected.
     mutating func begin(_ output: borrowing SchedulerOutput, _ constraints: ConstraintWorker) {
-        scrub(output.scrubbedBlocks, blockSize: zeros.rowCount)
+        scrub(output.scrubbedBlocks)
         let step = batch.fill(output, backend: backend)
         let shape = StepShape(
             tokenCount: step.batch.tokenCount, sequenceCount: step.batch.sequenceCount,
@@ -78,14 +92,18 @@ struct ModelRunner {
     }
 
     /// Clears blocks in which a NaN may stand: attention multiplies what it hides by 0.
-    private func scrub(_ blocks: [BlockID], blockSize: Int) {
+    private func scrub(_ blocks: [BlockID]) {
         let dimensions = model.dimensions
-        for block in blocks {
-            let first = block.rawValue * Int32(blockSize)
-            backend.upload((first..<first + Int32(blockSize)).map { $0 }, count: blockSize, to: scrubSlots)
-            for layer in cache {
+        let batch = zeros.rowCount / blockSize
+        for first in stride(from: 0, to: blocks.count, by: batch) {
+            let slots = blocks[first..<min(first + batch, blocks.count)].flatMap { block in
+                (0..<Int32(blockSize)).map { block.rawValue * Int32(blockSize) + $0 }
+            }
+            backend.upload(slots, count: slots.count, to: scrubSlots)
+            for layer in storage {
                 backend.storeKV(
-                    zeros, keyOffset: 0, valueOffset: dimensions.kvHeadCount * dimensions.headDim,
+                    zeros.prefix(rows: slots.count), keyOffset: 0,
+                    valueOffset: dimensions.kvHeadCount * dimensions.headDim,
                     kvHeads: dimensions.kvHeadCount, headDim: dimensions.headDim, slots: scrubSlots, cache: layer)
             }
         }

@@ -102,8 +102,8 @@ extension Scheduler {
         }
         let most = groups.entriesSeen(of: size, chunk: limits.tokenBudget, blockSize: blockSize)
         if sequence.windowedTable.heldCount > most {
-            throw InvariantViolation(
-                "\(sequence.id) holds \(sequence.windowedTable.heldCount) windowed entries, \(most) at most were promised")
+            let held = sequence.windowedTable.heldCount
+            throw InvariantViolation("\(sequence.id) holds \(held) windowed entries, promised were \(most)")
         }
         try check(
             sequence.windowedTable, of: sequence, hidden: limits.hiddenBlocks(at: sequence.computedTokenCount),

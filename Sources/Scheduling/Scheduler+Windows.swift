@@ -1,10 +1,10 @@
 // Layers that look back on a window only: blocks that no later row can see are given back while the sequence runs.
 //
 // Where all layers have the window, that is the one table of the sequence. A prompt keeps its blocks until its first
-// token then, because only a finite sample says that what they hold can be trusted. Where others see everything, windowed
-// groups have a table of their own, and give back during the prompt too: whoever is given such a block has it cleared
-// first. Entries stay in their table, which is addressed by position, and name blocks that may be others' by now;
-// attention does not look at them. What was published stays findable until somebody takes the block.
+// token then, because only a finite sample says that what they hold can be trusted. Where others see everything,
+// windowed groups have a table of their own, and give back during the prompt too: whoever is given such a block has it
+// cleared first. Entries stay in their table, which is addressed by position, and name blocks that may be others' by
+// now; attention does not look at them. What was published stays findable until somebody takes the block.
 
 extension SchedulerLimits {
     /// Leading entries of which a row at `position`, and all after it, see nothing in the layers with a window.

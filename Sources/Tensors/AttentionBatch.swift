@@ -12,6 +12,8 @@ package struct KVLayer {
     package let blockSize: Int
     /// What keys and values are kept as; never `auto`.
     package let type: KVCacheType
+    /// Which of a step's block tables say where its tokens lie: those of the layer's group.
+    package var group = 0
 
     package init(keys: Tensor, values: Tensor, blockSize: Int, type: KVCacheType) {
         self.keys = keys

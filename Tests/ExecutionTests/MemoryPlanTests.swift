@@ -1,12 +1,13 @@
 // How the KV cache is sized, and what is refused with which numbers.
 
 import Execution
+import Scheduling
 import Testing
 
 @Suite struct MemoryPlanTests {
     private func plan(
         available: Int = 16 << 30, weights: Int = 1 << 30, context: Int = 8192, bytesPerToken: Int = 23_040,
-        _ configure: (inout EngineConfiguration) -> Void = { _ in }
+        layout: CacheLayout = CacheLayout(layerCount: 1), _ configure: (inout EngineConfiguration) -> Void = { _ in }
     ) throws(EngineError) -> MemoryPlan {
         var configuration = EngineConfiguration(availableMemoryBytes: available, cacheKey: (1, 2))
         configure(&configuration)
@@ -14,7 +15,7 @@ import Testing
             configuration: configuration,
             model: .init(
                 contextLength: context, weightBytes: weights, activationBytes: 1 << 20,
-                kvBytesPerToken: bytesPerToken))
+                kvBytesPerToken: bytesPerToken, layout: layout))
     }
 
     @Test func `a small model gets 320 MiB of cache, a large one one sequence`() throws {
@@ -23,6 +24,33 @@ import Testing
         #expect(small.cacheBytes > (320 << 20) - 16 * 23_040)
         let large = try plan(available: 256 << 30, bytesPerToken: 131_072)
         #expect(large.concurrency(length: 8192) == 1)
+    }
+
+    @Test func `windowed layers beside others cost a long sequence their window only`() throws {
+        // As Gemma 3 270M: 15 of 18 layers look back on 512 tokens; 1 KiB a token and layer.
+        let gemma = CacheLayout(
+            layerCount: 18, windowedLayers: Set((0..<18).filter { $0 % 6 != 5 }), window: 512)
+        let plan = try plan(context: 32768, bytesPerToken: 18 << 10, layout: gemma) { $0.blockCountOverride = 8192 }
+        #expect(plan.layerGroups == LayerGroups(windowedCount: 5, window: 512))
+        #expect(plan.blockBytes == 16 * 3 << 10 && plan.keptBytesPerToken == 3 << 10)
+        #expect(plan.cacheBytes == 8192 * 48 << 10)
+        // 4096 tokens are 256 blocks, and 33 for each of five groups instead of 256.
+        #expect(plan.concurrency(length: 4096) == 8192.0 / 421)
+        #expect(plan.blockContents == "16 tokens in 3 of 18 layers")
+        // Within the window nothing is saved, and nothing lost.
+        #expect(plan.concurrency(length: 512) == 8192.0 / 192)
+    }
+
+    @Test func `layers have one table where windows save nothing`() throws {
+        func groups(_ windowed: Set<Int>, window: Int, length: Int = 8192) -> LayerGroups? {
+            CacheLayout(layerCount: 6, windowedLayers: windowed, window: window).groups(length: length, blockSize: 16)
+        }
+        #expect(groups([0, 2, 4], window: 4096) == LayerGroups(windowedCount: 1, window: 4096))
+        #expect(groups([0, 1, 2, 3], window: 4096) == LayerGroups(windowedCount: 2, window: 4096))
+        #expect(groups([0, 1, 2, 3, 4, 5], window: 4096) == nil)
+        #expect(groups([], window: 4096) == nil)
+        #expect(groups([0, 2], window: 16) == nil)
+        #expect(groups([0, 2, 4], window: 4096, length: 4096) == nil)
     }
 
     @Test func `the cache comes out of what the weights leave`() throws {

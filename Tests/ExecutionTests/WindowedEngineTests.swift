@@ -1,4 +1,4 @@
-// A model with a window in every layer behind an engine that gives back the blocks behind it.
+// Models with a window, in every layer or in some, behind an engine that gives back the blocks behind it.
 
 import CPUBackend
 import Execution
@@ -8,8 +8,34 @@ import Tensors
 import TestSupport
 import Testing
 
+/// A model that does not say which of its layers have a window, so that all of them share one table.
+final class OneTable: LanguageModel {
+    private let model: any LanguageModel
+
+    init(_ model: any LanguageModel) { self.model = model }
+
+    var dimensions: ModelDimensions {
+        let whole = model.dimensions
+        return ModelDimensions(
+            architecture: whole.architecture, layerCount: whole.layerCount, kvHeadCount: whole.kvHeadCount,
+            headDim: whole.headDim, vocabularyCount: whole.vocabularyCount, contextLength: whole.contextLength,
+            matrixMultiplications: whole.matrixMultiplications, attentionMultiplications: whole.attentionMultiplications
+        )
+    }
+    var logits: Tensor { model.logits }
+    var weightBytes: Int { model.weightBytes }
+    var activationBytes: Int { model.activationBytes }
+
+    func forward(_ step: ForwardStep, cache: [KVLayer], backend: any Backend) {
+        model.forward(step, cache: cache, backend: backend)
+    }
+}
+
 @Suite(.serialized) struct WindowedEngineTests {
-    private func engine(blockCount: Int, isDeferred: Bool) async throws -> Engine {
+    private func engine(
+        _ name: String = "mistral", blockCount: Int, isDeferred: Bool, hasOneTable: Bool = false,
+        precision: ComputePrecision = .auto
+    ) async throws -> Engine {
         var configuration = EngineConfiguration(availableMemoryBytes: 1 << 30, cacheKey: (1, 2))
         configuration.maxModelLength = 256
         configuration.blockSize = 8
@@ -17,10 +43,11 @@ import Testing
         configuration.maxSequences = 16
         configuration.blockCountOverride = blockCount
         return try await Engine.start(configuration) { [configuration] in
-            let device = try CPUBackend(precision: .auto, instructionSet: nil, threads: 2)
+            let device = try CPUBackend(precision: precision, instructionSet: nil, threads: 2)
             let backend: any Backend = isDeferred ? DeferredBackend(device, Deferral()) : device
-            return try FixtureCheckpoint("mistral").parts(
+            let parts = try FixtureCheckpoint(name).parts(
                 backend, capacity: StepCapacity(configuration, backend: backend))
+            return hasOneTable ? EngineParts(backend: backend, model: OneTable(parts.model)) : parts
         }
     }
 
@@ -38,6 +65,34 @@ import Testing
         #expect(actual.map(\.tokens) == expected.map(\.tokens))
         #expect(actual.map { $0.logprobs.map(\.bitPattern) } == expected.map { $0.logprobs.map(\.bitPattern) })
         #expect(crowded.statistics.preemptions == 0)
+        await crowded.drain(timeout: .seconds(5))
+    }
+
+    /// A block is for one layer. With 28 blocks' worth of tokens a sequence holds 28 blocks for the layer that sees
+    /// everything, and 3 for each of the others, where one table for all layers would take 28 for each.
+    @Test(arguments: [("gemma2", 1), ("gemma3", 3), ("gpt-oss", 1)], [false, true])
+    func `twelve long streams of a model with windows in some layers give what one table gives`(
+        model: (name: String, windowedLayers: Int), isDeferred: Bool
+    ) async throws {
+        let fixture = try FixtureCheckpoint(model.name)
+        let prompts = (0..<12).map { Array(fixture.expected.prompt.suffix(40 - 3 * $0)) }
+        let roomy = try await engine(
+            model.name, blockCount: 512, isDeferred: false, hasOneTable: true, precision: .float32)
+        var expected: [Generation] = []
+        for prompt in prompts { expected += try await roomy.generate([prompt], maxNewTokens: 180) }
+        await roomy.drain(timeout: .seconds(5))
+        #expect(expected[0].tokens.prefix(fixture.expected.greedy.count).elementsEqual(fixture.expected.greedy))
+        let crowded = try await engine(
+            model.name, blockCount: 12 * (28 + 3 * model.windowedLayers) + 24, isDeferred: isDeferred,
+            precision: .float32)
+        let actual = try await crowded.generate(prompts, maxNewTokens: 180)
+        #expect(actual.map(\.tokens) == expected.map(\.tokens))
+        #expect(actual.map { $0.logprobs.map(\.bitPattern) } == expected.map { $0.logprobs.map(\.bitPattern) })
+        #expect(crowded.statistics.preemptions == 0)
+        // Found again, as far as windowed layers have it.
+        let again = try await crowded.generate(prompts, maxNewTokens: 20)
+        #expect(again.map(\.tokens) == expected.map { Array($0.tokens.prefix(20)) })
+        #expect(crowded.statistics.prefixHits > 0)
         await crowded.drain(timeout: .seconds(5))
     }
 }

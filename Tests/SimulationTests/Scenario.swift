@@ -82,7 +82,8 @@ struct Scenario {
         // Not a draw of `random`, so that what a seed stands for otherwise stays what it was.
         let windows = [nil, nil, 2, 5, blockSize, blockSize + 3, 2 * blockSize + 1]
         let window = windows[Int(mix(seed) % UInt64(windows.count))]
-        let groups = mix(seed ^ 0x6772) % 2 == 0
+        let groups =
+            mix(seed ^ 0x6772) % 2 == 0
             ? window.map { LayerGroups(windowedCount: 1 + Int(mix(seed ^ 0x6f75) % 3), window: $0) } : nil
         if groups != nil, mix(seed ^ 0x6272) % 4 == 0 {
             features.insert(.brokenPrompts)

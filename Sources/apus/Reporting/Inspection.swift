@@ -33,7 +33,10 @@ struct Inspection {
                 adapterBytes: configuration.adapters?.byteCount(of: config) ?? 0,
                 kvBytesPerToken: config.layerCount
                     * backend.kvBytesPerToken(
-                        kvHeads: config.kvHeadCount, headDim: config.headDim, type: configuration.kvCacheType)))
+                        kvHeads: config.kvHeadCount, headDim: config.headDim, type: configuration.kvCacheType),
+                layout: CacheLayout(
+                    layerCount: config.layerCount, windowedLayers: config.windowedLayers,
+                    window: config.slidingWindow)))
     }
 
     /// The line of the start-up report.
@@ -96,7 +99,7 @@ struct Inspection {
                 "chat template", model.chatTemplate == nil ? "none" : "yes", .boolean(model.chatTemplate != nil)),
             Fact(bytes: "weights", plan.weightBytes),
             Fact(bytes: "KV per token", plan.kvBytesPerToken),
-            Fact("KV blocks", "\(plan.blockCount) of \(plan.blockSize) tokens", .integer(plan.blockCount)),
+            Fact("KV blocks", "\(plan.blockCount) of \(plan.blockContents)", .integer(plan.blockCount)),
             Fact(bytes: "KV cache", plan.cacheBytes),
         ]
     }

@@ -126,8 +126,11 @@ extension StartupReport {
     }
 
     private var blockLine: String {
-        "\(memory.blockCount) of \(memory.blockSize) tokens; "
+        let perToken =
+            "\(memory.blockCount) of \(memory.blockContents); "
             + "\(ByteCount.approximate(memory.kvBytesPerToken)) a token, \(kvCacheType)"
+        guard let groups = memory.layerGroups else { return perToken }
+        return perToken + ", \(ByteCount.approximate(memory.keptBytesPerToken)) behind the window of \(groups.window)"
     }
 
     private var startLine: String {
@@ -180,7 +183,8 @@ extension StartupReport {
             ("weight_bytes", .integer(memory.weightBytes)), ("activation_bytes", .integer(memory.activationBytes)),
             ("adapter_bytes", .integer(memory.adapterBytes)),
             ("kv_cache_bytes", .integer(memory.cacheBytes)), ("kv_cache_tokens", .integer(memory.cacheTokenCount)),
-            ("kv_bytes_per_token", .integer(memory.kvBytesPerToken)), ("kv_cache_dtype", .string(kvCacheType)),
+            ("kv_bytes_per_token", .integer(memory.kvBytesPerToken)),
+            ("kv_bytes_per_token_kept", .integer(memory.keptBytesPerToken)), ("kv_cache_dtype", .string(kvCacheType)),
             ("block_size", .integer(memory.blockSize)),
             ("block_count", .integer(memory.blockCount)), ("available_memory_bytes", .integer(availableMemoryBytes)),
             ("max_model_len", .integer(memory.maxModelLength)), ("context_length", .integer(contextLength)),
