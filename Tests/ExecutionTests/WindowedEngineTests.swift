@@ -23,6 +23,10 @@ final class OneTable: LanguageModel {
         )
     }
     var logits: Tensor { model.logits }
+    var hidden: Tensor { model.hidden }
+    var sampledHidden: Tensor { model.sampledHidden }
+    var outputNorm: OutputNorm { model.outputNorm }
+    var adapters: AdapterBank? { model.adapters }
     var weightBytes: Int { model.weightBytes }
     var activationBytes: Int { model.activationBytes }
 
