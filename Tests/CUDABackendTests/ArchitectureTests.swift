@@ -38,6 +38,38 @@ extension EmulatedDevice {
             }
         }
 
+        /// Captured steps, filled up, one ahead, in a pool that one table would not fit.
+        @Test(arguments: [("gemma3", 3), ("gpt-oss", 1)])
+        func `groups of layers give the bits of one table for all layers`(
+            model: (name: String, windowedLayers: Int)
+        ) async throws {
+            let prompt = try FixtureCheckpoint(model.name).expected.prompt
+            var answers: [[Generation]] = []
+            for hasGroups in [false, true] {
+                var configuration = EngineConfiguration(availableMemoryBytes: 1 << 30, cacheKey: (1, 2))
+                configuration.maxModelLength = 96
+                configuration.blockSize = 8
+                configuration.maxSequences = 4
+                configuration.tokenBudget = 16
+                configuration.blockCountOverride = hasGroups ? 4 * (9 + 4 * model.windowedLayers) : 64
+                let engine = try await Engine.start(configuration) { [configuration] in
+                    let backend = try EmulatedDevice.backend()
+                    let parts = try FixtureCheckpoint(model.name).parts(
+                        backend, capacity: StepCapacity(configuration, backend: backend))
+                    return hasGroups ? parts : EngineParts(backend: backend, model: OneTable(parts.model))
+                }
+                #expect((engine.information.memory.layerGroups != nil) == hasGroups)
+                let prompts = (0..<4).map { Array(prompt.suffix(40 - 3 * $0)) }
+                let scored = SamplingParameters(logprobCount: 0)
+                answers.append(try await engine.generate(prompts, maxNewTokens: 30, sampling: scored))
+                #expect(engine.statistics.preemptions == 0)
+                await engine.drain(timeout: .seconds(5))
+            }
+            #expect(answers[0].map(\.tokens) == answers[1].map(\.tokens))
+            let bits = answers.map { $0.map { $0.logprobs.map(\.bitPattern) } }
+            #expect(bits[0] == bits[1] && Set(bits[0][0]).count > 20)
+        }
+
         @Test func `rows of two adapters and of none are near the reference's and keep their bits in company`() throws {
             let prompt = try FixtureCheckpoint("llama3").expected.prompt
             let capacity = StepCapacity(tokens: 64, sampledRows: 64, adapters: AdapterLimits(count: 2, maxRank: 6))

@@ -8,32 +8,8 @@ import Tensors
 import TestSupport
 import Testing
 
-/// A model that does not say which of its layers have a window, so that all of them share one table.
-final class OneTable: LanguageModel {
-    private let model: any LanguageModel
-
-    init(_ model: any LanguageModel) { self.model = model }
-
-    var dimensions: ModelDimensions {
-        let whole = model.dimensions
-        return ModelDimensions(
-            architecture: whole.architecture, layerCount: whole.layerCount, kvHeadCount: whole.kvHeadCount,
-            headDim: whole.headDim, vocabularyCount: whole.vocabularyCount, contextLength: whole.contextLength,
-            matrixMultiplications: whole.matrixMultiplications, attentionMultiplications: whole.attentionMultiplications
-        )
-    }
-    var logits: Tensor { model.logits }
-    var hidden: Tensor { model.hidden }
-    var sampledHidden: Tensor { model.sampledHidden }
-    var outputNorm: OutputNorm { model.outputNorm }
-    var adapters: AdapterBank? { model.adapters }
-    var weightBytes: Int { model.weightBytes }
-    var activationBytes: Int { model.activationBytes }
-
-    func forward(_ step: ForwardStep, cache: [KVLayer], backend: any Backend) {
-        model.forward(step, cache: cache, backend: backend)
-    }
-}
+/// Greedy, with log-probabilities, so that every bit of the logits counts.
+private let scored = SamplingParameters(logprobCount: 0)
 
 @Suite(.serialized) struct WindowedEngineTests {
     private func engine(
@@ -61,11 +37,11 @@ final class OneTable: LanguageModel {
         let prompts = (0..<12).map { Array(prompt.suffix(40 - 3 * $0)) }
         let roomy = try await engine(blockCount: 512, isDeferred: false)
         var expected: [Generation] = []
-        for prompt in prompts { expected += try await roomy.generate([prompt], maxNewTokens: 180) }
+        for prompt in prompts { expected += try await roomy.generate([prompt], maxNewTokens: 180, sampling: scored) }
         await roomy.drain(timeout: .seconds(5))
         // 12 sequences of up to 220 tokens would need 286 blocks.
         let crowded = try await engine(blockCount: 60, isDeferred: isDeferred)
-        let actual = try await crowded.generate(prompts, maxNewTokens: 180)
+        let actual = try await crowded.generate(prompts, maxNewTokens: 180, sampling: scored)
         #expect(actual.map(\.tokens) == expected.map(\.tokens))
         #expect(actual.map { $0.logprobs.map(\.bitPattern) } == expected.map { $0.logprobs.map(\.bitPattern) })
         #expect(crowded.statistics.preemptions == 0)
@@ -83,13 +59,13 @@ final class OneTable: LanguageModel {
         let roomy = try await engine(
             model.name, blockCount: 512, isDeferred: false, hasOneTable: true, precision: .float32)
         var expected: [Generation] = []
-        for prompt in prompts { expected += try await roomy.generate([prompt], maxNewTokens: 180) }
+        for prompt in prompts { expected += try await roomy.generate([prompt], maxNewTokens: 180, sampling: scored) }
         await roomy.drain(timeout: .seconds(5))
         #expect(expected[0].tokens.prefix(fixture.expected.greedy.count).elementsEqual(fixture.expected.greedy))
         let crowded = try await engine(
             model.name, blockCount: 12 * (28 + 3 * model.windowedLayers) + 24, isDeferred: isDeferred,
             precision: .float32)
-        let actual = try await crowded.generate(prompts, maxNewTokens: 180)
+        let actual = try await crowded.generate(prompts, maxNewTokens: 180, sampling: scored)
         #expect(actual.map(\.tokens) == expected.map(\.tokens))
         #expect(actual.map { $0.logprobs.map(\.bitPattern) } == expected.map { $0.logprobs.map(\.bitPattern) })
         #expect(crowded.statistics.preemptions == 0)
@@ -100,9 +76,9 @@ final class OneTable: LanguageModel {
     func `a prefix that windowed layers have kept gives what it gave`(model: String) async throws {
         let prompt = try FixtureCheckpoint(model).expected.prompt
         let engine = try await engine(model, blockCount: 512, isDeferred: false)
-        let first = try await engine.generate([prompt], maxNewTokens: 100)[0]
+        let first = try await engine.generate([prompt], maxNewTokens: 100, sampling: scored)[0]
         for _ in 0..<2 {
-            let again = try await engine.generate([prompt], maxNewTokens: 100)[0]
+            let again = try await engine.generate([prompt], maxNewTokens: 100, sampling: scored)[0]
             #expect(again.tokens == first.tokens && again.cachedTokens == 32)
             #expect(again.logprobs.map(\.bitPattern) == first.logprobs.map(\.bitPattern))
         }
