@@ -13,6 +13,10 @@
 
 namespace linear_hopper {
 
+#ifdef __CUDACC__
+static_assert(alignof(cuda_linear_hopper_arguments) == 64 && sizeof(cuda_linear_hopper_arguments) == 256, "of a map");
+#endif
+
 // MARK: Work
 
 /// A tile, or a slice of one.

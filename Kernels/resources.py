@@ -22,15 +22,15 @@ WIDE_LOAD = re.compile(r"\bLDG\.E(\.\w+)*\.128\b|\bLDGSTS\.E(\.\w+)*\.128\b")
 NARROW_COPY = re.compile(r"\bLDGSTS\b(?!\S*\.128\b)")
 LOCAL = re.compile(r"\b(LDL|STL)\b")
 
-# Kernels for compute capability 9.0 alone have to be what their names say: products of warpgroups, copies by tensor map
-# and of bulk, and, where registers change hands, that too. Kernel → instructions it must have, and one it must not.
+# Kernels for compute capability 9.0 alone have to be what their names say: products of warpgroups, copies in bulk and, of
+# activations, by tensor map. What each must have, and an instruction that none may.
 HOPPER = re.compile(r"\w+_hopper_\d+")
 HOPPER_WORDS = {
     "products of a warpgroup": re.compile(r"\bHGMMA\.64x\d+x16\.F32\.BF16\b"),
-    "copies by tensor map": re.compile(r"\bUTMALDG\.2D\b"),
     "bulk copies": re.compile(r"\bUBLKCP\b"),
     "waits for the kernels in front": re.compile(r"\bACQBULK\b"),
 }
+TENSOR_COPY = re.compile(r"\bUTMALDG\.2D\b")
 OLD_PRODUCT = re.compile(r"\bHMMA\b")
 
 
@@ -148,7 +148,10 @@ def refused_instructions(cuobjdump, folder, say):
                 sentences.append(f"{kernel} (sm_90a): {local} instructions read or write local memory")
             if HOPPER.fullmatch(kernel):
                 hopper += 1
-                for words, pattern in HOPPER_WORDS.items():
+                wanted = dict(HOPPER_WORDS)
+                if kernel.startswith("linear"):
+                    wanted["copies by tensor map"] = TENSOR_COPY
+                for words, pattern in wanted.items():
                     if not any(pattern.search(text) for text in kernels[kernel]):
                         sentences.append(f"{kernel} (sm_90a): no {words}")
                 if any(OLD_PRODUCT.search(text) for text in kernels[kernel]):

@@ -3,6 +3,7 @@
 
 #include "CUDAKernels.h"
 #include "pages.cuh"
+#include "tiles.h"
 
 enum {
     PLAN_THREADS = 256,
@@ -108,6 +109,18 @@ cuda_launch cuda_attend_prefill_launch(const cuda_attend_arguments *arguments) {
     int64_t tiles = (int64_t)batch->token_count * group / columns + batch->sequence_count;
     int64_t most_spans = spans_of((int64_t)batch->blocks_per_sequence * arguments->cache.block_size);
     int64_t runs = batch->cuts_prefill ? (most_spans + CUDA_RUN_SPANS - 1) / CUDA_RUN_SPANS : 1;
+    const bool is_hopper =
+        arguments->takes_hopper && !has_options(arguments) && (batch->head_dim == 64 || batch->head_dim == 128);
+    if (is_hopper) {
+        return (cuda_launch){
+            .kernel = batch->head_dim == 64 ? CUDA_KERNEL_attend_prefill_hopper_64
+                                            : CUDA_KERNEL_attend_prefill_hopper_128,
+            .grid_x = (uint32_t)least(arguments->multiprocessors, tiles * runs * batch->kv_heads), .grid_y = 1,
+            .grid_z = 1,
+            .threads = ATTENTION_HOPPER_THREADS,
+            .shared_bytes = (uint32_t)attention_hopper_shared_bytes(batch->head_dim),
+        };
+    }
     return (cuda_launch){
         .kernel = prefill,
         .grid_x = (uint32_t)least(arguments->multiprocessors, tiles * runs * batch->kv_heads), .grid_y = 1,

@@ -39,6 +39,7 @@ void copy_box(void *shared, const void *map, int32_t column, int32_t row, uint64
 uint32_t shared_address(const void *pointer);
 void wgmma_fence();
 void wgmma(float *d, int columns, uint64_t a, uint64_t b, bool adds);
+void wgmma_fragments(float *d, int columns, const uint32_t *a, uint64_t b);
 void wgmma_commit();
 void wgmma_wait(uint32_t newest_groups);
 void change_registers(uint32_t count);
@@ -54,6 +55,15 @@ static inline void release_dependents() {}
 static inline void wait_for_dependencies() { emulator::wait_for_dependencies(); }
 
 #endif
+
+/// The value, of which the compiler does not know that it is the same as before: what follows from it is computed again
+/// instead of held in registers.
+APUS_DEVICE int recomputed(int value) {
+#ifdef __CUDACC__
+    asm volatile("" : "+r"(value));
+#endif
+    return value;
+}
 
 // MARK: Barriers
 
@@ -280,6 +290,28 @@ WGMMA(96, 192, REGISTERS_96, ALL(SUMS_32(0), SUMS_32(32), SUMS_32(64)), "%96", "
 #undef WGMMA
 #undef WGMMA_BODY
 #undef ALL
+
+/// d += a · bᵀ for 64 columns, with a in registers: each warp's fragment of its 16 rows, as of `mma_bf16`. They must
+/// stay until the product is waited for.
+APUS_DEVICE void wgmma_fragments(float (&d)[32], const uint32_t (&a)[4], uint64_t b) {
+#if defined(APUS_IS_HOPPER)
+    asm volatile(
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" REGISTERS_32
+        "}, {%32, %33, %34, %35}, %36, 1, 1, 1, 0;"
+        : SUMS_32(0)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+#elif !defined(__CUDACC__)
+    emulator::wgmma_fragments(d, 64, a, b);
+#endif
+}
+
+/// Shows what this thread has written to shared memory to the products and copies that read it later. A barrier has to
+/// follow.
+APUS_DEVICE void operand_fence() {
+#ifdef APUS_IS_HOPPER
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
 
 /// Changes how many registers each thread of the calling warpgroup has, a multiple of 8: a group that only copies gives
 /// most of its own to those that multiply.

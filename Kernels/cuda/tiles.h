@@ -61,6 +61,24 @@ APUS_LAYOUT int hopper_stages(int tokens) { return (224 / hopper_blocks(tokens))
 
 APUS_LAYOUT int hopper_shared_bytes(int tokens) { return hopper_stages(tokens) * hopper_stage_bytes(tokens); }
 
+// MARK: Attention (prefill_hopper.cu)
+
+enum {
+    ATTENTION_HOPPER_THREADS = 3 * 128,
+    ATTENTION_HOPPER_STAGES = 3,
+    /// Positions of a stage, and columns of each of two warpgroups.
+    ATTENTION_HOPPER_TOKENS = 64,
+};
+
+/// Keys and values of a stage's positions.
+APUS_LAYOUT int attention_hopper_stage_bytes(int head_dim) { return 2 * ATTENTION_HOPPER_TOKENS * head_dim * 2; }
+
+/// Both groups' queries, a swizzled tile for each 64 dimensions, and weights, a tile; then the ring.
+APUS_LAYOUT int attention_hopper_shared_bytes(int head_dim) {
+    return 2 * (head_dim / 64 + 1) * CUDA_SWIZZLED_BYTES
+        + ATTENTION_HOPPER_STAGES * attention_hopper_stage_bytes(head_dim);
+}
+
 // MARK: Items
 
 /// The first unit of a slice.

@@ -109,7 +109,8 @@ extension CUDABackend {
             batch: queries, cache: layer(cache, kvHeads: kvHeads, headDim: headDim), q: floats(q),
             output: halves(output), partial: cuda_address(scratch.partial.address), q_stride: Int32(q.rowElementCount),
             scale: options.scale, multiprocessors: Int32(device.properties.multiprocessorCount),
-            window: Int32(clamping: options.slidingWindow ?? 0), soft_cap: options.logitSoftCap ?? 0, unused: 0,
+            window: Int32(clamping: options.slidingWindow ?? 0), soft_cap: options.logitSoftCap ?? 0,
+            takes_hopper: hopper == nil ? 0 : 1,
             sinks: options.sinks.map { floats($0) } ?? 0)
         unsafe launch(cuda_attend_decode_launch, arguments, "attention over one row each")
         if batch.maxQueryLength > 1 {

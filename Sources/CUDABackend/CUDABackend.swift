@@ -56,7 +56,10 @@ package final class CUDABackend: Backend {
         staging = try StagingRing(segmentBytes: options.stagingBytes, device: device)
         sampler = try Sampler(device: device)
         let usesHopper = kernels.use.takesHopper && HopperScratch.fits(device.properties)
-        overlaps = kernels.use.overlaps && device.properties.computeCapability >= 90
+        // Drivers before CUDA 12.3 do not capture launches that overlap.
+        overlaps =
+            kernels.use.overlaps && device.properties.computeCapability >= 90
+            && device.properties.driverVersion >= 12_030
         hopper = usesHopper ? try HopperScratch(device: device, stream: stream) : nil
         try checkStamp(kernels)
     }

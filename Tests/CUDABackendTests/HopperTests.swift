@@ -230,6 +230,70 @@ extension EmulatedDevice {
             }
         }
 
+        @Test(arguments: [64, 128], [0, 2] as [UInt64])
+        func `prefill gives the bits of the kernels for 8.0`(headDim: Int, order: UInt64) throws {
+            cuda_emulator_set_order(order)
+            defer { cuda_emulator_set_order(0) }
+            let results = try [true, false].map { takesHopper in
+                var use = KernelUse()
+                use.takesHopper = takesHopper
+                return try Self.attention(EmulatedDevice.backend(use: use), headDim: headDim)
+            }
+            #expect(!results[0].contains { $0.isNaN })
+            #expect(results[0] == results[1])
+        }
+
+        /// Of the last 100 rows of a sequence of 300, of all 70 of another, and of the last 5 of one of 1,100, whose
+        /// context is cut into runs.
+        private static func attention(_ backend: CUDABackend, headDim: Int) throws -> [Float] {
+            let (heads, kvHeads, blockSize) = (6, 2, 16)
+            let (lengths, queries) = ([300, 70, 1100], [100, 70, 5])
+            let blocks = lengths.map { ($0 + blockSize - 1) / blockSize }
+            let most = blocks.max() ?? 0
+            let cache = try backend.allocateKVLayer(
+                blockCount: blocks.reduce(0, +), kvHeads: kvHeads, blockSize: blockSize, headDim: headDim)
+            var numbers = SeededNumbers(UInt64(headDim))
+            var tables: [Int32] = []
+            for (sequence, length) in lengths.enumerated() {
+                let first = blocks[..<sequence].reduce(0, +)
+                let own = (0..<blocks[sequence]).reversed().map { Int32(first + $0) }
+                tables += own + Array(repeating: 0, count: most - own.count)
+                let rows = try tensor(backend, numbers.normals(length * 2 * kvHeads * headDim), length)
+                let slots = (0..<length).map { own[$0 / blockSize] * Int32(blockSize) + Int32($0 % blockSize) }
+                backend.storeKV(
+                    rows, keyOffset: 0, valueOffset: kvHeads * headDim, kvHeads: kvHeads, headDim: headDim,
+                    slots: try integers(backend, slots), cache: cache)
+            }
+            let count = queries.reduce(0, +)
+            let positions = zip(lengths, queries).flatMap { Int32($0 - $1)..<Int32($0) }
+            let starts = (0...queries.count).map { Int32(queries[..<$0].reduce(0, +)) }
+            let blockTables = try backend.allocate([lengths.count, most], .i32, purpose: "a test")
+            backend.upload(tables, count: tables.count, to: blockTables)
+            let batch = AttentionBatch(
+                tokenCount: count, sequenceCount: lengths.count, maxQueryLength: 100, maxContextLength: 1100,
+                queryStarts: try integers(backend, starts),
+                contextLengths: try integers(backend, lengths.map(Int32.init)), blockTables: blockTables,
+                slotMapping: try integers(backend, positions), positions: try integers(backend, positions))
+            let output = try backend.allocate([count, heads * headDim], .bf16, purpose: "a test")
+            backend.attend(
+                try tensor(backend, numbers.normals(count * heads * headDim), count), heads: heads, kvHeads: kvHeads,
+                headDim: headDim, options: AttentionOptions(scale: 0.1), cache: cache, batch: batch, into: output)
+            try backend.synchronize()
+            return backend.download(output)
+        }
+
+        private static func tensor(_ backend: CUDABackend, _ values: [Float], _ rows: Int) throws -> Tensor {
+            let result = try backend.allocate([rows, values.count / rows], .f32, purpose: "a test")
+            backend.upload(values, to: result)
+            return result
+        }
+
+        private static func integers(_ backend: CUDABackend, _ values: [Int32]) throws -> Tensor {
+            let result = try backend.allocate([values.count], .i32, purpose: "a test")
+            backend.upload(values, count: values.count, to: result)
+            return result
+        }
+
         // MARK: Running the example
 
         private static func pack(_ source: [UInt16], rows: Int, columns: Int) -> [UInt16] {

@@ -102,6 +102,8 @@ struct product {
     bool adds;
     float *key;
     uint32_t group;
+    /// By lane, where the fragments of a are; null where `a` describes it.
+    const uint32_t *fragments[32];
 };
 
 struct warp_products {
@@ -149,10 +151,21 @@ typedef float eight __attribute__((vector_size(32)));
 /// A warp's sixteen rows of a product, added to `sums` as `mma` adds: in ascending order of k, from 0.
 __attribute__((target_clones("avx2", "default"))) void multiply(
     const product &product, int first_row, std::vector<float> &sums) {
-    const operand a = decode(product.a, 64, "a"), b = decode(product.b, product.columns, "b");
+    const operand b = decode(product.b, product.columns, "b");
     const int share = product.columns / 2;
     float left[16][16];
-    for (int row = 0; row < 16; row++) read_row(a, first_row + row, left[row]);
+    if (product.fragments[0] == nullptr) {
+        const operand a = decode(product.a, 64, "a");
+        for (int row = 0; row < 16; row++) read_row(a, first_row + row, left[row]);
+    } else {
+        for (int lane = 0; lane < 32; lane++) {
+            for (int i = 0; i < 4; i++) {
+                float *const pair = &left[lane / 4 + i % 2 * 8][lane % 4 * 2 + i / 2 * 8];
+                pair[0] = bf16_low(product.fragments[lane][i]);
+                pair[1] = bf16_high(product.fragments[lane][i]);
+            }
+        }
+    }
     for (int j = 0; j < product.columns / 8; j++) {
         float right[16][8];
         for (int column = 0; column < 8; column++) {
@@ -292,12 +305,10 @@ struct wgmma_operands {
     uint64_t a, b;
     int columns;
     bool adds;
+    const uint32_t *fragment;
 };
 
-}  // namespace
-
-void wgmma(float *d, int columns, uint64_t a, uint64_t b, bool adds) {
-    wgmma_operands mine = {d, a, b, columns, adds};
+void begin_product(wgmma_operands mine) {
     together(place::wgmma, mine, [](wgmma_operands *const *lanes) {
         warp_products &warp = products[warp_number()];
         const wgmma_operands &first = *lanes[0];
@@ -318,8 +329,20 @@ void wgmma(float *d, int columns, uint64_t a, uint64_t b, bool adds) {
                 memset(lanes[lane]->d, 0xFF, share * sizeof(float));
             }
         }
-        warp.waiting.push_back({first.a, first.b, first.columns, first.adds, first.d, warp.groups});
+        product made = {first.a, first.b, first.columns, first.adds, first.d, warp.groups, {}};
+        for (int lane = 0; lane < 32; lane++) made.fragments[lane] = lanes[lane]->fragment;
+        warp.waiting.push_back(made);
     });
+}
+
+}  // namespace
+
+void wgmma(float *d, int columns, uint64_t a, uint64_t b, bool adds) {
+    begin_product({d, a, b, columns, adds, nullptr});
+}
+
+void wgmma_fragments(float *d, int columns, const uint32_t *a, uint64_t b) {
+    begin_product({d, 0, b, columns, true, a});
 }
 
 void wgmma_commit() {

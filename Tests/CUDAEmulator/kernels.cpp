@@ -11,6 +11,7 @@
 #include "../../Kernels/linear_hopper.cu"
 #include "../../Kernels/norm.cu"
 #include "../../Kernels/prefill.cu"
+#include "../../Kernels/prefill_hopper.cu"
 #include "../../Kernels/rotary.cu"
 #include "../../Kernels/sampling.cu"
 #include "../../Kernels/stamp.cu"

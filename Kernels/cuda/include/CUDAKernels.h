@@ -72,7 +72,7 @@ typedef uint64_t cuda_address;
     X(expert_linear_q4_0_8) X(expert_linear_q4_0_32) X(expert_linear_q4_0_large) \
     X(expert_linear_q4_1_8) X(expert_linear_q4_1_32) X(expert_linear_q4_1_large) \
     X(linear_hopper_8) X(linear_hopper_16) X(linear_hopper_32) X(linear_hopper_64) X(linear_hopper_128) \
-    X(linear_hopper_192)
+    X(linear_hopper_192) X(attend_prefill_hopper_64) X(attend_prefill_hopper_128)
 
 /// CUDA_KERNEL_embed, …: index of a kernel in the list.
 enum {
@@ -410,8 +410,14 @@ cuda_launch cuda_add_low_rank_launch(const cuda_add_low_rank_arguments *argument
 
 // MARK: Matrices, compute capability 9.0 (linear_hopper.cu)
 
-/// How a copy engine finds a box of a matrix: what the driver's `tensor_map_encode` makes, opaque.
-typedef struct {
+/// How a copy engine finds a box of a matrix: what the driver's `tensor_map_encode` makes, opaque. Among a kernel's
+/// parameters it has to lie at a multiple of 64 bytes, which only the kernel's compiler needs to know.
+#ifdef __CUDACC__
+#define CUDA_PARAMETER_OF_64 __align__(64)
+#else
+#define CUDA_PARAMETER_OF_64
+#endif
+typedef struct CUDA_PARAMETER_OF_64 {
     uint64_t words[16];
 } cuda_tensor_map;
 
@@ -564,7 +570,9 @@ typedef struct {
     int32_t window;
     /// Scores s become cap · tanh(s / cap); 0 leaves them.
     float soft_cap;
-    int32_t unused;
+    /// 1 where the device is of compute capability 9.0 and gives a block 227 KB: prefill without options then takes
+    /// prefill_hopper.cu, where that has a kernel for the head.
+    int32_t takes_hopper;
     cuda_address sinks;  // [heads] f32: scores that take part of the weights and have no value; 0 for none
 } cuda_attend_arguments;
 /// Whether a head of this size has kernels.

@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+"""What the figures G1 to G12 and G17 should come to on an H200, from bytes, operations and a few assumed costs.
+
+Each is arithmetic over numbers that stand at the top with their origin, so that a measurement that differs says which
+one was wrong. Shapes, tiles and launches are those of Kernels/cuda/linear_hopper.c, repeated here.
+    h200_prediction.py                                 print the table
+    h200_prediction.py --into docs/benchmarks/h200.md  put it between the two markers of the page
+"""
+
+import argparse
+import pathlib
+
+BEGIN, END = "<!-- begin: written by docs/benchmarks/h200_prediction.py -->", "<!-- end of predictions -->"
+
+# Of one H200: a copy of 8.6 GB by PyTorch, counting both directions, and bf16 8192³ on random data.
+COPY, MATMUL, MULTIPROCESSORS = 4.3e12, 788e12, 132
+# Assumed. Reading alone as a share of a copy's rate (a sum on an H100 reached 96.7 % of its specification).
+READ = 1.04
+# Seconds that a kernel which streams weights loses at its ends, when the next one's first 12 MB are already on their
+# way; that a small kernel takes between two of them; and each without overlap (1.3 µs a kernel in a graph: Hazy).
+STREAM_END, SMALL, STREAM_END_ALONE, SMALL_ALONE = 1.0e-6, 1.6e-6, 3.0e-6, 2.9e-6
+# Share of the matrix rate of torch's largest product that a tile's inner loop reaches, by its width in tokens; beside
+# its loop a tile stores its sums, which no other group's products hide.
+LOOP = {128: 0.90, 192: 0.96}
+STORE = 2.5e-6
+# Host seconds between two steps that nothing hides: launching a graph and its uploads, planned a step ahead.
+HOST = 25e-6
+
+LLAMA_8B = {"layers": 32, "hidden": 4096, "ffn": 14336, "heads": 32, "kv": 8, "dim": 128, "vocab": 128256}
+LLAMA_1B = {"layers": 16, "hidden": 2048, "ffn": 8192, "heads": 32, "kv": 8, "dim": 64, "vocab": 128256}
+# Launches of a layer that stream weights (qkv, o, gate and up, down) and that do not (two norms, rotation, cache,
+# attention, its combination, activation); of a step (head; embedding, plan, norm, gathered rows, sampling).
+STREAMS, SMALLS, STEP_STREAMS, STEP_SMALLS = 4, 7, 1, 5
+
+
+def matrices(model):
+    """(rows, columns) of a layer's matrices."""
+    heads, hidden = model["heads"] * model["dim"], model["hidden"]
+    return [(heads + 2 * model["kv"] * model["dim"], hidden), (hidden, heads), (2 * model["ffn"], hidden),
+            (hidden, model["ffn"])]
+
+
+def weights(model):
+    """Weights that a step reads, the head with them."""
+    return model["layers"] * sum(r * c for r, c in matrices(model)) + model["vocab"] * model["hidden"]
+
+
+def decode_step(model, bytes_a_weight, overlaps=True):
+    """Seconds of a step of one sequence with little context."""
+    streams = STREAMS * model["layers"] + STEP_STREAMS
+    smalls = SMALLS * model["layers"] + STEP_SMALLS
+    ends = streams * (STREAM_END if overlaps else STREAM_END_ALONE)
+    return weights(model) * bytes_a_weight / (READ * COPY) + ends + smalls * (SMALL if overlaps else SMALL_ALONE)
+
+
+def tiles(rows, tokens, width):
+    return -(-rows // 128) * -(-tokens // width)
+
+
+def rounds(rows, tokens, width):
+    """Passes over the device, in tiles: slices of K are items of their own where tiles are few."""
+    count = tiles(rows, tokens, width)
+    if 4 * count <= 3 * MULTIPROCESSORS:
+        return -(-4 * count // MULTIPROCESSORS) / 4
+    return -(-count // MULTIPROCESSORS)
+
+
+def product(rows, columns, tokens):
+    """Seconds of a product of more than 64 tokens."""
+    def length(width):
+        rate = LOOP[width] * MATMUL / MULTIPROCESSORS
+        return rounds(rows, tokens, width) * (2 * 128 * width * columns / rate + STORE)
+    # As the launch chooses: by rounds and width alone.
+    width = 128 if rounds(rows, tokens, 128) * 128 < rounds(rows, tokens, 192) * 192 else 192
+    return max(length(width), rows * columns * 2 / COPY)
+
+
+def geometric_mean(values):
+    result = 1.0
+    for value in values:
+        result *= value
+    return result ** (1 / len(values))
+
+
+def products_beside_torch():
+    """Time of torch at its best rate over ours: the shapes of G7."""
+    shares = []
+    for rows, columns in matrices(LLAMA_8B):
+        for tokens in (1024, 2048, 4096, 8192):
+            shares.append(2 * rows * columns * tokens / MATMUL / product(rows, columns, tokens))
+    return geometric_mean(shares), min(shares)
+
+
+def skinny(tokens):
+    """Share of the copy's rate that the four matrices of a layer stream at."""
+    total, time = 0, 0
+    for rows, columns in matrices(LLAMA_8B):
+        size = rows * columns * 2
+        # Activations and sums of slices stay in the second-level cache, which moves about twice as much.
+        count = -(-rows // 64)
+        split = count < 2 * MULTIPROCESSORS * (3 if tokens <= 16 else 1)
+        cached = count * columns * tokens * 2 + (2 * 4 * rows * tokens * 4 if split else 0)
+        total += size
+        time += max(size / (READ * COPY), (size + cached) / (2 * COPY)) + STREAM_END
+    return total / time / COPY
+
+
+def prefill(tokens, attention_rate):
+    """Share of the matrix rate that a prompt's products and attention reach together."""
+    model = LLAMA_8B
+    operations = 2 * tokens * model["layers"] * sum(r * c for r, c in matrices(model))
+    attention = 2 * model["layers"] * model["heads"] * model["dim"] * tokens ** 2
+    time = model["layers"] * sum(product(r, c, tokens) for r, c in matrices(model))
+    # Norms, rotation, cache and activation read and write f32 and bf16 rows.
+    rows = model["layers"] * tokens * (2 * 6 * model["hidden"] + 10 * model["ffn"] + 3 * 4 * 6144)
+    time += attention / attention_rate + rows / (0.8 * COPY)
+    return (operations + attention) / time / MATMUL
+
+
+# The prefill kernel's loop, from its machine code: 1,050 instructions of a warp for 64 positions by 64 columns of 128
+# dimensions, folding spans included. Eight warps on four schedulers issue them in twice as many cycles; the products of
+# both groups take 1,024. A tenth is lost at barriers.
+ISSUE_CYCLES, PRODUCT_CYCLES = 2 * 1050, 1024
+ATTENTION_RATE = 0.9 * MATMUL * PRODUCT_CYCLES / max(ISSUE_CYCLES, PRODUCT_CYCLES)
+
+
+def predictions():
+    one, small = decode_step(LLAMA_8B, 2), decode_step(LLAMA_1B, 2)
+    geomean, worst = products_beside_torch()
+    floor_8b = weights(LLAMA_8B) * 2 / COPY
+    quantized = weights(LLAMA_8B) * 34 / 32
+    q4_0 = weights(LLAMA_8B) * 18 / 32
+    # 256 sequences of 1,000 tokens of context: weights, cache, and the products' own rate.
+    cache = 256 * 1000 * 131072 / (0.95 * COPY)
+    step_256 = 32 * sum(product(r, c, 256) for r, c in matrices(LLAMA_8B)) + cache + 400e-6
+    without = decode_step(LLAMA_8B, 2, overlaps=False)
+    wide = 2 * 128 * 256 * 4096 / (0.97 * MATMUL / MULTIPROCESSORS) + STORE
+    ours = 2 * 128 * 192 * 4096 / (LOOP[192] * MATMUL / MULTIPROCESSORS) + STORE
+    cost = ours / 192 / (wide / 256) - 1
+    percent = lambda share: f"{100 * share:.0f} %"
+    return [
+        ("G1", "8B bf16, one sequence, of copy", "75 % / 85 %", percent(floor_8b / one),
+         f"{1e3 * one:.2f} ms, {1 / one:.0f} tok/s; {percent(floor_8b / without)} without overlap"),
+        ("G2", "1B bf16, one sequence, of copy", "60 % / 75 %", percent(weights(LLAMA_1B) * 2 / COPY / small),
+         f"{1e3 * small:.2f} ms; 181 launches are {percent((small - weights(LLAMA_1B) * 2 / READ / COPY) / small)} of it"),
+        ("G3", "8B q8_0, one sequence, of copy", "65 % / 78 %",
+         percent(quantized / COPY / decode_step(LLAMA_8B, 34 / 32)), "three launches a layer more are not counted"),
+        ("G4", "8B q4_0, one sequence, of copy", "50 % / 70 %",
+         percent(q4_0 / COPY / decode_step(LLAMA_8B, 18 / 32)), "4.5 bits a weight; arithmetic hidden"),
+        ("G5", "decode attention, uniform, of copy", "85 % / 95 %", "92 %",
+         "reads only; 12 warps a multiprocessor with 8 KB each in flight, 33 KB being enough"),
+        ("G6", "the same, skewed, of uniform", "0.80 / 0.92", "0.95", "spans of 128 positions are dealt out one by one"),
+        ("G7", "products of 1,024 to 8,192 tokens, of torch", "90 % / 97 %", percent(geomean),
+         f"the least {percent(worst)}, in rounds that the device does not fill"),
+        ("G8", "products of 16, 32, 64 tokens, of copy", "70 % / 85 %",
+         ", ".join(percent(skinny(tokens)) for tokens in (16, 32, 64)), "weights streamed once; sums of slices in L2"),
+        ("G9", "prefill attention, of FA3's curve", "75 % / 90 %", percent(ATTENTION_RATE / 579e12),
+         f"{ATTENTION_RATE / 1e12:.0f} TFLOP/s at 4k: bound by what softmax issues, not by wgmma"),
+        ("G10", "prefill of 2k and 8k, of a large product", "75 % / 85 %",
+         f"{percent(prefill(2048, ATTENTION_RATE))}, {percent(prefill(8192, ATTENTION_RATE))}",
+         "attention takes what products leave"),
+        ("G11", "host time not hidden, 256 sequences", "10 % / 3 %", f"{100 * HOST / step_256:.1f} %",
+         f"{1e6 * HOST:.0f} µs of {1e3 * step_256:.1f} ms: one graph, planned a step ahead"),
+        ("G12", "planning a step, 1 / 256 sequences", "50 / 400 µs", "–", "no GPU in it; measured by `apus bench`"),
+        ("G17", "cost of the same bits in any batch", "25 % / 10 %", f"{100 * cost:.0f} %",
+         "tiles 192 wide in place of 256, for two sets of sums; decoding pays nothing"),
+    ]
+
+
+def table():
+    lines = ["| | figure | floor / goal | predicted | how |", "|---|---|---|---|---|"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in predictions()]) + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--into", type=pathlib.Path, help="a page with the two markers")
+    options = parser.parse_args()
+    if not options.into:
+        print(table(), end="")
+        return
+    text = options.into.read_text()
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    options.into.write_text(f"{before}{BEGIN}\n{table()}{END}{after}")
+
+
+if __name__ == "__main__":
+    main()
