@@ -12,13 +12,16 @@ import Testing
 import apus
 
 /// A plan as a 135M model has it.
-private func plan(blockOverride: Int? = 2912) throws -> MemoryPlan {
+private func plan(
+    blockOverride: Int? = 2912, layout: CacheLayout = CacheLayout(layerCount: 1)
+) throws -> MemoryPlan {
     var configuration = EngineConfiguration(availableMemoryBytes: 16 << 30, cacheKey: (1, 2))
     configuration.blockCountOverride = blockOverride
     return try MemoryPlan(
         configuration: configuration,
         model: .init(
-            contextLength: 8192, weightBytes: 102_400_000, activationBytes: 9_000_000, kvBytesPerToken: 23040))
+            contextLength: 8192, weightBytes: 102_400_000, activationBytes: 9_000_000, kvBytesPerToken: 23040,
+            layout: layout))
 }
 
 private func report(_ memory: MemoryPlan) -> StartupReport {
@@ -45,6 +48,13 @@ private func report(_ memory: MemoryPlan) -> StartupReport {
     #expect(
         report(try plan()).cacheLine
             == "KV cache size: 46592 tokens, maximum concurrency for 8192 tokens per request: 5.69x")
+}
+
+@Test func `the block line says which layers a block is for`() throws {
+    let layout = CacheLayout(layerCount: 18, windowedLayers: Set((0..<18).filter { $0 % 6 != 5 }), window: 512)
+    let text = report(try plan(layout: layout)).text
+    #expect(text.contains("2912 of 16 tokens in 3 of 18 layers; "))
+    #expect(text.contains(" behind the window of 512\n"))
 }
 
 @Test func `the report advises where the cache is tight`() throws {
