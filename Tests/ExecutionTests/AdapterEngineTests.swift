@@ -132,7 +132,7 @@ extension Engine {
             switch event {
             case .token(let sample): tokens.append(sample.token)
             case .failed(let error): throw error
-            case .promptScores, .finished: break
+            case .promptScores, .pooled, .finished: break
             }
             if tokens.count == count { break }
         }
