@@ -110,7 +110,7 @@ APUS_DEVICE void copy_weights(
         const int64_t tile = static_cast<int64_t>(first + i) * walk.list.units + walk.unit;
         copy_bytes(
             stage + i * CUDA_SWIZZLED_BYTES, at<const uint8_t>(a.matrix.data, tile * CUDA_SWIZZLED_BYTES),
-            CUDA_SWIZZLED_BYTES, filled);
+            CUDA_SWIZZLED_BYTES, filled, walk.list.token_tiles == 1);
     }
 }
 

@@ -170,10 +170,19 @@ APUS_DEVICE uint4 load_coherent_16(const void *address) {
 
 // MARK: Copies
 
-/// Starts copying adjacent bytes, a multiple of 16, from global to shared memory; they count on the barrier. Weights:
-/// nobody reads them again soon, so they are the first to leave the second-level cache.
-APUS_DEVICE void copy_bytes(void *shared, const void *global, uint32_t bytes, uint64_t *barrier) {
+/// Starts copying adjacent bytes, a multiple of 16, from global to shared memory; they count on the barrier. What nobody
+/// reads again soon is the first to leave the second-level cache.
+APUS_DEVICE void copy_bytes(
+    void *shared, const void *global, uint32_t bytes, uint64_t *barrier, bool is_read_once = false) {
 #ifdef __CUDACC__
+    if (!is_read_once) {
+        asm volatile(
+            "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+                "r"(shared_address(shared)),
+            "l"(__cvta_generic_to_global(global)), "r"(bytes), "r"(shared_address(barrier))
+            : "memory");
+        return;
+    }
     uint64_t policy;
     asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
     asm volatile(
@@ -182,6 +191,7 @@ APUS_DEVICE void copy_bytes(void *shared, const void *global, uint32_t bytes, ui
         "l"(__cvta_generic_to_global(global)), "r"(bytes), "r"(shared_address(barrier)), "l"(policy)
         : "memory");
 #else
+    (void)is_read_once;
     emulator::copy_bytes(shared, global, bytes, barrier);
 #endif
 }

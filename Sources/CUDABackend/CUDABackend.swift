@@ -189,7 +189,7 @@ package final class CUDABackend: Backend {
         }
     }
 
-    private func read<Element>(_ address: UInt, count: Int, as: Element.Type, zero: Element) -> [Element] {
+    func read<Element>(_ address: UInt, count: Int, as: Element.Type, zero: Element) -> [Element] {
         var values = Array(repeating: zero, count: count)
         attempt { () throws(BackendError) in
             let result = unsafe values.withUnsafeMutableBytes { target in
