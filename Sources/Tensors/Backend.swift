@@ -171,6 +171,8 @@ package protocol Backend: AnyObject {
 }
 
 extension Backend {
+    package func prepareExpert(_ parts: [StoredTensor]) throws(BackendError) -> PreparedWeight { try prepare(parts) }
+
     /// A layer's cache in the form the backend chooses.
     package func allocateKVLayer(
         blockCount: Int, kvHeads: Int, blockSize: Int, headDim: Int
