@@ -120,36 +120,44 @@ APUS_KERNEL(group_routes, cuda_group_routes_arguments, ROW_THREADS, 4) {
 
 namespace experts {
 
-/// What the block multiplies: its item, the part of the expert's matrices, and the first tile of rows in it.
+/// What the block multiplies: its item, the part of the expert's matrices, and the first tile of rows in it. It lies in
+/// shared memory: the products leave no registers for what is needed before and after them only.
 struct block_work {
     cuda_linear_arguments product;
     linear::rows_of_routes rows;
     int first_tile;
     bool is_some;
+    int32_t inputs[LINEAR_LARGE_TOKENS];
 };
 
-template <int format> APUS_DEVICE block_work find_work(const cuda_expert_linear_arguments &a, int tiles_of_block) {
-    block_work work;
+/// Every thread calls it.
+template <int format>
+APUS_DEVICE void find_work(const cuda_expert_linear_arguments &a, int tiles_of_block, block_work &work) {
     const int blocks_of_part =
         ((a.part_rows + CUDA_TILE_ROWS - 1) / CUDA_TILE_ROWS + tiles_of_block - 1) / tiles_of_block;
-    const int part = static_cast<int>(blockIdx.y) / blocks_of_part;
-    work.first_tile = (static_cast<int>(blockIdx.y) - part * blocks_of_part) * tiles_of_block;
+    const int part = static_cast<int>(blockIdx.y) / blocks_of_part, thread = static_cast<int>(threadIdx.x);
     const cuda_expert_item item = at<const cuda_expert_item>(a.items)[blockIdx.x];
-    work.is_some = item.expert >= 0;
-    if (!work.is_some) return work;
-    const cuda_expert_matrix &found =
-        at<const cuda_expert_matrix>(a.matrices)[static_cast<int64_t>(item.expert) * a.parts + part];
-    work.is_some = found.matrix.format == format && work.first_tile * CUDA_TILE_ROWS < found.matrix.rows;
-    work.rows = {at<const int32_t>(a.order, item.first), a.routes_of_input_row};
-    work.product.matrix = found.matrix;
-    work.product.x = a.x;
-    work.product.output = a.output + 4 * static_cast<cuda_address>(found.first_row);
-    work.product.token_count = item.count;
-    work.product.x_stride = a.x_stride;
-    work.product.output_stride = a.output_stride;
-    work.product.accumulate = 0;
-    work.product.shared_limit = a.shared_limit;
-    return work;
+    const int32_t *const routes = at<const int32_t>(a.order, item.first);
+    if (thread == 0) {
+        work.first_tile = (static_cast<int>(blockIdx.y) - part * blocks_of_part) * tiles_of_block;
+        const int64_t expert = item.expert < 0 ? 0 : item.expert;
+        const cuda_expert_matrix found = at<const cuda_expert_matrix>(a.matrices)[expert * a.parts + part];
+        work.is_some = item.expert >= 0 && found.matrix.format == format &&
+            work.first_tile * CUDA_TILE_ROWS < found.matrix.rows;
+        work.rows = {routes, work.inputs};
+        work.product.matrix = found.matrix;
+        work.product.x = a.x;
+        work.product.output = a.output + 4 * static_cast<cuda_address>(found.first_row);
+        work.product.token_count = item.count;
+        work.product.x_stride = a.x_stride;
+        work.product.output_stride = a.output_stride;
+        work.product.accumulate = 0;
+        work.product.shared_limit = a.shared_limit;
+    }
+    if (item.expert >= 0 && thread < item.count) {
+        work.inputs[thread] = routes[thread] / a.routes_of_input_row * (a.x_stride / 8);
+    }
+    block_sync();
 }
 
 }  // namespace experts
@@ -157,14 +165,16 @@ template <int format> APUS_DEVICE block_work find_work(const cuda_expert_linear_
 #define EXPERT_LINEAR_SKINNY(name, format, tokens) \
     APUS_KERNEL( \
         expert_linear_##name##_##tokens, cuda_expert_linear_arguments, LINEAR_THREADS, linear_blocks(format, tokens)) { \
-        const experts::block_work work = experts::find_work<format>(a, linear_row_tiles(tokens)); \
+        __shared__ experts::block_work work; \
+        experts::find_work<format>(a, linear_row_tiles(tokens), work); \
         if (work.is_some) linear::skinny<format, tokens>(work.product, work.first_tile, work.rows); \
     }
 #define EXPERT_LINEAR_KERNELS(name, format) \
     EXPERT_LINEAR_SKINNY(name, format, 8) \
     EXPERT_LINEAR_SKINNY(name, format, 32) \
     APUS_KERNEL(expert_linear_##name##_large, cuda_expert_linear_arguments, LINEAR_THREADS, 1) { \
-        const experts::block_work work = experts::find_work<format>(a, LINEAR_LARGE_TILES); \
+        __shared__ experts::block_work work; \
+        experts::find_work<format>(a, LINEAR_LARGE_TILES, work); \
         if (work.is_some) linear::large<format>(work.product, work.first_tile, 0, work.rows); \
     }
 
@@ -174,6 +184,13 @@ EXPERT_LINEAR_KERNELS(f32, CUDA_WEIGHT_F32)
 EXPERT_LINEAR_KERNELS(q8_0, CUDA_WEIGHT_Q8_0)
 EXPERT_LINEAR_KERNELS(q4_0, CUDA_WEIGHT_Q4_0)
 EXPERT_LINEAR_KERNELS(q4_1, CUDA_WEIGHT_Q4_1)
+EXPERT_LINEAR_KERNELS(q4_k, CUDA_WEIGHT_Q4_K)
+EXPERT_LINEAR_KERNELS(q5_k, CUDA_WEIGHT_Q5_K)
+EXPERT_LINEAR_KERNELS(q6_k, CUDA_WEIGHT_Q6_K)
+EXPERT_LINEAR_KERNELS(int4, CUDA_WEIGHT_INT4)
+EXPERT_LINEAR_KERNELS(int8, CUDA_WEIGHT_INT8)
+EXPERT_LINEAR_KERNELS(mxfp4, CUDA_WEIGHT_MXFP4)
+EXPERT_LINEAR_KERNELS(e4m3, CUDA_WEIGHT_E4M3)
 
 #undef EXPERT_LINEAR_KERNELS
 #undef EXPERT_LINEAR_SKINNY

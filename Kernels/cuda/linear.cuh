@@ -66,7 +66,7 @@ APUS_DEVICE void skinny(const cuda_linear_arguments &a, int first_tile, const Ro
     constexpr int row_tiles = linear_row_tiles(tokens), slices_at_once = linear_slices_at_once(tokens);
     constexpr int stages = linear_stages(format, tokens, false), stage_bytes = linear_stage_bytes(format, tokens);
     constexpr int stages_of_small = linear_stages(format, tokens, linear_has_small(format, tokens));
-    constexpr int tile_bytes = unit_bytes(format) + unit_scale_bytes(format);
+    constexpr int tile_bytes = unit_stage_bytes(format);
     constexpr int x_bytes = linear_activation_bytes(tokens), token_tiles = tokens / 8;
     constexpr bool shares_sums = linear_shares_sums(format, tokens);
     static_assert(stages_of_small >= linear_least_stages(format, tokens), "too few to fill, use and sum");
@@ -150,7 +150,7 @@ APUS_DEVICE void large(const cuda_linear_arguments &a, int first_tile, int block
     constexpr int row_tiles = 2, token_tiles = LINEAR_LARGE_TOKENS / 16;
     constexpr int stages = linear_large_stages(format, false), stage_bytes = linear_large_stage_bytes(format);
     constexpr int stages_of_small = linear_large_stages(format, true);
-    constexpr int tile_bytes = unit_bytes(format) + unit_scale_bytes(format);
+    constexpr int tile_bytes = unit_stage_bytes(format);
     constexpr int x_bytes = linear_activation_bytes(LINEAR_LARGE_TOKENS);
     constexpr bool shares_sums = linear_shares_sums(format, LINEAR_LARGE_TOKENS);
     static_assert(stages_of_small >= linear_least_stages(format, LINEAR_LARGE_TOKENS), "too few to fill, use and sum");

@@ -18,15 +18,46 @@
 
 APUS_LAYOUT bool is_quantized(int format) { return format >= CUDA_WEIGHT_Q8_0; }
 
+/// Whether a lane's eight weights of a step lie in four bytes of nibbles.
+APUS_LAYOUT bool has_nibbles(int format) {
+    return is_quantized(format) && format != CUDA_WEIGHT_Q8_0 && format != CUDA_WEIGHT_INT8 &&
+        format != CUDA_WEIGHT_E4M3;
+}
+
+/// Whether a weight is a product plus a minimum.
+APUS_LAYOUT bool has_minimum(int format) {
+    return format == CUDA_WEIGHT_Q4_1 || format == CUDA_WEIGHT_Q4_K || format == CUDA_WEIGHT_Q5_K;
+}
+
 /// Bytes of a unit of a tile: 16 rows × 64 columns.
 APUS_LAYOUT int unit_bytes(int format) {
     if (!is_quantized(format)) return format == CUDA_WEIGHT_F32 ? 4096 : 2048;
-    return format == CUDA_WEIGHT_Q8_0 ? 1024 : 512;
+    if (!has_nibbles(format)) return 1024;
+    return format == CUDA_WEIGHT_Q6_K ? 768 : format == CUDA_WEIGHT_Q5_K ? 640 : 512;
 }
 
-/// Bytes of a unit's scales.
+/// Bytes of a unit's own scales.
 APUS_LAYOUT int unit_scale_bytes(int format) {
-    return !is_quantized(format) ? 0 : format == CUDA_WEIGHT_Q4_1 ? 128 : 64;
+    if (!is_quantized(format) || (format >= CUDA_WEIGHT_INT4 && format != CUDA_WEIGHT_MXFP4)) return 0;
+    return format == CUDA_WEIGHT_Q4_1 ? 128 : format == CUDA_WEIGHT_MXFP4 ? 32 : 64;
+}
+
+/// Bytes of what several units may share.
+APUS_LAYOUT int group_bytes(int format) {
+    switch (format) {
+    case CUDA_WEIGHT_Q4_K:
+    case CUDA_WEIGHT_Q5_K: return 64;
+    case CUDA_WEIGHT_Q6_K: return 32;
+    case CUDA_WEIGHT_INT4:
+    case CUDA_WEIGHT_E4M3: return 128;
+    case CUDA_WEIGHT_INT8: return 192;
+    default: return 0;
+    }
+}
+
+/// Bytes of a unit in a stage: weights, scales, and its group.
+APUS_LAYOUT int unit_stage_bytes(int format) {
+    return unit_bytes(format) + unit_scale_bytes(format) + group_bytes(format);
 }
 
 // MARK: Products (linear.cu)
@@ -42,8 +73,8 @@ enum {
     LINEAR_LARGE_TILES = 8,
 };
 
-/// Whether warps that multiply the same activations with q4_1 weights share the work of summing them.
-APUS_LAYOUT bool linear_shares_sums(int format, int tokens) { return format == CUDA_WEIGHT_Q4_1 && tokens > 8; }
+/// Whether warps that multiply the same activations with weights that have minima share the work of summing them.
+APUS_LAYOUT bool linear_shares_sums(int format, int tokens) { return has_minimum(format) && tokens > 8; }
 
 /// Bytes of 64 columns of bf16 activations, and after them those of their two sums in f32, if shared.
 APUS_LAYOUT int linear_activation_bytes(int tokens) { return tokens * CUDA_UNIT_COLUMNS * 2; }
@@ -57,7 +88,7 @@ APUS_LAYOUT int linear_slices_at_once(int tokens) { return LINEAR_WARPS / linear
 
 /// Bytes of a stage: a unit of weights for each warp, and the activations of each slice's unit.
 APUS_LAYOUT int linear_stage_bytes(int format, int tokens) {
-    return LINEAR_WARPS * (unit_bytes(format) + unit_scale_bytes(format)) +
+    return LINEAR_WARPS * unit_stage_bytes(format) +
         linear_slices_at_once(tokens) * (linear_activation_bytes(tokens) + linear_sum_bytes(format, tokens));
 }
 
@@ -71,12 +102,14 @@ APUS_LAYOUT int linear_stages_that_fit(int bytes, int stage_bytes, int most) {
 }
 
 /// Blocks of a multiprocessor. Quantized weights leave room for more, and their arithmetic wants the warps.
-APUS_LAYOUT int linear_blocks(int format, int tokens) { return is_quantized(format) && tokens <= 8 ? 4 : 2; }
+APUS_LAYOUT int linear_blocks(int format, int tokens) {
+    return !is_quantized(format) || tokens > 8 ? 2 : group_bytes(format) == 0 ? 4 : 3;
+}
 
 /// Stages of the ring of the kernel for up to `tokens`.
 APUS_LAYOUT int linear_stages(int format, int tokens, bool is_small) {
     // A multiprocessor of compute capability 9.0 has 228 KB, of which each block takes one for the system.
-    const int most = linear_blocks(format, tokens) == 4 ? 56 * 1024 : 113 * 1024;
+    const int blocks = linear_blocks(format, tokens), most = (blocks == 4 ? 56 : blocks == 3 ? 75 : 113) * 1024;
     const int bytes = is_small && most > LINEAR_SMALL_SHARED ? LINEAR_SMALL_SHARED : most;
     return linear_stages_that_fit(bytes - linear_partial_bytes(tokens), linear_stage_bytes(format, tokens), 8);
 }
@@ -94,13 +127,13 @@ APUS_LAYOUT bool linear_is_small(int format, int tokens, int shared_limit) {
 APUS_LAYOUT int linear_least_stages(int format, int tokens) { return 2 + linear_shares_sums(format, tokens); }
 
 /// Whether the kernel for up to `tokens` knows a small ring. It does not where two stages of f32 are too much, and where
-/// the ring's size, a constant no more, would take a register that q4_1 does not have: the large kernel does the same.
+/// the ring's size, a constant no more, would take a register that minima do not leave: the large kernel does the same.
 APUS_LAYOUT bool linear_has_small(int format, int tokens) {
-    return tokens < 64 || (format != CUDA_WEIGHT_F32 && format != CUDA_WEIGHT_Q4_1);
+    return tokens < 64 || (format != CUDA_WEIGHT_F32 && !has_minimum(format));
 }
 
 APUS_LAYOUT int linear_large_stage_bytes(int format) {
-    return LINEAR_LARGE_TILES * (unit_bytes(format) + unit_scale_bytes(format)) +
+    return LINEAR_LARGE_TILES * unit_stage_bytes(format) +
         linear_activation_bytes(LINEAR_LARGE_TOKENS) + linear_sum_bytes(format, LINEAR_LARGE_TOKENS);
 }
 

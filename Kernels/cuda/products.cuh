@@ -15,43 +15,68 @@ namespace linear {
 /// Where a lane's share of a tile's next unit comes from; zeros beyond the matrix. Streams move on by addition:
 /// computed anew from the unit's index, addresses would take as many instructions as the products.
 template <int format> struct weight_stream {
+    /// Whether a lane's pieces may lie in one of two distances.
+    static constexpr bool has_distances = unit_scale_bytes(format) > 0 && unit_scale_bytes(format) != group_bytes(format);
+    /// Pieces of 16 bytes of a unit's scales, and of them and its group.
+    static constexpr int scale_pieces = unit_scale_bytes(format) / 16;
+    static constexpr int pieces = scale_pieces + group_bytes(format) / 16;
     const uint8_t *weights, *scales;
     bool is_inside, has_scales;
+    /// Where there are groups: the unit, and of this lane's piece how many bytes and 2^shift units apart they are.
+    int unit, shift, distance;
 
     __device__ weight_stream(const cuda_matrix &matrix, int tile, int units, int lane) {
         is_inside = tile * CUDA_TILE_ROWS < matrix.rows;
-        has_scales = lane < unit_scale_bytes(format) / 16;
+        has_scales = lane < pieces;
         const int64_t first = static_cast<int64_t>(tile) * units;
         weights = at<const uint8_t>(matrix.data, first * unit_bytes(format) + 16 * lane);
         scales = at<const uint8_t>(matrix.scales, first * unit_scale_bytes(format) + 16 * lane);
+        if constexpr (group_bytes(format) > 0) {
+            const bool is_group = lane >= scale_pieces;
+            unit = 0;
+            if (has_distances) distance = is_group ? group_bytes(format) : unit_scale_bytes(format);
+            shift = is_group ? matrix.group_shift : 0;
+            const int64_t group = static_cast<int64_t>(tile) * groups_of(units, matrix.group_shift);
+            if (is_group) {
+                scales = at<const uint8_t>(matrix.groups, group * group_bytes(format) + 16 * (lane - scale_pieces));
+            }
+        }
     }
 
     /// `slot` is the lane's place: 16 bytes for each lane.
     __device__ void copy(uint8_t *slot) const {
 #pragma unroll
-        for (int i = 0; i < unit_bytes(format); i += 512) copy_async_16(slot + i, weights + i, is_inside);
-        if (is_quantized(format) && has_scales) copy_async_16(slot + unit_bytes(format), scales, is_inside);
+        for (int i = 0; i + 512 <= unit_bytes(format); i += 512) copy_async_16(slot + i, weights + i, is_inside);
+        if constexpr (unit_bytes(format) % 512 != 0) {
+            constexpr int whole = unit_bytes(format) / 512 * 512;
+            if (lane_index() < unit_bytes(format) % 512 / 16) copy_async_16(slot + whole, weights + whole, is_inside);
+        }
+        if (!is_quantized(format) || !has_scales) return;
+        const int between = has_distances ? distance : group_bytes(format);
+        const int64_t offset = group_bytes(format) > 0 ? static_cast<int64_t>(unit >> shift) * between : 0;
+        copy_async_16(slot + unit_bytes(format), scales + offset, is_inside);
     }
 
     __device__ void advance(int units) {
         weights += static_cast<int64_t>(units) * unit_bytes(format);
-        scales += static_cast<int64_t>(units) * unit_scale_bytes(format);
+        if constexpr (group_bytes(format) > 0) unit += units;
+        else scales += static_cast<int64_t>(units) * unit_scale_bytes(format);
     }
 };
 
 /// Which rows of the input and of the output a block's tokens are: themselves,
 struct rows_in_order {
     static constexpr bool are_adjacent = true;
-    __device__ int of_input(int token) const { return token; }
+    __device__ int of_input(int) const { return 0; }
     __device__ int of_output(int token) const { return token; }
 };
 
-/// or those of a list of routes, of which `divisor` share a row of the input.
+/// or those of a list of routes. Where a token's input is stays in shared memory, in units of 16 bytes from x.
 struct rows_of_routes {
     static constexpr bool are_adjacent = false;
     const int32_t *routes;
-    int divisor;
-    __device__ int of_input(int token) const { return routes[token] / divisor; }
+    const int32_t *inputs;
+    __device__ int of_input(int token) const { return inputs[token]; }
     __device__ int of_output(int token) const { return routes[token]; }
 };
 
@@ -60,28 +85,22 @@ struct rows_of_routes {
 template <int tokens, int members, class Rows> struct activation_stream {
     /// A warp alone takes both halves of a unit in turn; of several, each keeps to its half.
     static constexpr int tokens_a_step = members == 1 ? 8 : 4 * members;
-    static constexpr int pieces = tokens / 4 / members, steps = members == 1 ? pieces / 2 : pieces;
+    static constexpr int pieces = tokens / 4 / members;
     const uint16_t *first;
     int64_t token_step;
-    /// Of rows that are not adjacent, in units of 16 bytes from `first`.
-    int offsets[Rows::are_adjacent ? 1 : steps];
-    int columns_left, tokens_left;
+    const Rows &rows;
+    int columns_left, tokens_left, first_token;
 
-    __device__ activation_stream(const cuda_linear_arguments &a, const Rows &rows, int block_token, int member, int lane) {
+    __device__ activation_stream(
+        const cuda_linear_arguments &a, const Rows &rows, int block_token, int member, int lane)
+        : rows(rows) {
         const int token = block_token + member / 2 * 8 + lane / 4, column = member % 2 * 32 + lane % 4 * 8;
         columns_left = a.matrix.columns - column;
         tokens_left = a.token_count - token;
-        if constexpr (Rows::are_adjacent) {
-            first = at<const uint16_t>(a.x, static_cast<int64_t>(token) * a.x_stride + column);
-            token_step = static_cast<int64_t>(a.x_stride) * tokens_a_step;
-        } else {
-            first = at<const uint16_t>(a.x, column);
-#pragma unroll
-            for (int i = 0; i < steps; i++) {
-                const bool is_inside = i * tokens_a_step < tokens_left;
-                offsets[i] = is_inside ? rows.of_input(token + i * tokens_a_step) * (a.x_stride / 8) : 0;
-            }
-        }
+        first_token = token;
+        const int64_t row = Rows::are_adjacent ? token : 0;
+        first = at<const uint16_t>(a.x, row * a.x_stride + column);
+        token_step = static_cast<int64_t>(a.x_stride) * tokens_a_step;
     }
 
     __device__ void copy(uint8_t *slot) const {
@@ -89,7 +108,10 @@ template <int tokens, int members, class Rows> struct activation_stream {
         for (int i = 0; i < pieces; i++) {
             const int half = members == 1 ? i % 2 * 32 : 0, step = members == 1 ? i / 2 : i;
             const bool is_inside = step * tokens_a_step < tokens_left && half < columns_left;
-            const int64_t offset = Rows::are_adjacent ? step * token_step : static_cast<int64_t>(offsets[step]) * 8;
+            int64_t offset = step * token_step;
+            if (!Rows::are_adjacent) {
+                offset = is_inside ? 8 * static_cast<int64_t>(rows.of_input(first_token + step * tokens_a_step)) : 0;
+            }
             copy_async_16(slot + 512 * members * i, first + offset + half, is_inside);
         }
     }
@@ -107,27 +129,6 @@ template <int newest, int newest_of_small> APUS_DEVICE void wait_for_stage(bool 
 }
 
 // MARK: Using a stage
-
-/// Scales and minima of the rows g and g + 8.
-struct row_pair_scales {
-    float scale[2], minimum[2];
-};
-
-template <int format> APUS_DEVICE row_pair_scales read_scales(const uint8_t *scales, int block, int lane) {
-    row_pair_scales result = {{1, 1}, {0, 0}};
-    if constexpr (format == CUDA_WEIGHT_Q4_1) {
-        const uint2 words = load_8(scales + lane / 4 * 16 + 8 * block);
-        result.minimum[0] = half_to_float(static_cast<uint16_t>(words.y));
-        result.minimum[1] = half_to_float(static_cast<uint16_t>(words.y >> 16));
-        result.scale[0] = half_to_float(static_cast<uint16_t>(words.x));
-        result.scale[1] = half_to_float(static_cast<uint16_t>(words.x >> 16));
-    } else if constexpr (is_quantized(format)) {
-        const uint32_t word = *reinterpret_cast<const uint32_t *>(scales + lane / 4 * 8 + 4 * block);
-        result.scale[0] = half_to_float(static_cast<uint16_t>(word));
-        result.scale[1] = half_to_float(static_cast<uint16_t>(word >> 16));
-    }
-    return result;
-}
 
 /// A lane's sums of 32 columns of activations, for the tokens of the result's layout: a product with ones.
 APUS_DEVICE float2 sum_activations(const uint32_t (&x_steps)[2][2]) {
@@ -150,25 +151,39 @@ template <int tokens, int members> APUS_DEVICE void share_sums(uint8_t *activati
     }
 }
 
+/// A lane's activations of the two steps of a block of 32 columns: the eight adjacent ones, or four of each half.
+template <int format>
+APUS_DEVICE void read_activations(const uint8_t *activations, int lane, uint32_t (&x_steps)[2][2]) {
+    if constexpr (has_half_scales(format)) {
+        const uint8_t *const half = activations + 64 * (lane / 4) + 8 * (lane % 4);
+        const uint2 first = load_8(half), second = load_8(half + 32);
+        x_steps[0][0] = first.x, x_steps[0][1] = first.y, x_steps[1][0] = second.x, x_steps[1][1] = second.y;
+    } else {
+        const uint4 x = load_16(activations + 16 * lane);
+        x_steps[0][0] = x.x, x_steps[0][1] = x.y, x_steps[1][0] = x.z, x_steps[1][1] = x.w;
+    }
+}
+
 /// Adds the products of a block of 32 columns, formats of one part: two steps for each pair of tiles.
 template <int format, int row_tiles, int token_tiles, bool has_shared_sums>
 APUS_DEVICE void multiply_block(
     const uint8_t *tiles, const uint8_t *activations, const uint8_t *shared_sums, int block, int lane,
     float (&sums)[row_tiles][token_tiles][4]) {
-    constexpr int tile_bytes = unit_bytes(format) + unit_scale_bytes(format);
+    constexpr int tile_bytes = unit_stage_bytes(format);
     uint32_t weights[row_tiles][2][4];
     row_pair_scales scales[row_tiles];
 #pragma unroll
     for (int r = 0; r < row_tiles; r++) {
-        decode_block<format>(tiles + r * tile_bytes, block, lane, weights[r]);
-        scales[r] = read_scales<format>(tiles + r * tile_bytes + unit_bytes(format), block, lane);
+        const uint8_t *const own = tiles + r * tile_bytes + unit_bytes(format);
+        scales[r] = read_scales<format>(own, own + unit_scale_bytes(format), block, lane / 4);
+        decode_block<format>(tiles + r * tile_bytes, block, lane, scales[r], weights[r]);
     }
 #pragma unroll
     for (int j = 0; j < token_tiles; j++) {
-        const uint4 x = load_16(activations + (2 * j + block) * 512 + 16 * lane);
-        const uint32_t x_steps[2][2] = {{x.x, x.y}, {x.z, x.w}};
+        uint32_t x_steps[2][2];
+        read_activations<format>(activations + (2 * j + block) * 512, lane, x_steps);
         float2 x_sums = make_float2(0, 0);
-        if constexpr (format == CUDA_WEIGHT_Q4_1) {
+        if constexpr (has_minimum(format)) {
             const auto place = reinterpret_cast<const float2 *>(shared_sums) + 4 * (2 * j + block) + lane % 4;
             x_sums = has_shared_sums ? *place : sum_activations(x_steps);
         }
@@ -181,12 +196,19 @@ APUS_DEVICE void multiply_block(
             }
             float block_sums[4] = {0, 0, 0, 0};
             mma_bf16(block_sums, weights[r][0], x_steps[0]);
+            if constexpr (has_half_scales(format)) {
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    sums[r][j][i] = fmaf(scales[r].scale[i / 2], block_sums[i], sums[r][j][i]);
+                    block_sums[i] = 0;
+                }
+            }
             mma_bf16(block_sums, weights[r][1], x_steps[1]);
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 float &sum = sums[r][j][i];
-                sum = fmaf(scales[r].scale[i / 2], block_sums[i], sum);
-                if (format == CUDA_WEIGHT_Q4_1) sum = fmaf(scales[r].minimum[i / 2], i % 2 ? x_sums.y : x_sums.x, sum);
+                sum = fmaf(has_half_scales(format) ? scales[r].second[i / 2] : scales[r].scale[i / 2], block_sums[i], sum);
+                if (has_minimum(format)) sum = fmaf(scales[r].minimum[i / 2], i % 2 ? x_sums.y : x_sums.x, sum);
             }
         }
     }

@@ -12,6 +12,12 @@
 /// bf16 values that add up to a weight, scale aside.
 APUS_LAYOUT int weight_parts(int format) { return format == CUDA_WEIGHT_F32 ? 3 : format == CUDA_WEIGHT_F16 ? 2 : 1; }
 
+/// Whether a scale is of 16 columns, one step.
+APUS_LAYOUT bool has_half_scales(int format) { return format == CUDA_WEIGHT_Q6_K; }
+
+/// Groups of a tile.
+APUS_DEVICE int groups_of(int units, int shift) { return (units + (1 << shift) - 1) >> shift; }
+
 APUS_DEVICE int units_of(int columns) { return (columns + CUDA_UNIT_COLUMNS - 1) / CUDA_UNIT_COLUMNS; }
 
 // MARK: Values
@@ -44,10 +50,40 @@ APUS_DEVICE uint2 bytes_to_bf16(uint32_t bytes) {
     return make_uint2(pair[0], pair[1]);
 }
 
-/// The weights 2i and 2i + 1 of a step's eight, minus the format's offset. A nibble OR-ed into 128.0 adds itself.
-APUS_DEVICE uint32_t nibbles_to_bf16(uint32_t nibbles, int i, int format) {
-    const uint32_t offset = format == CUDA_WEIGHT_Q4_0 ? 0x43084308 : 0x43004300;
-    return bf16x2_sub(and_or(nibbles >> 4 * i, 0x000F000F, 0x43004300), offset);
+/// Four bytes (E4M3) as two pairs of bf16. Their seven lower bits are a bf16 that is 2^−120 of what they mean.
+APUS_DEVICE uint2 e4m3_to_bf16(uint32_t bytes) {
+    const uint32_t spread[2] = {__byte_perm(bytes, 0, 0x1404), __byte_perm(bytes, 0, 0x3424)};
+    uint32_t pair[2];
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const uint32_t small = and_or(spread[i] >> 4, 0x07F007F0, spread[i] & 0x80008000);
+        // Plus −0, which keeps the sign of a zero.
+        pair[i] = bf16x2_fma(small, 0x7B807B80, 0x80008000);
+    }
+    return make_uint2(pair[0], pair[1]);
+}
+
+/// The weights 2i and 2i + 1 of a step's eight (E2M1), times two. Their three lower bits are a bf16 that is 2^−127 of that.
+APUS_DEVICE uint32_t e2m1_to_bf16(uint32_t nibbles, int i) {
+    const uint32_t sign = i < 3 ? nibbles << (12 - 4 * i) : nibbles;
+    const uint32_t rest = i < 2 ? nibbles << (6 - 4 * i) : nibbles >> (4 * i - 6);
+    return bf16x2_fma(and_or(rest, 0x01C001C0, sign & 0x80008000), 0x7F007F00, 0);
+}
+
+/// The weights 2i and 2i + 1 of a step's eight, OR-ed into 128.0, where a nibble adds itself. `more` are the higher bits.
+APUS_DEVICE uint32_t nibbles_as_bf16(uint32_t nibbles, int i) { return and_or(nibbles >> 4 * i, 0x000F000F, 0x43004300); }
+
+/// Those of q5_k, pair `p` of the unit, and of q6_k, pair `p` of the block: one and two bits more of each.
+APUS_DEVICE uint32_t with_fifth_bit(uint32_t pair, uint32_t more, int p) {
+    return and_or(p < 4 ? more << (4 - p) : more >> (p - 4), 0x00100010, pair);
+}
+APUS_DEVICE uint32_t with_two_bits(uint32_t pair, uint32_t more, int p) {
+    return and_or(p < 2 ? more << (4 - 2 * p) : more >> (2 * p - 4), 0x00300030, pair);
+}
+
+/// Byte `index` of a word as a float, less `offset`.
+APUS_DEVICE float byte_to_float(uint32_t word, int index, float offset) {
+    return __uint_as_float(__byte_perm(word, 0x4B000000, 0x7440 | index)) - (8388608.0f + offset);
 }
 
 /// The next part of two weights, and what is left of them.
@@ -94,10 +130,74 @@ APUS_DEVICE void decode_parts(const uint8_t *unit, int step, int lane, uint32_t 
     }
 }
 
+// MARK: Scales
+
+/// Of a block of 32 columns, for the rows g and g + 8.
+struct row_pair_scales {
+    float scale[2], minimum[2];
+    /// Of the block's second half, where scales are of 16 columns.
+    float second[2];
+    /// What codes are less, as pairs of bf16.
+    uint32_t zero[2];
+};
+
+/// `scales` are the unit's and `group` its group's, in shared or global memory; `g` is the row pair.
+template <int format>
+APUS_DEVICE row_pair_scales read_scales(const uint8_t *scales, const uint8_t *group, int block, int g) {
+    row_pair_scales result = {{1, 1}, {0, 0}, {0, 0}, {0, 0}};
+    if constexpr (format == CUDA_WEIGHT_Q4_1) {
+        const uint2 words = load_8(scales + g * 16 + 8 * block);
+        result.minimum[0] = half_to_float(static_cast<uint16_t>(words.y));
+        result.minimum[1] = half_to_float(static_cast<uint16_t>(words.y >> 16));
+        result.scale[0] = half_to_float(static_cast<uint16_t>(words.x));
+        result.scale[1] = half_to_float(static_cast<uint16_t>(words.x >> 16));
+    } else if constexpr (format == CUDA_WEIGHT_Q8_0 || format == CUDA_WEIGHT_Q4_0) {
+        const uint32_t word = *reinterpret_cast<const uint32_t *>(scales + g * 8 + 4 * block);
+        result.scale[0] = half_to_float(static_cast<uint16_t>(word));
+        result.scale[1] = half_to_float(static_cast<uint16_t>(word >> 16));
+    } else if constexpr (format == CUDA_WEIGHT_Q4_K || format == CUDA_WEIGHT_Q5_K) {
+        const uint32_t own = *reinterpret_cast<const uint32_t *>(scales + g * 8 + 4 * block);
+        const uint2 words = load_8(group + 8 * g);
+        // Products of 11 and 6 bits: exact.
+        result.scale[0] = half_to_float(static_cast<uint16_t>(words.x)) * byte_to_float(own, 0, 0);
+        result.scale[1] = half_to_float(static_cast<uint16_t>(words.x >> 16)) * byte_to_float(own, 1, 0);
+        result.minimum[0] = -half_to_float(static_cast<uint16_t>(words.y)) * byte_to_float(own, 2, 0);
+        result.minimum[1] = -half_to_float(static_cast<uint16_t>(words.y >> 16)) * byte_to_float(own, 3, 0);
+    } else if constexpr (format == CUDA_WEIGHT_Q6_K) {
+        const uint32_t own = *reinterpret_cast<const uint32_t *>(scales + g * 8 + 4 * block);
+        const uint32_t word = *reinterpret_cast<const uint32_t *>(group + 4 * g);
+        const float low = half_to_float(static_cast<uint16_t>(word));
+        const float high = half_to_float(static_cast<uint16_t>(word >> 16));
+        result.scale[0] = low * byte_to_float(own, 0, 128), result.second[0] = low * byte_to_float(own, 1, 128);
+        result.scale[1] = high * byte_to_float(own, 2, 128), result.second[1] = high * byte_to_float(own, 3, 128);
+    } else if constexpr (format == CUDA_WEIGHT_MXFP4) {
+        // 2^(e − 128); codes are decoded to twice what they mean.
+        const uint32_t word = *reinterpret_cast<const uint16_t *>(scales + g * 4 + 2 * block);
+        const uint32_t low = word & 0xFF, high = word >> 8;
+        result.scale[0] = __uint_as_float(low < 2 ? 0x200000u << low : (low - 1) << 23);
+        result.scale[1] = __uint_as_float(high < 2 ? 0x200000u << high : (high - 1) << 23);
+    } else if constexpr (format == CUDA_WEIGHT_INT4) {
+        const uint2 words = load_8(group + g * 16 + 8 * block);
+        result.scale[0] = half_to_float(static_cast<uint16_t>(words.x));
+        result.scale[1] = half_to_float(static_cast<uint16_t>(words.x >> 16));
+        result.zero[0] = __byte_perm(words.y, 0, 0x1010), result.zero[1] = __byte_perm(words.y, 0, 0x3232);
+    } else if constexpr (format == CUDA_WEIGHT_INT8 || format == CUDA_WEIGHT_E4M3) {
+        const uint2 words = load_8(group + g * 16 + 8 * block);
+        result.scale[0] = __uint_as_float(words.x), result.scale[1] = __uint_as_float(words.y);
+        if constexpr (format == CUDA_WEIGHT_INT8) {
+            const uint32_t word = *reinterpret_cast<const uint32_t *>(group + 128 + g * 8 + 4 * block);
+            result.zero[0] = __byte_perm(word, 0, 0x1010), result.zero[1] = __byte_perm(word, 0, 0x3232);
+        }
+    }
+    return result;
+}
+
 /// A lane's operands of the two steps of 32 columns of a format of one part. Here as above `unit` are a unit's bytes,
 /// in shared or global memory.
 template <int format>
-APUS_DEVICE void decode_block(const uint8_t *unit, int block, int lane, uint32_t (&fragments)[2][4]) {
+APUS_DEVICE void decode_block(
+    const uint8_t *unit, int block, int lane, [[maybe_unused]] const row_pair_scales &scales,
+    uint32_t (&fragments)[2][4]) {
     static_assert(weight_parts(format) == 1, "formats of several parts are decoded step by step");
     if constexpr (format == CUDA_WEIGHT_BF16) {
 #pragma unroll
@@ -106,39 +206,49 @@ APUS_DEVICE void decode_block(const uint8_t *unit, int block, int lane, uint32_t
             fragments[s][0] = words.x, fragments[s][1] = words.y;
             fragments[s][2] = words.z, fragments[s][3] = words.w;
         }
-    } else if constexpr (format == CUDA_WEIGHT_Q8_0) {
-        const uint4 words = load_16(unit + 512 * block + 16 * lane);
-        const uint2 pairs[4] = {
-            bytes_to_bf16(words.x), bytes_to_bf16(words.y), bytes_to_bf16(words.z), bytes_to_bf16(words.w)};
+    } else if constexpr (!has_nibbles(format)) {
+        const uint4 four = load_16(unit + 512 * block + 16 * lane);
+        const uint32_t words[4] = {four.x, four.y, four.z, four.w};
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            fragments[i / 2][i % 2 * 2] = pairs[i].x, fragments[i / 2][i % 2 * 2 + 1] = pairs[i].y;
+            const uint2 pairs = format == CUDA_WEIGHT_E4M3 ? e4m3_to_bf16(words[i]) : bytes_to_bf16(words[i]);
+            uint32_t *const fragment = fragments[i / 2] + i % 2 * 2;
+            fragment[0] = format == CUDA_WEIGHT_INT8 ? bf16x2_sub(pairs.x, scales.zero[0]) : pairs.x;
+            fragment[1] = format == CUDA_WEIGHT_INT8 ? bf16x2_sub(pairs.y, scales.zero[1]) : pairs.y;
         }
     } else {
-        const uint2 words = load_8(unit + 16 * lane + 8 * block);
+        const uint2 two = load_8(unit + 16 * lane + 8 * block);
+        const uint32_t words[2] = {two.x, two.y};
+        uint32_t more = 0;
+        if (format == CUDA_WEIGHT_Q5_K) more = *reinterpret_cast<const uint32_t *>(unit + 512 + 4 * lane);
+        if (format == CUDA_WEIGHT_Q6_K) more = *reinterpret_cast<const uint32_t *>(unit + 512 + 8 * lane + 4 * block);
+        if (format == CUDA_WEIGHT_Q5_K) more = more >> 8 * block;
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            fragments[0][i] = nibbles_to_bf16(words.x, i, format);
-            fragments[1][i] = nibbles_to_bf16(words.y, i, format);
+        for (int i = 0; i < 8; i++) {
+            uint32_t &pair = fragments[i / 4][i % 4];
+            if (format == CUDA_WEIGHT_MXFP4) {
+                pair = e2m1_to_bf16(words[i / 4], i % 4);
+                continue;
+            }
+            pair = nibbles_as_bf16(words[i / 4], i % 4);
+            if (format == CUDA_WEIGHT_Q5_K) pair = with_fifth_bit(pair, more, i);
+            if (format == CUDA_WEIGHT_Q6_K) pair = with_two_bits(pair, more, i);
+            const uint32_t zero = format == CUDA_WEIGHT_Q4_0 ? 0x43084308
+                : format == CUDA_WEIGHT_Q6_K                 ? 0x43204320
+                : format == CUDA_WEIGHT_INT4                 ? scales.zero[i % 2]
+                                                             : 0x43004300;
+            pair = bf16x2_sub(pair, zero);
         }
     }
 }
 
 // MARK: Single weights
 
-/// Two neighbours of the eight weights that `lane` owns in a step, without their scale.
+/// Two neighbours of the eight weights that `lane` owns in a step of a plain unit.
 template <int format> APUS_DEVICE float2 stored_pair(const uint8_t *unit, int step, int lane, int pair) {
     if constexpr (format == CUDA_WEIGHT_F32) {
         const auto weights = reinterpret_cast<const float2 *>(unit) + 128 * step + 64 * (pair / 2) + 2 * lane;
         return weights[pair % 2];
-    } else if constexpr (format == CUDA_WEIGHT_Q8_0) {
-        const auto weights = reinterpret_cast<const int8_t *>(unit) + 512 * (step / 2) + 16 * lane + 8 * (step % 2);
-        return make_float2(weights[2 * pair], weights[2 * pair + 1]);
-    } else if constexpr (is_quantized(format)) {
-        const uint32_t nibbles = reinterpret_cast<const uint32_t *>(unit)[4 * lane + step] >> 4 * pair;
-        const int offset = format == CUDA_WEIGHT_Q4_0 ? 8 : 0;
-        return make_float2(
-            static_cast<int>(nibbles & 15) - offset, static_cast<int>(nibbles >> 16 & 15) - offset);
     } else {
         const uint32_t word = reinterpret_cast<const uint32_t *>(unit)[128 * step + 4 * lane + pair];
         if constexpr (format == CUDA_WEIGHT_BF16) return make_float2(bf16_low(word), bf16_high(word));
@@ -147,68 +257,78 @@ template <int format> APUS_DEVICE float2 stored_pair(const uint8_t *unit, int st
     }
 }
 
-/// `count` (even) neighbours of a row from an even `column` on, none beyond the column's block of 32.
-template <int format, int count>
-APUS_DEVICE void read_packed(const cuda_matrix &matrix, int row, int column, float (&out)[count]) {
-    const int64_t unit = static_cast<int64_t>(row / CUDA_TILE_ROWS) * units_of(matrix.columns) + column / 64;
+/// The same of a quantized unit, times scale and plus minimum, both operations rounded.
+template <int format>
+APUS_DEVICE float2 quantized_pair(
+    const uint8_t *unit, int step, int lane, int pair, const row_pair_scales &scales) {
+    uint32_t fragments[2][4];
+    decode_block<format>(unit, step / 2, lane, scales, fragments);
+    uint32_t found = 0;
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        if (i == step % 2 * 4 + pair) found = fragments[i / 4][i % 4];
+    }
+    const int half = pair % 2;
+    const float scale = has_half_scales(format) && step % 2 == 1 ? scales.second[half] : scales.scale[half];
+    const float2 product = make_float2(bf16_low(found) * scale, bf16_high(found) * scale);
+    if constexpr (!has_minimum(format)) return product;
+    return make_float2(product.x + scales.minimum[half], product.y + scales.minimum[half]);
+}
+
+/// Two neighbours of a row from an even `column` on.
+template <int format> APUS_DEVICE float2 read_packed(const cuda_matrix &matrix, int row, int column) {
+    const int units = units_of(matrix.columns), tile = row / CUDA_TILE_ROWS, place = column % 32;
+    const int64_t unit = static_cast<int64_t>(tile) * units + column / 64;
     const uint8_t *bytes = at<const uint8_t>(matrix.data, unit * unit_bytes(format));
-    float scale = 1, minimum = 0;
-    const int half = row / 8 % 2;
+    const int block = column % 64 / 32, pair = place % 4 / 2 * 2 + row / 8 % 2;
+    const int lane = 4 * (row % 8) + (has_half_scales(format) ? place % 16 / 4 : place / 8);
+    const int step = 2 * block + (has_half_scales(format) ? place / 16 : place % 8 / 4);
     if constexpr (is_quantized(format)) {
-        const int count_of_pair = unit_scale_bytes(format) / 32;
-        const auto pair = at<const uint16_t>(matrix.scales, unit * (unit_scale_bytes(format) / 2)) +
-            (row % 8 * 2 + column % 64 / 32) * count_of_pair;
-        scale = half_to_float(pair[half]);
-        if (format == CUDA_WEIGHT_Q4_1) minimum = half_to_float(pair[2 + half]);
-    }
-#pragma unroll
-    for (int i = 0; i < count; i += 2) {
-        const int place = column + i, lane = 4 * (row % 8) + place % 32 / 8, step = place % 64 / 32 * 2 + place % 8 / 4;
-        const float2 pair = stored_pair<format>(bytes, step, lane, place % 4 / 2 * 2 + half);
-        out[i] = pair.x, out[i + 1] = pair.y;
-        if constexpr (is_quantized(format)) {
-            out[i] = out[i] * scale + minimum;
-            out[i + 1] = out[i + 1] * scale + minimum;
-        }
+        const int64_t group =
+            static_cast<int64_t>(tile) * groups_of(units, matrix.group_shift) + (column / 64 >> matrix.group_shift);
+        const row_pair_scales scales = read_scales<format>(
+            at<const uint8_t>(matrix.scales, unit * unit_scale_bytes(format)),
+            at<const uint8_t>(matrix.groups, group * group_bytes(format)), block, row % 8);
+        return quantized_pair<format>(bytes, step, lane, pair, scales);
+    } else {
+        return stored_pair<format>(bytes, step, lane, pair);
     }
 }
 
-/// Adjacent weights of a row of a bf16 matrix in swizzled tiles.
-template <int count>
-APUS_DEVICE void read_swizzled(const cuda_matrix &matrix, int row, int column, float (&out)[count]) {
+/// Two neighbours of a row of a bf16 matrix in swizzled tiles, from an even `column` on.
+APUS_DEVICE float2 read_swizzled(const cuda_matrix &matrix, int row, int column) {
     const int64_t tile = static_cast<int64_t>(row / CUDA_SWIZZLED_ROWS) * units_of(matrix.columns);
-#pragma unroll
-    for (int i = 0; i < count; i++) {
-        const int unit = (column + i) / CUDA_UNIT_COLUMNS, byte = (column + i) % CUDA_UNIT_COLUMNS * 2;
-        const uint8_t *const start = at<const uint8_t>(matrix.data, (tile + unit) * CUDA_SWIZZLED_BYTES);
-        out[i] = bf16_to_float(
-            *reinterpret_cast<const uint16_t *>(start + swizzled_place(row % CUDA_SWIZZLED_ROWS, byte)));
-    }
+    const int unit = column / CUDA_UNIT_COLUMNS, byte = column % CUDA_UNIT_COLUMNS * 2;
+    const uint8_t *const start = at<const uint8_t>(matrix.data, (tile + unit) * CUDA_SWIZZLED_BYTES);
+    const uint32_t word =
+        *reinterpret_cast<const uint32_t *>(start + swizzled_place(row % CUDA_SWIZZLED_ROWS, byte));
+    return make_float2(bf16_low(word), bf16_high(word));
 }
 
-template <int count>
-APUS_DEVICE void read_packed_any(const cuda_matrix &matrix, int row, int column, float (&out)[count]) {
-    if (matrix.layout == CUDA_LAYOUT_SWIZZLED) return read_swizzled(matrix, row, column, out);
+APUS_DEVICE float2 read_packed_any(const cuda_matrix &matrix, int row, int column) {
+    if (matrix.layout == CUDA_LAYOUT_SWIZZLED) return read_swizzled(matrix, row, column);
     switch (matrix.format) {
-    case CUDA_WEIGHT_BF16: return read_packed<CUDA_WEIGHT_BF16>(matrix, row, column, out);
-    case CUDA_WEIGHT_F16: return read_packed<CUDA_WEIGHT_F16>(matrix, row, column, out);
-    case CUDA_WEIGHT_F32: return read_packed<CUDA_WEIGHT_F32>(matrix, row, column, out);
-    case CUDA_WEIGHT_Q8_0: return read_packed<CUDA_WEIGHT_Q8_0>(matrix, row, column, out);
-    case CUDA_WEIGHT_Q4_0: return read_packed<CUDA_WEIGHT_Q4_0>(matrix, row, column, out);
-    case CUDA_WEIGHT_Q4_1: return read_packed<CUDA_WEIGHT_Q4_1>(matrix, row, column, out);
+    case CUDA_WEIGHT_BF16: return read_packed<CUDA_WEIGHT_BF16>(matrix, row, column);
+    case CUDA_WEIGHT_F16: return read_packed<CUDA_WEIGHT_F16>(matrix, row, column);
+    case CUDA_WEIGHT_F32: return read_packed<CUDA_WEIGHT_F32>(matrix, row, column);
+    case CUDA_WEIGHT_Q8_0: return read_packed<CUDA_WEIGHT_Q8_0>(matrix, row, column);
+    case CUDA_WEIGHT_Q4_0: return read_packed<CUDA_WEIGHT_Q4_0>(matrix, row, column);
+    case CUDA_WEIGHT_Q4_1: return read_packed<CUDA_WEIGHT_Q4_1>(matrix, row, column);
+    case CUDA_WEIGHT_Q4_K: return read_packed<CUDA_WEIGHT_Q4_K>(matrix, row, column);
+    case CUDA_WEIGHT_Q5_K: return read_packed<CUDA_WEIGHT_Q5_K>(matrix, row, column);
+    case CUDA_WEIGHT_Q6_K: return read_packed<CUDA_WEIGHT_Q6_K>(matrix, row, column);
+    case CUDA_WEIGHT_INT4: return read_packed<CUDA_WEIGHT_INT4>(matrix, row, column);
+    case CUDA_WEIGHT_INT8: return read_packed<CUDA_WEIGHT_INT8>(matrix, row, column);
+    case CUDA_WEIGHT_MXFP4: return read_packed<CUDA_WEIGHT_MXFP4>(matrix, row, column);
+    case CUDA_WEIGHT_E4M3: return read_packed<CUDA_WEIGHT_E4M3>(matrix, row, column);
     }
+    return make_float2(0, 0);
 }
 
-/// One weight: d · q, or d · q + m with both operations rounded, when quantized.
+/// One weight.
 APUS_DEVICE float packed_weight(const cuda_matrix &matrix, int row, int column) {
-    float pair[2];
-    read_packed_any(matrix, row, column & ~1, pair);
-    return column & 1 ? pair[1] : pair[0];
-}
-
-/// The 32 weights of a row from column 32 · block on; columns of the padding read as the zeros (times scale) they are.
-APUS_DEVICE void packed_row_32(const cuda_matrix &matrix, int row, int block, float (&out)[32]) {
-    read_packed_any(matrix, row, 32 * block, out);
+    const float2 pair = read_packed_any(matrix, row, column & ~1);
+    return column & 1 ? pair.y : pair.x;
 }
 
 #endif

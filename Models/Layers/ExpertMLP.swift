@@ -26,8 +26,8 @@ struct ExpertMLP: FeedForward {
         let ups = try weights.experts("ffn_up", count: count, shape: [ffn, hidden])
         let downs = try weights.experts("ffn_down", count: count, shape: [hidden, ffn])
         experts = ExpertWeights(
-            gateUp: try zip(gates, ups).map { try backend.prepare([$0, $1]) },
-            down: try downs.map { try backend.prepare([$0]) },
+            gateUp: try zip(gates, ups).map { try backend.prepareExpert([$0, $1]) },
+            down: try downs.map { try backend.prepareExpert([$0]) },
             gateUpBias: try Self.gateUpBias(weights, count: count, ffn: ffn, backend),
             downBias: try Self.bias(weights, "ffn_down_exps.bias", [count, hidden]).map {
                 try backend.vector($0, purpose: "biases")

@@ -99,7 +99,7 @@ extension CUDABackend {
 
     /// Packs bf16 matrices, one below the other, into the swizzled tiles of one.
     func packSwizzled(_ parts: ArraySlice<StoredTensor>, firstRow: Int) throws(BackendError) -> CUDAWeight.Segment {
-        for part in parts { _ = try Self.format(part) }
+        for part in parts { _ = try Self.source(part) }
         let rows = parts.reduce(0) { $0 + $1.shape[0] }
         guard let first = parts.first, rows <= 1 << 20 else {
             throw .unsupported(operation: "a weight of \(rows) rows", reason: "there may be \(1 << 20) at most")
@@ -120,9 +120,9 @@ extension CUDABackend {
             }
         }
         let matrix = cuda_matrix(
-            data: cuda_address(data.address), scales: 0, format: Int32(CUDA_WEIGHT_BF16), rows: Int32(rows),
-            columns: Int32(columns), layout: Int32(CUDA_LAYOUT_SWIZZLED))
-        return CUDAWeight.Segment(matrix: matrix, firstRow: firstRow, data: data, scales: nil)
+            data: cuda_address(data.address), scales: 0, groups: 0, format: Int32(CUDA_WEIGHT_BF16), rows: Int32(rows),
+            columns: Int32(columns), layout: Int32(CUDA_LAYOUT_SWIZZLED), group_shift: 0, unused: 0)
+        return CUDAWeight.Segment(matrix: matrix, firstRow: firstRow, data: data, scales: nil, groups: nil)
     }
 
     /// Packs some tiles on all cores.

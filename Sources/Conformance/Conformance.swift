@@ -21,8 +21,8 @@ package struct ConformanceCase: Sendable {
 
     /// All cases, in the order of the protocol's operations.
     package static let all =
-        rowCases + elementCases + linearCases + lowRankCases + expertCases + attentionCases + attentionByteCases
-        + attentionOptionCases + samplingCases
+        rowCases + elementCases + linearCases + furtherTypes + lowRankCases + expertCases + attentionCases
+        + attentionByteCases + attentionOptionCases + samplingCases
 }
 
 /// The largest of errors relative to what is allowed; NaN is as bad as it gets.

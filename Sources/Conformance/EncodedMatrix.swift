@@ -24,13 +24,23 @@ package struct EncodedMatrix {
     /// [rows × columns]
     package let values: [Double]
 
-    package init(_ dtype: DType, rows: Int, columns: Int, seed: UInt64) {
+    /// - Parameter groupColumns: columns of a row that share what their blocks begin with, for types with f32 scales.
+    package init(_ dtype: DType, rows: Int, columns: Int, seed: UInt64, groupColumns: Int? = nil) {
         var numbers = SeededNumbers(seed)
         var bytes: [UInt8] = []
         var values: [Double] = []
         values.reserveCapacity(rows * columns)
         for _ in 0..<(rows * columns / dtype.blockElementCount) {
             Self.appendBlock(dtype, &numbers, &bytes, &values)
+        }
+        if let groupColumns {
+            let (size, header) = (dtype.blockByteCount, dtype == .e4m3 ? 4 : 5)
+            let (perRow, perGroup) = (columns / 32, groupColumns / 32)
+            for block in 0..<rows * perRow {
+                let first = block / perRow * perRow + block % perRow / perGroup * perGroup
+                bytes.replaceSubrange(
+                    block * size..<block * size + header, with: bytes[first * size..<first * size + header])
+            }
         }
         let owner = OwnedBytes(bytes)
         tensor = unsafe StoredTensor(
@@ -93,7 +103,8 @@ package struct EncodedMatrix {
         case .iq4_nl: setHalf(0, 1 / 64)
         case .iq4_xs: setHalf(0, 1 / 1024)
         case .mxfp4: block[0] = UInt8.random(in: 118...126, using: &numbers)
-        case .int4: set(0, (numbers.normal() / 8).bitPattern)
+        // f16, as files have them.
+        case .int4: set(0, Float(Float16(numbers.normal() / 8)).bitPattern)
         case .int8: set(0, (numbers.normal() / 64).bitPattern)
         case .e4m3:
             set(0, (numbers.normal() / 64).bitPattern)

@@ -10,7 +10,7 @@ extension ConformanceCase {
             ConformanceCase("mixExperts gives a row the same bits in any batch", mixtureInvariance),
             ConformanceCase("mixExperts takes the first of equal experts", isSmall: true, tieError),
         ]
-        + weightTypes.map { dtype in
+        + (weightTypes + [.q4_k, .q5_k, .q6_k, .int4, .int8, .mxfp4, .e4m3]).map { dtype in
             ConformanceCase("an expert of \(dtype.rawValue) gives the bits of a network of its own") {
                 try loneExpertError($0, dtype)
             }
@@ -64,8 +64,8 @@ extension ConformanceCase {
         }
         let first = try matrix(ffn, hidden, 1)
         let width = first.shape[1]
-        let gateUp = try backend.prepare([first, try matrix(ffn, hidden, 2)])
-        let down = try backend.prepare([EncodedMatrix(.bf16, rows: width, columns: ffn, seed: 3).tensor])
+        let gateUp = try backend.prepareExpert([first, try matrix(ffn, hidden, 2)])
+        let down = try backend.prepareExpert([EncodedMatrix(.bf16, rows: width, columns: ffn, seed: 3).tensor])
         let experts = ExpertWeights(gateUp: [gateUp], down: [down])
         var worst = WorstError()
         for rows in [1, 5, 24, 60] {
@@ -123,8 +123,8 @@ private struct ExpertLayer {
         gateUpBias = numbers.normals(experts * 2 * ffn)
         downBias = numbers.normals(experts * hidden)
         weights = ExpertWeights(
-            gateUp: try zip(gates, ups).map { try backend.prepare([$0.tensor, $1.tensor]) },
-            down: try down.map { try backend.prepare([$0.tensor]) },
+            gateUp: try zip(gates, ups).map { try backend.prepareExpert([$0.tensor, $1.tensor]) },
+            down: try down.map { try backend.prepareExpert([$0.tensor]) },
             gateUpBias: try backend.tensor(gateUpBias, [gateUpBias.count]),
             downBias: try backend.tensor(downBias, [downBias.count]))
     }

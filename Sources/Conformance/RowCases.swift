@@ -118,10 +118,10 @@ extension ConformanceCase {
     }
 }
 
-/// The types of weights that every backend multiplies.
+/// The types of weights that most files have.
 let weightTypes: [DType] = [.f32, .f16, .bf16, .q8_0, .q4_0, .q4_1]
 
-/// Those that not every backend does.
+/// Those that fewer have.
 package let furtherWeightTypes: [DType] = [
     .q5_0, .q5_1, .q2_k, .q3_k, .q4_k, .q5_k, .q6_k, .iq4_nl, .iq4_xs, .mxfp4, .int4, .int8,
     .e4m3,

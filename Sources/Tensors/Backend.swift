@@ -108,6 +108,8 @@ package protocol Backend: AnyObject {
     /// Converts a matrix, given as row blocks stacked in order ([rows_i, columns] each), into the layout `linear`
     /// and `embed` read. Row blocks may differ in dtype.
     func prepare(_ parts: [StoredTensor]) throws(BackendError) -> PreparedWeight
+    /// The same for a matrix that `mixExperts` reads; `linear` reads it too.
+    func prepareExpert(_ parts: [StoredTensor]) throws(BackendError) -> PreparedWeight
     /// Throws unless this backend has `feature`; asked for while loading.
     func require(_ feature: BackendFeature) throws(BackendError)
     /// The shape that a step is filled up to, so that few shapes are captured. No count shrinks, none ever falls when
@@ -169,6 +171,8 @@ package protocol Backend: AnyObject {
 }
 
 extension Backend {
+    package func prepareExpert(_ parts: [StoredTensor]) throws(BackendError) -> PreparedWeight { try prepare(parts) }
+
     /// A layer's cache in the form the backend chooses.
     package func allocateKVLayer(
         blockCount: Int, kvHeads: Int, blockSize: Int, headDim: Int

@@ -9,7 +9,9 @@ import Testing
 
 extension EmulatedDevice {
     @Suite(.serialized) struct SharedMemoryTests {
-        static let types: [DType] = [.f32, .f16, .bf16, .q8_0, .q4_0, .q4_1]
+        static let types: [DType] = [
+            .f32, .f16, .bf16, .q8_0, .q4_0, .q4_1, .q4_k, .q5_k, .q6_k, .int4, .int8, .mxfp4, .e4m3,
+        ]
 
         init() { cuda_emulator_reset() }
 
@@ -40,7 +42,7 @@ extension EmulatedDevice {
 
         /// Products with so many columns that rings go round several times, for each kernel of a format.
         private func products(_ dtype: DType) throws -> [UInt32] {
-            let (rows, columns) = (48, 2112)
+            let (rows, columns) = (48, dtype.blockElementCount == 256 ? 2304 : 2112)
             var use = KernelUse()
             use.takesHopper = false
             let backend = try EmulatedDevice.backend(use: use)

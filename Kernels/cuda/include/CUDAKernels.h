@@ -58,6 +58,13 @@ typedef uint64_t cuda_address;
     X(linear_q8_0_8) X(linear_q8_0_16) X(linear_q8_0_32) X(linear_q8_0_64) X(linear_q8_0_large) \
     X(linear_q4_0_8) X(linear_q4_0_16) X(linear_q4_0_32) X(linear_q4_0_64) X(linear_q4_0_large) \
     X(linear_q4_1_8) X(linear_q4_1_16) X(linear_q4_1_32) X(linear_q4_1_64) X(linear_q4_1_large) \
+    X(linear_q4_k_8) X(linear_q4_k_16) X(linear_q4_k_32) X(linear_q4_k_64) X(linear_q4_k_large) \
+    X(linear_q5_k_8) X(linear_q5_k_16) X(linear_q5_k_32) X(linear_q5_k_64) X(linear_q5_k_large) \
+    X(linear_q6_k_8) X(linear_q6_k_16) X(linear_q6_k_32) X(linear_q6_k_64) X(linear_q6_k_large) \
+    X(linear_int4_8) X(linear_int4_16) X(linear_int4_32) X(linear_int4_64) X(linear_int4_large) \
+    X(linear_int8_8) X(linear_int8_16) X(linear_int8_32) X(linear_int8_64) X(linear_int8_large) \
+    X(linear_mxfp4_8) X(linear_mxfp4_16) X(linear_mxfp4_32) X(linear_mxfp4_64) X(linear_mxfp4_large) \
+    X(linear_e4m3_8) X(linear_e4m3_16) X(linear_e4m3_32) X(linear_e4m3_64) X(linear_e4m3_large) \
     X(add_low_rank) \
     X(adjust_logits) \
     X(sample) \
@@ -71,6 +78,13 @@ typedef uint64_t cuda_address;
     X(expert_linear_q8_0_8) X(expert_linear_q8_0_32) X(expert_linear_q8_0_large) \
     X(expert_linear_q4_0_8) X(expert_linear_q4_0_32) X(expert_linear_q4_0_large) \
     X(expert_linear_q4_1_8) X(expert_linear_q4_1_32) X(expert_linear_q4_1_large) \
+    X(expert_linear_q4_k_8) X(expert_linear_q4_k_32) X(expert_linear_q4_k_large) \
+    X(expert_linear_q5_k_8) X(expert_linear_q5_k_32) X(expert_linear_q5_k_large) \
+    X(expert_linear_q6_k_8) X(expert_linear_q6_k_32) X(expert_linear_q6_k_large) \
+    X(expert_linear_int4_8) X(expert_linear_int4_32) X(expert_linear_int4_large) \
+    X(expert_linear_int8_8) X(expert_linear_int8_32) X(expert_linear_int8_large) \
+    X(expert_linear_mxfp4_8) X(expert_linear_mxfp4_32) X(expert_linear_mxfp4_large) \
+    X(expert_linear_e4m3_8) X(expert_linear_e4m3_32) X(expert_linear_e4m3_large) \
     X(linear_hopper_8) X(linear_hopper_16) X(linear_hopper_32) X(linear_hopper_64) X(linear_hopper_128) \
     X(linear_hopper_192) X(attend_prefill_hopper_64) X(attend_prefill_hopper_128)
 
@@ -98,7 +112,7 @@ typedef struct {
 // MARK: Stamp (stamp.cu)
 
 /// Raised when an argument or a layout changes its meaning but not its size.
-#define CUDA_KERNELS_VERSION 5
+#define CUDA_KERNELS_VERSION 7
 
 /// What kernels and backend must agree on. `stamp` writes the one its fatbin was built with, `cuda_kernels_stamp` returns
 /// the one this program was built with; a difference means that the fatbins are of another version.
@@ -109,7 +123,7 @@ uint64_t cuda_kernels_stamp(void);
 
 // MARK: Weights
 
-/// Storage of a weight matrix. The quantized formats keep the checkpoint's blocks of 32 columns and their f16 scales.
+/// Storage of a weight matrix. The quantized formats keep the checkpoint's integers, and its scales as far as it has them.
 enum {
     CUDA_WEIGHT_BF16 = 0,
     CUDA_WEIGHT_F16 = 1,
@@ -117,7 +131,42 @@ enum {
     CUDA_WEIGHT_Q8_0 = 3,
     CUDA_WEIGHT_Q4_0 = 4,
     CUDA_WEIGHT_Q4_1 = 5,
-    CUDA_WEIGHT_FORMAT_COUNT = 6,
+    CUDA_WEIGHT_Q4_K = 6,
+    CUDA_WEIGHT_Q5_K = 7,
+    CUDA_WEIGHT_Q6_K = 8,
+    /// d · (q − z) with f16 scales, as GPTQ and AWQ have them.
+    CUDA_WEIGHT_INT4 = 9,
+    /// d · (q − z) with f32 scales.
+    CUDA_WEIGHT_INT8 = 10,
+    CUDA_WEIGHT_MXFP4 = 11,
+    /// d · q with f32 scales.
+    CUDA_WEIGHT_E4M3 = 12,
+    CUDA_WEIGHT_FORMAT_COUNT = 13,
+};
+
+/// Storage of a matrix in a checkpoint. Tensors.DType says what each holds. Those without a format of their own become
+/// another that holds the same numbers: q5_0 and iq4_nl q8_0, q3_k q6_k, iq4_xs int8, int4 whose scales are not f16 int8;
+/// but q5_1 and q2_k are rounded to f16.
+enum {
+    CUDA_SOURCE_BF16 = 0,
+    CUDA_SOURCE_F16,
+    CUDA_SOURCE_F32,
+    CUDA_SOURCE_Q8_0,
+    CUDA_SOURCE_Q4_0,
+    CUDA_SOURCE_Q4_1,
+    CUDA_SOURCE_Q5_0,
+    CUDA_SOURCE_Q5_1,
+    CUDA_SOURCE_Q2_K,
+    CUDA_SOURCE_Q3_K,
+    CUDA_SOURCE_Q4_K,
+    CUDA_SOURCE_Q5_K,
+    CUDA_SOURCE_Q6_K,
+    CUDA_SOURCE_IQ4_NL,
+    CUDA_SOURCE_IQ4_XS,
+    CUDA_SOURCE_MXFP4,
+    CUDA_SOURCE_INT4,
+    CUDA_SOURCE_INT8,
+    CUDA_SOURCE_E4M3,
 };
 
 /// A packed matrix is cut into tiles of 16 rows and units of 64 columns (both padded with zeros). Inside a unit a
@@ -133,10 +182,24 @@ enum {
 ///   bf16, f16 [2048]  [step 4][lane 32][8 weights]
 ///   f32       [4096]  [step 4][half 2][lane 32][4 weights]
 ///   q8_0      [1024]  [block 2][lane 32][step of the block 2][8 weights]
+///   int8, e4m3        as q8_0
 ///   q4_0, q4_1 [512]  [lane 32][step 4][8 weights in 32 bits: weight 2i in bits 4i…, weight 2i + 1 in bits 16 + 4i…]
-/// Scales, f16, tile after tile, unit after unit, for the eight row pairs (g, g + 8):
-///   q8_0, q4_0 [64]   [g 8][block 2][d of g, d of g + 8]
-///   q4_1      [128]   [g 8][block 2][d of g, d of g + 8, m of g, m of g + 8]
+///   q4_k, int4, mxfp4 as q4_0
+///   q5_k       [640]  nibbles as q4_0; [lane 32] a bit more of each: pair p = 4 · step + i in bits p and 16 + p
+///   q6_k       [768]  nibbles as q4_0; [lane 32][block 2] two bits more: pair p = 4 · (step % 2) + i in bits 2p… and
+///                     16 + 2p…. Its scales are of 16 columns, so that step s owns 32 · (s / 2) + 16 · (s % 2) + 4 · t…
+/// Scales, tile after tile, unit after unit, for the eight row pairs (g, g + 8):
+///   q8_0, q4_0 [64]   [g 8][block 2][d of g, d of g + 8] f16
+///   q4_1      [128]   [g 8][block 2][d of g, d of g + 8, m of g, m of g + 8] f16
+///   q4_k, q5_k [64]   [g 8][block 2][s of g, s of g + 8, m of g, m of g + 8] bytes
+///   q6_k       [64]   [g 8][block 2][s + 128 of g, 16 columns and 16, of g + 8 likewise] bytes
+///   mxfp4      [32]   [g 8][block 2][e of g, e of g + 8] bytes
+/// What more columns share, tile after tile, once for each 2^group_shift units:
+///   q4_k, q5_k [64]   [g 8][d of g, d of g + 8, e of g, e of g + 8] f16
+///   q6_k       [32]   [g 8][d of g, d of g + 8] f16
+///   int4      [128]   [g 8][block 2][d of g, d of g + 8 f16, 128 + z of g, 128 + z of g + 8 bf16]
+///   int8      [192]   [g 8][block 2][d of g, d of g + 8] f32, [g 8][block 2][z − 128 of g, of g + 8] bf16; q − 128
+///   e4m3      [128]   [g 8][block 2][d of g, d of g + 8] f32
 enum {
     CUDA_TILE_ROWS = 16,
     CUDA_UNIT_COLUMNS = 64,
@@ -150,6 +213,8 @@ typedef struct {
     cuda_address data;
     /// 0 for plain formats.
     cuda_address scales;
+    /// What more columns than a unit's may share; 0 where a format has none.
+    cuda_address groups;
     /// One of CUDA_WEIGHT_*.
     int32_t format;
     /// Rows and columns without padding. `columns` is a multiple of 8 (of 32 when quantized).
@@ -157,6 +222,8 @@ typedef struct {
     int32_t columns;
     /// One of CUDA_LAYOUT_*.
     int32_t layout;
+    int32_t group_shift;
+    int32_t unused;
 } cuda_matrix;
 
 /// The order of a packed matrix: the fragments above, or, bf16 alone, the swizzled tiles of tiles.h, 64 rows by 64
@@ -168,15 +235,28 @@ enum {
     CUDA_SWIZZLED_ROW_COUNT = 64,
 };
 
-/// Bytes of the packed weights, and of their scales (0 for plain formats).
-uint64_t cuda_packed_bytes(int32_t format, int64_t rows, int64_t columns);
-uint64_t cuda_packed_scale_bytes(int32_t format, int64_t rows, int64_t columns);
-/// Packs `rows` × `columns` weights as stored in a checkpoint (row-major; blocks of 18, 20 or 34 bytes when quantized)
-/// into host memory. `first_tile` and `tile_count` choose the tiles to write; `data` and `scales`
-/// are where the first of them goes, so that threads can share the work and large weights can be packed in pieces.
+/// How a checkpoint's matrix is packed.
+typedef struct {
+    /// One of CUDA_SOURCE_* and of CUDA_WEIGHT_*.
+    int32_t source;
+    int32_t format;
+    int32_t group_shift;
+    /// Bytes of a tile's weights, scales and groups.
+    int32_t tile_bytes;
+    int32_t tile_scale_bytes;
+    int32_t tile_group_bytes;
+} cuda_packing;
+
+/// Columns of a checkpoint's block.
+int32_t cuda_source_block_columns(int32_t source);
+/// Chooses the packing of a matrix by its type and its scales. `bytes` are `rows` × `columns` weights, row-major.
+cuda_packing cuda_packing_of(int32_t source, const uint8_t *bytes, int64_t rows, int64_t columns);
+/// Packs tiles of a matrix into host memory. `first_tile` and `tile_count` choose those to write; `data`, `scales` and
+/// `groups` are where the first of them goes, so that threads can share the work and large weights can be packed in
+/// pieces.
 void cuda_pack(
-    int32_t format, const uint8_t *source, int64_t rows, int64_t columns, int64_t first_tile, int64_t tile_count,
-    uint8_t *data, uint8_t *scales);
+    const cuda_packing *packing, const uint8_t *bytes, int64_t rows, int64_t columns, int64_t first_tile,
+    int64_t tile_count, uint8_t *data, uint8_t *scales, uint8_t *groups);
 
 // MARK: Rows (embedding.cu, norm.cu, elementwise.cu, activation.cu)
 
