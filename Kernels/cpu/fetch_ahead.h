@@ -37,8 +37,8 @@ typedef struct {
     int64_t turns;
 } fetch_list;
 
-/// Begins with the next part; false when all have been asked for.
-static inline bool fetch_next_part(fetch_list *list) {
+/// Begins with the next part; false when all have been asked for. Inline: a call would spill the tile's sums.
+static inline __attribute__((always_inline)) bool fetch_next_part(fetch_list *list) {
     if (list->part >= 2 * list->block_count) return false;
     const uint8_t *base = list->part % 2 == 0 ? list->keys : list->values;
     list->at = base + list->blocks[list->part / 2] * list->block_bytes;
