@@ -12,8 +12,10 @@
 #include "linear.h"
 #include "step.h"
 
-/// Elements of queries × positions that one thread may attend to more than its share, before all threads attend.
+/// Elements of queries × positions that one thread may attend to more than its share, before all threads attend: fewer
+/// where a step is not bound by memory, which the others ask for weights meanwhile.
 #define ATTEND_ALONE (1 << 17)
+#define ATTEND_ALONE_NARROW (1 << 14)
 /// Bytes of weights that a thread asks for while it waits, at most and at a time.
 #define AHEAD_BYTES (384 << 10)
 #define AHEAD_STEP 1024
@@ -41,7 +43,7 @@ static bool makes_input(const recorded_step *step, int64_t index) {
 }
 
 /// Whether all threads attend, because one alone would take too long.
-static bool is_attended_by_all(const recorded_step *step, const operation *o) {
+static bool is_attended_by_all(const cpu_context *context, const recorded_step *step, const operation *o) {
     const cpu_attention_batch *batch = &o->attend.batch;
     int64_t longest = 0, total = 0;
     for (int64_t s = 0; s < batch->sequences; s++) {
@@ -52,7 +54,8 @@ static bool is_attended_by_all(const recorded_step *step, const operation *o) {
         total += own;
         longest = own > longest ? own : longest;
     }
-    return (longest - total / step->part_count) * batch->heads * o->attend.layer.head_dim > ATTEND_ALONE;
+    int64_t limit = context->isa >= CPU_AVX512 ? ATTEND_ALONE : ATTEND_ALONE_NARROW;
+    return (longest - total / step->part_count) * batch->heads * o->attend.layer.head_dim > limit;
 }
 
 /// Pairs of row groups of a weight.
@@ -103,7 +106,7 @@ static int64_t plan_stages(const cpu_context *context, recorded_step *step) {
             stage.kind = STAGE_LINEAR;
             cut_linear(step, &stage, pairs_of(context, &o->linear.weight));
         } else if (o->kind == OPERATION_ATTEND) {
-            bool is_alone = !is_attended_by_all(step, o);
+            bool is_alone = !is_attended_by_all(context, step, o);
             stage.kind = is_alone ? STAGE_SEQUENCES : STAGE_ALL;
             // Several neighbours at a time where there are many: one's keys are asked for while another is attended to.
             int64_t sequences = o->attend.batch.sequences;
@@ -274,6 +277,9 @@ static void together_task(void *arguments, const team *team, int worker) {
     recorded_step *step = arguments;
     traveller t = { .step = step, .part = &step->parts[worker], .layer_stage = -1 };
     t.part->first_needed = worker;
+    // What waiting threads ask for is weights; nothing is left of another step's keys and values.
+    fetch_list *fetch = &t.part->context->fetch;
+    fetch->block_count = fetch->part = fetch->left = 0;
     int64_t stage = step->first_stage, base = step->stages[stage].base;
     for (;;) {
         int64_t ticket = base + take_work(&step->next, 1);
