@@ -135,7 +135,6 @@ extension CUDABackend {
     }
 
     private func table(_ weights: [PreparedWeight]) throws(BackendError) -> ExpertTables.Table {
-        for weight in weights { try packAsFragments(cudaWeight(weight)) }
         let parts = weights.map { cudaWeight($0).segments }
         let partCount = parts.map(\.count).max() ?? 0
         precondition(parts.allSatisfy { $0.count == partCount }, "experts of one layer have equally many parts")

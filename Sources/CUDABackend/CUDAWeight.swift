@@ -20,8 +20,7 @@ final class CUDAWeight {
         var byteCount: Int { [data, scales, groups].reduce(0) { $0 + ($1?.byteCount ?? 0) } }
     }
 
-    /// Changed once at most, when a weight turns out to be an expert's.
-    fileprivate(set) var segments: [Segment]
+    let segments: [Segment]
     let byteCount: Int
 
     init(segments: [Segment], byteCount: Int) {
@@ -62,31 +61,6 @@ extension CUDABackend {
         }
         let weight = CUDAWeight(segments: segments, byteCount: byteCount)
         return PreparedWeight(rowCount: firstRow, columnCount: columns, byteCount: byteCount, storage: weight)
-    }
-
-    /// Packs swizzled tiles anew, as the fragments that the experts' kernels read. A prepared weight does not say what
-    /// it is for; the first step of a mixture of bf16 experts on Hopper pays for that.
-    func packAsFragments(_ weight: CUDAWeight) throws(BackendError) {
-        for index in weight.segments.indices
-        where weight.segments[index].matrix.layout == Int32(CUDA_LAYOUT_SWIZZLED) {
-            let segment = weight.segments[index]
-            let (rows, columns) = (Int64(segment.matrix.rows), Int64(segment.matrix.columns))
-            let tiles = read(segment.data.address, count: segment.data.byteCount, as: UInt8.self, zero: 0)
-            if let failure { throw failure }
-            var plain = [UInt8](repeating: 0, count: 2 * Int(rows * columns))
-            unsafe cuda_unpack_swizzled(tiles, rows, columns, &plain)
-            let byteCount = Int(cuda_packed_bytes(segment.matrix.format, rows, columns))
-            var packed = [UInt8](repeating: 0, count: byteCount)
-            let tileCount = (rows + Int64(CUDA_TILE_ROWS) - 1) / Int64(CUDA_TILE_ROWS)
-            unsafe cuda_pack(segment.matrix.format, plain, rows, columns, 0, tileCount, &packed, nil)
-            let data = try device.allocate(byteCount: byteCount, purpose: "an expert")
-            try upload(packed, to: data.address)
-            var matrix = segment.matrix
-            matrix.data = cuda_address(data.address)
-            matrix.layout = Int32(CUDA_LAYOUT_FRAGMENTS)
-            weight.segments[index] = CUDAWeight.Segment(
-                matrix: matrix, firstRow: segment.firstRow, data: data, scales: nil)
-        }
     }
 
     private func pack(_ part: StoredTensor, firstRow: Int) throws(BackendError) -> CUDAWeight.Segment {
