@@ -30,18 +30,6 @@ void cuda_pack_swizzled(
     }
 }
 
-void cuda_unpack_swizzled(const uint8_t *data, int64_t rows, int64_t columns, uint8_t *output) {
-    const int64_t units = divide_up(columns, CUDA_UNIT_COLUMNS);
-    for (int64_t row = 0; row < rows; row++) {
-        const uint8_t *const tiles = data + row / CUDA_SWIZZLED_ROWS * units * CUDA_SWIZZLED_BYTES;
-        for (int64_t byte = 0; byte < 2 * columns; byte += 16) {
-            const int64_t place = byte / CUDA_SWIZZLED_ROW_BYTES * CUDA_SWIZZLED_BYTES
-                + swizzled_place((int)(row % CUDA_SWIZZLED_ROWS), (int)(byte % CUDA_SWIZZLED_ROW_BYTES));
-            memcpy(output + row * 2 * columns + byte, tiles + place, 16);
-        }
-    }
-}
-
 // MARK: Launch
 
 /// The items that a product is cut into.

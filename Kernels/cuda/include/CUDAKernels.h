@@ -533,9 +533,6 @@ uint64_t cuda_swizzled_bytes(int64_t rows, int64_t columns);
 void cuda_pack_swizzled(
     const uint8_t *source, int64_t rows, int64_t columns, int64_t first_tile, int64_t tile_count, uint8_t *data);
 
-/// The matrix in row order again, from all of its tiles.
-void cuda_unpack_swizzled(const uint8_t *data, int64_t rows, int64_t columns, uint8_t *output);
-
 /// What a kernel waited for when it gave up.
 enum {
     CUDA_STUCK_NOWHERE = 0,
