@@ -150,6 +150,8 @@ INLINE void exponentiate_int8(
         f32x16 scaled = weight * *(const f32x16 *)(scales + p);
         scaled = lanes + p < limit ? scaled : (f32x16)0.0f;
         scaled = lanes + p < start ? (f32x16)0.0f : scaled;
+        // Adds 0, or NaN where a value's scale is not finite, so that it shows.
+        sums += scaled * 0.0f;
         most = scaled > most ? scaled : most;
         weights[p / 16] = scaled;
     }
