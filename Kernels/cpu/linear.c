@@ -200,7 +200,8 @@ INLINE void tile_q4(
     for (int64_t b = 0; b < blocks; b++, w += block_bytes, q += 32, scales++) {
         rows_dot dots[MAX_TILE_SUMS];
         start_dots(dots, scales, blocks, is_late || has_minimum ? 0 : 8, groups, token_count);
-        if (token_count >= 4) fetch_ahead(x->fetch);
+        // The tile of 8 tokens without minima has no registers left for it.
+        if (token_count == 4 || (token_count > 4 && has_minimum)) fetch_ahead(x->fetch);
         if (token_count == 8) prefetch_early(w, block_bytes);
         else prefetch_next(w, groups, group_bytes, block_bytes, b, turn);
         UNROLL for (int i = 0; i < 4; i++) {
@@ -256,7 +257,7 @@ INLINE void tile_q8(
         rows_dot high_dots[MAX_TILE_SUMS];
         UNROLL for (int i = 0; i < groups * token_count; i++) high_dots[i] = (rows_dot)0;
 #endif
-        if (token_count >= 4) fetch_ahead(x->fetch);
+        if (token_count == 4) fetch_ahead(x->fetch);
         if (token_count == 8) prefetch_early(w, block_bytes);
         else prefetch_next(w, groups, group_bytes, block_bytes, b, turn);
         UNROLL for (int i = 0; i < 8; i++) {

@@ -48,10 +48,10 @@ extension EmulatedDevice {
             for hasGroups in [false, true] {
                 var configuration = EngineConfiguration(availableMemoryBytes: 1 << 30, cacheKey: (1, 2))
                 configuration.maxModelLength = 96
-                configuration.blockSize = 8
+                configuration.blockSize = 16
                 configuration.maxSequences = 4
                 configuration.tokenBudget = 16
-                configuration.blockCountOverride = hasGroups ? 4 * (9 + 4 * model.windowedLayers) : 64
+                configuration.blockCountOverride = hasGroups ? 4 * (7 + 4 * model.windowedLayers) : 64
                 let engine = try await Engine.start(configuration) { [configuration] in
                     let backend = try EmulatedDevice.backend()
                     let parts = try FixtureCheckpoint(model.name).parts(

@@ -24,7 +24,8 @@ import Testing
     @Test(
         arguments: [
             "/v1/completions", "/v1/chat/completions", "/v1/embeddings", "/score", "/rerank", "/pooling",
-            "/v1/completions/render", "/start_profile", "/stop_profile", "/v1/models", "/v1/models/tiny", "/tokenize", "/detokenize",
+            "/v1/completions/render", "/start_profile", "/stop_profile", "/v1/models", "/v1/models/tiny", "/tokenize",
+            "/detokenize",
             "/version", "/load", "/openapi.json", "/nothing", "//v1/models", "/v1/../v1/models", "/v1/models/",
             "/V1/models",
             "/%76%31/models", "/health/", "/health/../v1/models", "/health%2F..%2Fv1/models", "/metrics/", "/ping?x",
