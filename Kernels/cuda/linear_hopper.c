@@ -5,6 +5,8 @@
 #include "CUDAKernels.h"
 #include "tiles.h"
 
+_Static_assert(sizeof(cuda_linear_hopper_arguments) == 256, "whole units of a map's alignment: host and device agree");
+
 // MARK: Packing
 
 static int64_t divide_up(int64_t count, int64_t size) { return (count + size - 1) / size; }

@@ -518,7 +518,7 @@ typedef struct {
     int32_t accumulate;
     /// Of the device: persistent launches fill them.
     int32_t multiprocessors;
-    uint64_t unused[6];
+    uint64_t unused[4];
 } cuda_linear_hopper_arguments;
 /// Rows of the boxes of `activations`, which need not be set yet.
 int32_t cuda_linear_hopper_tokens(const cuda_linear_hopper_arguments *arguments);
