@@ -26,7 +26,8 @@ extension EmulatedDevice {
             for (row, expected) in zip(fixture.expected.rows, fixture.expected.logits) {
                 let scale = expected.map(abs).max() ?? 1
                 let worst = zip(whole[row], expected).map { abs($0 - $1) }.max() ?? .infinity
-                // Activations and caches are bf16; rounded, near-equal logits of a router choose other experts.
+                // Activations and caches are bf16; rounded, near-equal logits of a router choose other experts: the
+                // reference itself, computed in bf16, is 0.118 away in gpt-oss's row 8, and 0.77 in another.
                 #expect(worst < (name == "gpt-oss" ? 0.12 : 0.08) * scale, "\(name), row \(row): \(worst / scale)")
             }
             for chunks in [[7, 1, 16, 1, 1, 14], [31, 9]] {
