@@ -1,6 +1,6 @@
 // Math:    output[t][r] (+)= Σ_k W[r][k] · x[t][k]. x is bf16 and W the exact sum of bf16 parts (times a scale per 32
 //          columns, plus a minimum in q4_1), so that products are exact and only f32 additions round.
-// Shapes:  x [tokens, columns], W packed (CUDAKernels.h), output [tokens, ≥ rows] f32.
+// Shapes:  x [tokens, columns], W packed (weights.h), output [tokens, ≥ rows] f32.
 // Launch:  to 64 tokens: a warp per tile of 16 rows and slice of K, tokens are the narrow side of the product. Beyond:
 //          128 rows × 128 tokens a block. Both sum 8 slices of K from zero, then add the slices in order: same bits.
 // Bound:   to 64 tokens bytes of W, beyond tensor instructions; fractions of both are recorded in docs/benchmarks.

@@ -1,4 +1,4 @@
-// Sizes of packed weight matrices (CUDAKernels.h describes the layout) and of the products with them: what the kernels
+// Sizes of packed weight matrices (include/weights.h describes the layout) and of the products with them: what the kernels
 // and the host that packs weights and launches must agree on. C and C++.
 
 #ifndef APUS_MATRIX_LAYOUT_H

@@ -1,4 +1,4 @@
-// Packs a checkpoint's weights into the order that the kernels read (CUDAKernels.h). Packing walks the destination, unit
+// Packs a checkpoint's weights into the order that the kernels read (weights.h). Packing walks the destination, unit
 // by unit, so that any run of tiles can be written alone. A quantized block is first taken apart: a code for each weight,
 // and what the codes of its format are scaled by.
 

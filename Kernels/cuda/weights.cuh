@@ -1,4 +1,4 @@
-// Packed weight matrices as kernels read them: where a weight and its scales lie (CUDAKernels.h describes the layout),
+// Packed weight matrices as kernels read them: where a weight and its scales lie (include/weights.h describes the layout),
 // what a weight is worth, and how a lane's eight weights of a step become operands of `mma_bf16`. Every format is the
 // exact sum of one, two or three bf16 parts (times a scale per block when quantized), so products are never rounded.
 
