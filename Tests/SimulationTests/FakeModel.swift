@@ -129,6 +129,31 @@ struct Oracle {
     }
 }
 
+/// What the model needs of a scheduled sequence: plain numbers, where the whole costs references to copy.
+private struct Row {
+    let id: RequestID
+    let start: Int
+    let contextLength: Int
+    let samplePosition: Int
+    let tokenRange: Range<Int>
+    let blockRange: Range<Int>
+    let windowedRange: Range<Int>
+    let firstWindowedEntry: Int
+    let seed: UInt64
+
+    init(_ sequence: borrowing ScheduledSequence) {
+        id = sequence.id
+        start = sequence.start
+        contextLength = sequence.contextLength
+        samplePosition = sequence.samplePosition
+        tokenRange = sequence.tokenRange
+        blockRange = sequence.blockRange
+        windowedRange = sequence.windowedRange
+        firstWindowedEntry = sequence.firstWindowedEntry
+        seed = sequence.sampling.seed
+    }
+}
+
 /// The fake model with its fake paged cache.
 struct FakeModel {
     /// Small, so that sequences sometimes agree and stop tokens come up.
@@ -161,12 +186,13 @@ struct FakeModel {
 
     /// A step that failed half way: nobody knows what it wrote.
     mutating func botch(_ output: borrowing SchedulerOutput) {
-        for sequence in output.sequences {
-            for position in sequence.start..<sequence.contextLength {
-                let slot = slot(position, of: sequence, in: output)
+        for index in output.sequences.indices {
+            let row = Row(output.sequences[index])
+            for position in row.start..<row.contextLength {
+                let slot = slot(position, of: row, in: output)
                 put(Cell(state: ~cells[slot].state, isNaN: true), in: slot)
                 for group in 0..<(groups?.windowedCount ?? 0) {
-                    let slot = self.slot(position, of: sequence, group: group, in: output)
+                    let slot = self.slot(position, of: row, group: group, in: output)
                     put(Cell(state: ~cells[slot].state, isNaN: true), in: slot)
                 }
             }
@@ -183,40 +209,43 @@ struct FakeModel {
             let base = Int(block.rawValue) * blockSize
             for slot in base..<base + blockSize { cells[slot].isNaN = false }
         }
-        for sequence in output.sequences {
+        for index in output.sequences.indices {
+            let row = Row(output.sequences[index])
             var state: UInt64
-            let isNaN = !broken.isEmpty && broken.contains(sequence.id)
-            if sequence.start > 0 {
-                state = cells[slot(sequence.start - 1, of: sequence, in: output)].state
+            let isNaN = !broken.isEmpty && broken.contains(row.id)
+            if row.start > 0 {
+                state = cells[slot(row.start - 1, of: row, in: output)].state
             } else {
-                state = Recurrence(salt: salt(sequence.id), window: window).state
+                state = Recurrence(salt: salt(row.id), window: window).state
             }
-            for (offset, token) in output.tokens[sequence.tokenRange].enumerated() {
+            for (offset, token) in output.tokens[row.tokenRange].enumerated() {
                 state = Recurrence.next(after: state, token: token < 0 ? latestSamples[Int(-1 - token)] : token)
-                let slot = slot(sequence.start + offset, of: sequence, in: output)
+                let slot = slot(row.start + offset, of: row, in: output)
                 put(Cell(state: state, isNaN: isNaN), in: slot)
                 if let groups {
-                    write(state, at: sequence.start + offset, of: sequence, groups, in: output, isNaN: isNaN)
+                    write(state, at: row.start + offset, of: row, groups, in: output, isNaN: isNaN)
                 }
             }
         }
-        for sequence in output.sequences where sequence.samples { sample(sequence, of: output, into: &samples) }
+        for index in output.sequences.indices where output.sequences[index].samples {
+            sample(Row(output.sequences[index]), of: output, into: &samples)
+        }
         latestSamples.removeAll(keepingCapacity: true)
         for sample in samples { latestSamples.append(sample.token) }
     }
 
     /// Samples after the last known token, and after each guess.
     private func sample(
-        _ sequence: ScheduledSequence, of output: borrowing SchedulerOutput, into samples: inout [TokenSample]
+        _ row: Row, of output: borrowing SchedulerOutput, into samples: inout [TokenSample]
     ) {
         var summary: UInt64 = 0
         var isFinite = true
         // Blocks wholly behind the window of the first row that is sampled are not looked at.
-        let hidden = window.map { max(0, sequence.samplePosition - $0) / blockSize } ?? 0
+        let hidden = window.map { max(0, row.samplePosition - $0) / blockSize } ?? 0
         var position = hidden * blockSize
         let first = samples.count
-        let (firstSampled, end, seed) = (sequence.samplePosition, sequence.contextLength, sequence.sampling.seed)
-        for block in output.blocks[sequence.blockRange].dropFirst(hidden) {
+        let (firstSampled, end, seed) = (row.samplePosition, row.contextLength, row.seed)
+        for block in output.blocks[row.blockRange].dropFirst(hidden) {
             let base = Int(block.rawValue) * blockSize
             for slot in base..<base + blockSize {
                 let cell = cells[slot]
@@ -225,15 +254,17 @@ struct FakeModel {
                 summary = Recurrence.fold(summary, cell.state)
                 position += 1
                 if position < firstSampled { continue }
-                let seen = window.map { read(max(0, position - $0)..<position, of: sequence, in: output) } ?? summary
-                let windowed = groups.map { read(position, of: sequence, $0, in: output) } ?? 0
+                let seen = window.map { read(max(0, position - $0)..<position, of: row, in: output) } ?? summary
+                let windowed = groups.map { read(position, of: row, $0, in: output) } ?? 0
                 let token = Recurrence.sample(after: windowed ^ seen, seed: seed, position: position)
                 samples.append(TokenSample(token: token))
             }
         }
-        if let groups, !isWindowFinite(sequence, groups, in: output) { isFinite = false }
+        if let groups, !isWindowFinite(row, groups, in: output) { isFinite = false }
         if isFinite { return }
-        for row in first..<samples.count { samples[row] = TokenSample(token: samples[row].token, isFinite: false) }
+        for place in first..<samples.count {
+            samples[place] = TokenSample(token: samples[place].token, isFinite: false)
+        }
     }
 
     private mutating func put(_ cell: Cell, in slot: Int) {
@@ -243,37 +274,37 @@ struct FakeModel {
 
     /// Folds the states of some positions.
     private func read(
-        _ positions: Range<Int>, of sequence: ScheduledSequence, in output: borrowing SchedulerOutput
+        _ positions: Range<Int>, of row: Row, in output: borrowing SchedulerOutput
     ) -> UInt64 {
         var summary: UInt64 = 0
         for position in positions {
-            summary = Recurrence.fold(summary, cells[slot(position, of: sequence, in: output)].state)
+            summary = Recurrence.fold(summary, cells[slot(position, of: row, in: output)].state)
         }
         return summary
     }
 
     /// Writes what windowed groups keep at a position, which depends on the oldest that they see from there.
     private mutating func write(
-        _ state: UInt64, at position: Int, of sequence: ScheduledSequence, _ groups: LayerGroups,
+        _ state: UInt64, at position: Int, of row: Row, _ groups: LayerGroups,
         in output: borrowing SchedulerOutput, isNaN: Bool
     ) {
         let oldest = position - groups.window + 1
         for group in 0..<groups.windowedCount {
             let seesOldest = groups.window > 1 && oldest >= 0
-            let old = seesOldest ? cells[slot(oldest, of: sequence, group: group, in: output)].state : 0
+            let old = seesOldest ? cells[slot(oldest, of: row, group: group, in: output)].state : 0
             let new = WindowedStates.state(group: group, after: state, oldest: old)
-            put(Cell(state: new, isNaN: isNaN), in: slot(position, of: sequence, group: group, in: output))
+            put(Cell(state: new, isNaN: isNaN), in: slot(position, of: row, group: group, in: output))
         }
     }
 
     /// What windowed groups see from the last of `count` tokens.
     private func read(
-        _ count: Int, of sequence: ScheduledSequence, _ groups: LayerGroups, in output: borrowing SchedulerOutput
+        _ count: Int, of row: Row, _ groups: LayerGroups, in output: borrowing SchedulerOutput
     ) -> UInt64 {
         var summary: UInt64 = 0
         for group in 0..<groups.windowedCount {
             for position in max(0, count - groups.window)..<count {
-                summary = Recurrence.fold(summary, cells[slot(position, of: sequence, group: group, in: output)].state)
+                summary = Recurrence.fold(summary, cells[slot(position, of: row, group: group, in: output)].state)
             }
         }
         return summary
@@ -281,10 +312,10 @@ struct FakeModel {
 
     /// Whether all that windowed groups look at is a number, to the end of the last block.
     private func isWindowFinite(
-        _ sequence: ScheduledSequence, _ groups: LayerGroups, in output: borrowing SchedulerOutput
+        _ row: Row, _ groups: LayerGroups, in output: borrowing SchedulerOutput
     ) -> Bool {
-        let first = max(0, sequence.samplePosition - groups.window) / blockSize - sequence.firstWindowedEntry
-        return output.blocks[sequence.windowedRange].dropFirst(first * groups.windowedCount).allSatisfy { block in
+        let first = max(0, row.samplePosition - groups.window) / blockSize - row.firstWindowedEntry
+        return output.blocks[row.windowedRange].dropFirst(first * groups.windowedCount).allSatisfy { block in
             let base = Int(block.rawValue) * blockSize
             return !cells[base..<base + blockSize].contains { $0.isNaN }
         }
@@ -292,16 +323,16 @@ struct FakeModel {
 
     /// A slot of a group with a window. What lies behind the first entry that is left, the group has no more.
     private func slot(
-        _ position: Int, of sequence: ScheduledSequence, group: Int, in output: borrowing SchedulerOutput
+        _ position: Int, of row: Row, group: Int, in output: borrowing SchedulerOutput
     ) -> Int {
-        let entry = position / blockSize - sequence.firstWindowedEntry
-        precondition(entry >= 0, "position \(position) of \(sequence.id) is needed and given up")
-        let block = output.blocks[sequence.windowedRange.lowerBound + entry * (groups?.windowedCount ?? 1) + group]
+        let entry = position / blockSize - row.firstWindowedEntry
+        precondition(entry >= 0, "position \(position) of \(row.id) is needed and given up")
+        let block = output.blocks[row.windowedRange.lowerBound + entry * (groups?.windowedCount ?? 1) + group]
         return Int(block.rawValue) * blockSize + position % blockSize
     }
 
-    private func slot(_ position: Int, of sequence: ScheduledSequence, in output: borrowing SchedulerOutput) -> Int {
-        let block = output.blocks[sequence.blockRange.lowerBound + position / blockSize]
+    private func slot(_ position: Int, of row: Row, in output: borrowing SchedulerOutput) -> Int {
+        let block = output.blocks[row.blockRange.lowerBound + position / blockSize]
         return Int(block.rawValue) * blockSize + position % blockSize
     }
 }

@@ -37,8 +37,8 @@ struct Simulation: ~Copyable {
     /// [id] Those that were accepted.
     private var tracks: [Track?]
     private var acceptedCount = 0
-    /// Those that will be aborted, or read slowly.
-    private var fated: [Track] = []
+    /// Those that will be aborted, or read slowly, with when and how: they are looked at after every move.
+    private var fated: [(abortMove: Int, stepsPerRead: Int, track: Track)] = []
     /// Those that have a deadline.
     private var hurried: [Track] = []
     /// Those whose texts are forced.
@@ -143,7 +143,9 @@ struct Simulation: ~Copyable {
                 window: scenario.limits.slidingWindow, groups: scenario.limits.layerGroups)
             tracks[Int(request.id.rawValue)] = track
             acceptedCount += 1
-            if client.abortMove != nil || client.stepsPerRead > 0 { fated.append(track) }
+            if client.abortMove != nil || client.stepsPerRead > 0 {
+                fated.append((abortMove: track.abortMove ?? -1, stepsPerRead: track.stepsPerRead, track: track))
+            }
             if track.deadline != nil { hurried.append(track) }
             if track.forcedTokenCount > 0 { forced.append(track) }
         }
@@ -310,15 +312,19 @@ struct Simulation: ~Copyable {
     private mutating func abortSome() throws {
         defer { move += 1 }
         guard !fated.isEmpty, !isHealed else { return }
-        for track in fated {
-            if track.stepsPerRead > 0, track.ending == nil {
-                if track.unread > 0, step % track.stepsPerRead == 0, move % 3 == 0 { track.unread -= 1 }
-                if track.unread > Self.readerBuffer {
-                    coverage.slowReaders += 1
-                    try abort(track)
-                }
-            }
-            if track.abortMove == move { try abort(track) }
+        for index in fated.indices {
+            if fated[index].stepsPerRead > 0 { try read(fated[index].track) }
+            if fated[index].abortMove == move { try abort(fated[index].track) }
+        }
+    }
+
+    /// A slow reader takes a token now and then, and is given up when too many wait for it.
+    private mutating func read(_ track: Track) throws {
+        guard track.ending == nil else { return }
+        if track.unread > 0, step % track.stepsPerRead == 0, move % 3 == 0 { track.unread -= 1 }
+        if track.unread > Self.readerBuffer {
+            coverage.slowReaders += 1
+            try abort(track)
         }
     }
 
