@@ -76,6 +76,7 @@ test-slow: model ## 20,000 seeds of the simulation, a second model, kernels unde
 lint: ## check formatting and the house style
 	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Models Tests
 	$(PYTHON) Tests/style/check_style.py
+	$(PYTHON) Tests/style/check_packages.py
 	$(PYTHON) Kernels/spills.py
 
 bench: build ## measure this machine: prefill, decode and batches of the default model
@@ -96,6 +97,7 @@ fuzz: ## give every parser RUNS=1000000 hostile inputs (TARGETS="request regex â
 	@mkdir -p $(FUZZED)/Tests
 	@cp Tests/Fuzz/Package.swift $(FUZZED)
 	@ln -sfn "$(CURDIR)/Sources" $(FUZZED)/Sources
+	@ln -sfn "$(CURDIR)/Models" $(FUZZED)/Models
 	@ln -sfn "$(CURDIR)/Tests/Fuzz" $(FUZZED)/Tests/Fuzz
 	$(SWIFT) build -c release --package-path $(FUZZED)
 	$(PYTHON) Tests/Fuzz/run.py $(FUZZED)/.build/release/fuzz $(FUZZED) $(RUNS) $(TARGETS)

@@ -5,6 +5,7 @@
 struct RequestLabel: Sendable {
     /// 1 to 128 visible ASCII characters.
     let text: String
+    private let isFromClient: Bool
 
     private static let maxLength = 128
 
@@ -13,10 +14,15 @@ struct RequestLabel: Sendable {
             header.utf8.allSatisfy({ (0x21...0x7E).contains($0) })
         {
             text = header
+            isFromClient = true
         } else {
             text = Self.hexadecimal(UInt64.random(in: 0 ... .max)) + Self.hexadecimal(UInt64.random(in: 0 ... .max))
+            isFromClient = false
         }
     }
+
+    /// What the answer's id is made of: the header's label, else the name that the body gives, else ours.
+    func base(_ fields: PromptFields) -> String { isFromClient ? text : fields.requestID ?? text }
 
     private static func hexadecimal(_ value: UInt64) -> String {
         let digits = String(value, radix: 16)

@@ -38,7 +38,10 @@ let package = Package(
         .target(name: "Tokenization", dependencies: ["JSON"], swiftSettings: covered),
         .target(name: "Checkpoints", dependencies: ["JSON", "Tensors"], swiftSettings: covered),
         .target(
-            name: "Execution", dependencies: ["Scheduling"],
+            name: "Models", dependencies: ["Checkpoints", "Tensors"], path: "Models",
+            resources: [.embedInCode("Catalog")], swiftSettings: swift),
+        .target(
+            name: "Execution", dependencies: ["Models", "Scheduling", "Tensors"],
             sources: [
                 "EngineConfiguration.swift", "EngineError.swift", "EngineEvent.swift", "EngineStatistics.swift",
                 "MemoryPlan.swift",

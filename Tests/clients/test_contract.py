@@ -138,6 +138,7 @@ REFUSALS = [
     ("3 beam search", completion(use_beam_search=True), 400, BAD, "use_beam_search", "not support"),
     ("3 priority under first come", completion(priority=1), 400, BAD, "priority", "policy"),
     ("3 empty cache_salt", completion(cache_salt=""), 400, BAD, "cache_salt", "1 to 128"),
+    ("3 request_id of 129 characters", completion(request_id="x" * 129), 400, BAD, "request_id", "1 to 128"),
     ("3 truncation below -1", completion(truncate_prompt_tokens=-2), 400, BAD, "truncate_prompt_tokens", "-1"),
     ("3 truncation beyond the context", completion(truncate_prompt_tokens=8193), 400, BAD, "truncate_prompt_tokens", "at most"),
     ("3 time-out header that is no number", ("POST", COMPLETIONS, {"prompt": "x"}, JSON | {"x-request-timeout-ms": "soon"}), 400, BAD, "x-request-timeout-ms", "integer"),
@@ -248,6 +249,9 @@ def test_1_the_request_id_is_echoed_and_is_the_base_of_the_answers(wire):
         assert (answer.headers["x-request-id"], answer.json["id"]) == ("abc-123", prefix + "abc-123")
         own = wire.post(path, **body, max_tokens=1)
         assert own.json["id"] == prefix + own.headers["x-request-id"] and len(own.json["id"]) > 20
+        named = {"request_id": 'a "name"\n', "max_tokens": 1}
+        assert wire.post(path, JSON, **body, **named).json["id"] == prefix + named["request_id"]
+        assert wire.post(path, JSON | {"X-Request-Id": "abc"}, **body, **named).json["id"] == prefix + "abc"
     assert wire.get("/health", {"X-Request-Id": "abc"}).headers["x-request-id"] == "abc"
 
 
@@ -347,7 +351,7 @@ def test_2_unknown_fields_are_ignored_and_null_is_the_default(wire):
     names = ["max_completion_tokens", "stop", "logprobs", "seed", "logit_bias", "stream", "stream_options", "suffix", "echo", "n",
              "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "stop_token_ids",
              "ignore_eos", "user", "response_format", "structured_outputs", "bad_words", "allowed_token_ids", "model",
-             "prompt_logprobs", "min_tokens", "truncate_prompt_tokens", "cache_salt", "priority", "timeout_ms"]
+             "prompt_logprobs", "min_tokens", "truncate_prompt_tokens", "cache_salt", "request_id", "priority", "timeout_ms"]
     assert wire.complete(**dict.fromkeys(names)).text == plain
     chat_names = ["tools", "tool_choice", "response_format", "reasoning_effort", "documents", "chat_template_kwargs",
                   "parallel_tool_calls", "top_logprobs", "logprobs", "modalities", "audio", "prediction", "functions"]

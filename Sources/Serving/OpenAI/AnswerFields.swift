@@ -48,6 +48,8 @@ struct PromptFields: Sendable {
     var priority: Int
     /// Time the answer may take from its arrival on.
     var timeout: Duration?
+    /// What the answer's id is made of, where no header says so.
+    let requestID: String?
 
     init(_ fields: JSONFields, model: ServedModel) throws(ServingError) {
         truncation = try fields.integer(.truncate)
@@ -61,6 +63,7 @@ struct PromptFields: Sendable {
                 requirement: "0, because the server's scheduling policy is not priority")
         }
         timeout = try fields.integer(.timeout).map { .milliseconds($0) }
+        requestID = try fields.text(.requestID)
     }
 
     /// Takes the time-outs of a request's headers too; the earliest counts.

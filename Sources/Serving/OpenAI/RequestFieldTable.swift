@@ -129,6 +129,9 @@ extension RequestField {
     static let cacheSalt = RequestField(
         "cache_salt", .text(characters: 1...128), default: "none",
         "Prompts share cached prefixes only with those of the same salt.")
+    static let requestID = RequestField(
+        "request_id", .text(characters: 1...128), default: "the header X-Request-Id, else a new one",
+        "What the answer's id is made of; the header wins.")
     static let priority = RequestField(
         "priority", .integer(-1_000_000_000...1_000_000_000), default: "0",
         "Lower is served first; other than 0 only under the scheduling policy priority.")
@@ -204,8 +207,9 @@ extension RequestField {
         ignoreEOS, repetitionDetection, maxPatternSize, minPatternSize, minPatternCount, timeout, logprobs,
         chatLogprobs, topLogprobs, logprobTokens, promptLogprobs, echo, skipsSpecialTokens,
         spacesBetweenSpecialTokens, returnsTokenIDs, showsTokenIDs, stream, streamInterval, includesUsage,
-        continuousUsage, truncate, truncationSide, addsSpecialTokens, cacheSalt, priority, addsGenerationPrompt,
-        continuesFinalMessage, templateArguments, documents, reasoningEffort, responseFormat, structuredOutputs,
+        continuousUsage, truncate, truncationSide, addsSpecialTokens, cacheSalt, requestID, priority,
+        addsGenerationPrompt, continuesFinalMessage, templateArguments, documents, reasoningEffort, responseFormat,
+        structuredOutputs,
         tools, toolChoice, parallelToolCalls, includesReasoning, reasoningBudget, encodingFormat, dimensions,
         normalizes, topDocuments, returnsDocuments,
     ]
@@ -231,7 +235,7 @@ extension RequestField {
             \(PoolingFields.maxInputs)) or `messages`; `/score` reads `text_1` and `text_2` (or `queries` and
             `documents`), each a string or a list, one to many or in pairs; `/rerank` reads `query` and `documents`.
             All of them read `truncate_prompt_tokens`, `truncation_side`, `add_special_tokens`, `cache_salt`,
-            `priority` and `timeout_ms` besides the fields marked below. See embeddings.md.
+            `request_id`, `priority` and `timeout_ms` besides the fields marked below. See embeddings.md.
 
             | Field | Endpoint | Must be | Default | Meaning |
             |---|---|---|---|---|

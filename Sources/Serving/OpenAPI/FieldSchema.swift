@@ -139,7 +139,7 @@ struct FieldSchema: Sendable {
 
     /// What all requests for vectors read besides.
     private static let pooled = [
-        RequestField.truncate, .truncationSide, .addsSpecialTokens, .cacheSalt, .priority, .timeout,
+        RequestField.truncate, .truncationSide, .addsSpecialTokens, .cacheSalt, .requestID, .priority, .timeout,
     ].map { FieldSchema($0, limit: nil) }
 
     private static func pairs(_ name: String) -> FieldSchema {

@@ -11,7 +11,8 @@ extension Router {
         var request = try CompletionRequest(fields, model: state.model, configuration: state.configuration)
         try addTimeouts(of: call, to: &request.promptFields)
         let head = AnswerHead(
-            id: "cmpl-" + call.label.text, created: WallClock.seconds, model: try state.resolve(model: request.model))
+            id: "cmpl-" + call.label.base(request.promptFields), created: WallClock.seconds,
+            model: try state.resolve(model: request.model))
         let details = AnswerDetails(request.sampling, request.answer, tokenizer: state.model.tokenizer)
         return try await respond(
             call,
@@ -26,7 +27,7 @@ extension Router {
     func chat(_ call: Call) async throws -> Response {
         let (request, session) = try conversation(try await state.bodies.fields(of: call.request), call)
         let head = AnswerHead(
-            id: "chatcmpl-" + call.label.text, created: WallClock.seconds,
+            id: "chatcmpl-" + call.label.base(request.promptFields), created: WallClock.seconds,
             model: try state.resolve(model: request.model))
         let details = AnswerDetails(request.sampling, request.answer, tokenizer: state.model.tokenizer)
         return try await respond(call, session, ChatFormat(head: head, details: details))

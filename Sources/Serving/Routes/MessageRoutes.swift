@@ -10,7 +10,8 @@ extension Router {
         let fields = try MessagesRequest.chatFields(try await state.bodies.fields(of: call.request))
         let (request, session) = try conversation(fields, call)
         let head = AnswerHead(
-            id: "msg_" + call.label.text, created: WallClock.seconds, model: try state.resolve(model: request.model))
+            id: "msg_" + call.label.base(request.promptFields), created: WallClock.seconds,
+            model: try state.resolve(model: request.model))
         return try await respond(call, session, MessagesFormat(head: head))
     }
 

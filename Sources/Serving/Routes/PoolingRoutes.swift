@@ -14,7 +14,7 @@ extension Router {
         let result = try await pool(call, request.source, request.prompt, model: request.model, field: "input")
         let (shape, isBase64) = (request.shape, request.isBase64)
         let format = VectorFormat(
-            head: PooledHead(id: (isPooling ? "pool-" : "embd-") + call.label.text, model: model),
+            head: PooledHead(id: (isPooling ? "pool-" : "embd-") + call.label.base(request.prompt), model: model),
             isBase64: isBase64, isPooling: isPooling, usage: usage(of: result))
         // Megabytes of digits are no work for the threads that stream.
         let body = try await state.threads.run { () throws(ServingError) in
@@ -33,7 +33,7 @@ extension Router {
         let shape = VectorShape()
         let vectors = result.vectors.map { shape($0) }
         let scores = request.pairs.map { Likeness.cosine(vectors[$0.0], vectors[$0.1]) }
-        let head = PooledHead(id: "score-" + call.label.text, model: model)
+        let head = PooledHead(id: "score-" + call.label.base(request.prompt), model: model)
         var body = head.opening(isList: true)
         body.writeStaticString(",\"data\":[")
         body.writeList(scores.enumerated()) { buffer, score in
@@ -62,7 +62,7 @@ extension Router {
         let ranked = result.vectors.dropFirst().enumerated()
             .map { (index: $0.offset, score: Likeness.cosine(query, shape($0.element))) }
             .sorted { $0.score != $1.score ? $0.score > $1.score : $0.index < $1.index }
-        var body = PooledHead(id: "rerank-" + call.label.text, model: model).opening(isList: false)
+        var body = PooledHead(id: "rerank-" + call.label.base(request.prompt), model: model).opening(isList: false)
         body.writeStaticString(",\"usage\":{\"prompt_tokens\":")
         body.writeJSON(result.promptTokens)
         body.writeStaticString(",\"total_tokens\":")

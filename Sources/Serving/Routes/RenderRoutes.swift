@@ -14,7 +14,7 @@ extension Router {
         let rendered = try await render(
             .prompts(request.prompts), request.promptFields, request.sampling, request.answer,
             head: RenderHead(
-                id: "cmpl-" + call.label.text, model: try state.resolve(model: request.model),
+                id: "cmpl-" + call.label.base(request.promptFields), model: try state.resolve(model: request.model),
                 isStreamed: request.streaming.isStreamed), isList: true)
         return Response(json: rendered)
     }
@@ -25,7 +25,7 @@ extension Router {
         let rendered = try await render(
             session.source, request.promptFields, request.sampling, request.answer,
             head: RenderHead(
-                id: "chatcmpl-" + call.label.text, model: try state.resolve(model: request.model),
+                id: "chatcmpl-" + call.label.base(request.promptFields), model: try state.resolve(model: request.model),
                 isStreamed: request.streaming.isStreamed), isList: false)
         return Response(json: rendered)
     }

@@ -9,7 +9,7 @@ extension Router {
         let asked = try ResponsesRequest(try await state.bodies.fields(of: call.request))
         let (request, session) = try conversation(asked.chatFields, call)
         let head = AnswerHead(
-            id: "resp_" + call.label.text, created: WallClock.seconds,
+            id: "resp_" + call.label.base(request.promptFields), created: WallClock.seconds,
             model: try state.resolve(model: request.model))
         let details = AnswerDetails(request.sampling, request.answer, tokenizer: state.model.tokenizer)
         return try await respond(
