@@ -33,18 +33,7 @@ package struct AdapterConfig: Sendable, Equatable {
     ///   - file: its path, for messages.
     ///   - maxRank: the largest rank there is room for.
     package init(json: [UInt8], file: String, maxRank: Int) throws(CheckpointError) {
-        guard json.count <= Self.maxBytes else {
-            throw .overLimit(
-                file: file, offset: 0, field: "its size", actual: UInt64(json.count), limit: UInt64(Self.maxBytes))
-        }
-        let tree: JSONValue
-        do throws(JSONError) { tree = try JSONParser.parse(json) } catch {
-            throw .malformed(
-                file: file, offset: error.offset, field: "the text", actual: error.reason, expected: "JSON")
-        }
-        guard case .object(let members) = tree else {
-            throw .malformed(file: file, offset: 0, field: "the text", actual: tree.kind, expected: "an object")
-        }
+        let members = try JSONValue.members(of: json, file: file, limit: Self.maxBytes)
         func value(_ name: String) -> JSONValue { members.first { $0.name == name }?.value ?? .null }
         func wrong(_ name: String, _ expected: String) -> CheckpointError {
             .wrongSetting(file: file, field: name, actual: value(name).summary, expected: expected)

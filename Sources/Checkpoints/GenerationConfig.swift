@@ -18,18 +18,7 @@ package struct GenerationConfig: Sendable, Equatable {
     ///   - file: its path, for messages.
     ///   - vocabSize: ids are below this.
     package init(json: [UInt8], file: String, vocabSize: Int) throws(CheckpointError) {
-        guard json.count <= Self.maxBytes else {
-            throw .overLimit(
-                file: file, offset: 0, field: "its size", actual: UInt64(json.count), limit: UInt64(Self.maxBytes))
-        }
-        let tree: JSONValue
-        do throws(JSONError) { tree = try JSONParser.parse(json) } catch {
-            throw .malformed(
-                file: file, offset: error.offset, field: "the text", actual: error.reason, expected: "JSON")
-        }
-        guard case .object(let members) = tree else {
-            throw .malformed(file: file, offset: 0, field: "the text", actual: tree.kind, expected: "an object")
-        }
+        let members = try JSONValue.members(of: json, file: file, limit: Self.maxBytes)
         func value(_ name: String) -> JSONValue { members.first { $0.name == name }?.value ?? .null }
         func wrong(_ name: String, _ expected: String) -> CheckpointError {
             .malformed(file: file, offset: 0, field: name, actual: value(name).summary, expected: expected)

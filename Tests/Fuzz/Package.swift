@@ -17,12 +17,15 @@ let covered = swift + [.unsafeFlags(["-sanitize=fuzzer"])]
 let edgesCovered = covered + [.unsafeFlags(["-sanitize-coverage=edge,inline-8bit-counters,pc-table"])]
 let served = [
     "Access/APIKeys.swift", "Access/AllowedHosts.swift", "Access/CrossOrigin.swift", "Access/SHA256.swift",
-    "AnswerSplitter.swift", "Choice.swift", "JSON/JSONFields.swift", "Messages/MessageBlocks.swift",
+    "Adapters/AdapterRefusal.swift", "Adapters/AdapterRules.swift", "AnswerSplitter.swift", "Choice.swift",
+    "JSON/JSONFields.swift",
+    "Messages/MessageBlocks.swift",
     "Messages/MessagesRequest.swift", "OpenAI/AnswerFields.swift",
     "OpenAI/ChatMessages.swift", "OpenAI/ChatRequest.swift", "OpenAI/CompletionRequest.swift",
     "OpenAI/OutputShape.swift",
     "OpenAI/RequestCheck.swift", "OpenAI/RequestField.swift", "OpenAI/RequestFieldTable.swift",
-    "OpenAI/SamplingFields.swift", "OpenAI/ToolFields.swift", "OpenAI/UnsupportedFields.swift", "PromptEncoder.swift",
+    "OpenAI/SamplingFields.swift", "OpenAI/ToolFields.swift", "OpenAI/UnsupportedFields.swift",
+    "Pooling/PoolingRequests.swift", "PromptEncoder.swift",
     "Reasoning", "ServingConfiguration.swift", "ServingError.swift", "StopStrings.swift", "Structured", "Tools",
     "WallClock.swift",
 ]
@@ -43,8 +46,8 @@ let package = Package(
         .target(
             name: "Execution", dependencies: ["Models", "Scheduling", "Tensors"],
             sources: [
-                "EngineConfiguration.swift", "EngineError.swift", "EngineEvent.swift", "EngineStatistics.swift",
-                "MemoryPlan.swift",
+                "CacheLayout.swift", "EngineConfiguration.swift", "EngineError.swift", "EngineEvent.swift",
+                "EngineStatistics.swift", "MemoryPlan.swift",
             ], swiftSettings: swift),
         // What a request passes before it meets a connection or an engine; `Tests/Fuzz/Serving/Sources` is a link.
         .target(

@@ -14,22 +14,6 @@ package protocol AdapterSource: Sendable {
     func load(path: String, name: String) async throws(AdapterRefusal) -> AdapterReference
 }
 
-/// What the operator allows.
-package struct AdapterRules: Sendable, Equatable {
-    /// Most adapters that have a name.
-    package let maxCount: Int
-    /// Whether adapters are loaded and unloaded by request.
-    package let allowsLoading: Bool
-
-    package init(maxCount: Int, allowsLoading: Bool) {
-        self.maxCount = maxCount
-        self.allowsLoading = allowsLoading
-    }
-
-    /// Places that the engine needs: one more where adapters change while it runs, for those that requests still use.
-    package var placeCount: Int { maxCount + (allowsLoading ? 1 : 0) }
-}
-
 /// The served adapters of one server.
 package final class AdapterLibrary: Sendable {
     private struct State {

@@ -15,6 +15,8 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
     case gguf
     /// A safetensors checkpoint, or the index of one in several files.
     case safetensors
+    /// A model's configuration, what it says of sampling, or that of an adapter.
+    case config
     /// A JSON Schema, made a grammar and followed for a while.
     case schema
     /// A regular expression, likewise.
@@ -32,6 +34,7 @@ package enum FuzzTarget: String, CaseIterable, Sendable {
         case .tokenizer: try TokenizerTarget.run(bytes)
         case .gguf: try CheckpointTarget.run(bytes)
         case .safetensors: try SafetensorsTarget.run(bytes)
+        case .config: try ConfigTarget.run(bytes)
         case .schema: try SchemaTarget.run(bytes)
         case .regex: try RegexTarget.run(bytes)
         case .grammar: try GrammarTarget.run(bytes)
