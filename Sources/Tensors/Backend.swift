@@ -82,6 +82,9 @@ package protocol Backend: AnyObject {
     var padsSteps: Bool { get }
     /// The type in which `linear` reads its input, and so the type of what `rmsNorm`, `attend` and `gate` write.
     var linearInputType: DType { get }
+    /// The other ranks, where this backend computes one of several parts of a model; nil where it has the whole. Models
+    /// are loaded and run accordingly: the part of each weight, and a `sum` after each matrix cut by its inputs.
+    var collectives: (any Collectives)? { get }
 
     // MARK: Memory
 
@@ -175,6 +178,8 @@ package protocol Backend: AnyObject {
 }
 
 extension Backend {
+    package var collectives: (any Collectives)? { nil }
+
     package func prepareExpert(_ parts: [StoredTensor]) throws(BackendError) -> PreparedWeight { try prepare(parts) }
 
     /// A layer's cache in the form the backend chooses.

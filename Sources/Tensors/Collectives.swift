@@ -99,13 +99,13 @@ package final class RankGroup: Sendable {
     }
 }
 
-/// One rank's side of a group's calls. Made for one backend, whose tensors it takes and with whose operations its calls
-/// take effect in order; lives on the rank's thread.
+/// One rank's side of a group's calls: `Backend.collectives`. It takes the tensors of its backend, with whose operations
+/// its calls take effect in order; lives on the rank's thread.
 ///
 /// Every rank makes the same calls, of the same shapes, in the same order. Calls do not throw, as operations do not,
 /// and may be captured and replayed with the rest of a step. After a call in which the group ended, and in all calls
-/// after it, what is in the output does not matter: the backend's `collect` and `synchronize`, or whoever runs the
-/// step, then throws `BackendError.rankFailure` with the group's failure, on every rank. No call and no `collect` waits
+/// after it, what is in the output does not matter: the backend's `collect` and `synchronize` then throw
+/// `BackendError.rankFailure` with the group's failure, on every rank. No call and no `collect` waits
 /// for longer than `group.deadline` without progress of the others; whoever waits longer ends the group in the name of
 /// the rank that did not come.
 package protocol Collectives: AnyObject {
