@@ -99,8 +99,8 @@ package final class RankGroup: Sendable {
     }
 }
 
-/// One rank's side of a group's calls: `Backend.collectives`. It takes the tensors of its backend, with whose operations
-/// its calls take effect in order; lives on the rank's thread.
+/// One rank's side of a group's calls: `Backend.collectives`. It takes the tensors of its backend and takes effect in
+/// order with that one's operations; lives on the rank's thread.
 ///
 /// Every rank makes the same calls, of the same shapes, in the same order. Calls do not throw, as operations do not,
 /// and may be captured and replayed with the rest of a step. After a call in which the group ended, and in all calls

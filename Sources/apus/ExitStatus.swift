@@ -47,6 +47,7 @@ package enum ExitStatus: Int32, Sendable {
             case .invalidConfiguration, .rejected, .overloaded, .overShare, .delayed, .hopeless, .tooManyAdapters:
                 self = .configuration
             case .deviceFailure, .numericalError: self = .device
+            case .rankFailure: self = .rank
             case .stalled: self = .hang
             case .draining, .shutdown: self = .success
             }

@@ -60,9 +60,15 @@ struct RunningModel: Sendable {
         configuration.retrySeed = .random(in: 0 ... .max)
         adjust(&configuration)
         let compute = ComputeConfiguration(settings, coreCount: MachineCores.available())
-        let limits = configuration
-        let engine = try await Engine.start(configuration) {
-            try parts(config, weights: weights, device: device, compute: compute, limits: limits)
+        var limits = configuration
+        // Those of one rank: on the CPU all have the machine's memory together.
+        if !device.isGPU { limits.availableMemoryBytes /= compute.rankCount }
+        let group = compute.rankCount > 1 ? RankGroup(count: compute.rankCount, deadline: compute.rankDeadline) : nil
+        let meeting = group.map { RankMeeting($0) }
+        let engine = try await Engine.start(limits, group: group) { [limits] rank in
+            try parts(
+                config, weights: weights, device: device, compute: compute, limits: limits,
+                seat: meeting.map { RankSeat($0, rank: rank) })
         }
         var phases: [(name: String, duration: Duration)] = []
         var previous = Duration.zero
@@ -74,10 +80,10 @@ struct RunningModel: Sendable {
             engine: engine, device: device, compute: compute, configuration: configuration, phases: phases)
     }
 
-    /// The backend and the model on it; called on the engine's thread.
+    /// The backend and the model on it; called on the engine's thread, or on that of each rank.
     private static func parts(
         _ config: ModelConfig, weights: any TensorSource, device: ComputeDevice, compute: ComputeConfiguration,
-        limits: EngineConfiguration
+        limits: EngineConfiguration, seat: RankSeat?
     ) throws -> EngineParts {
         func load(_ backend: any Backend) throws -> any LanguageModel {
             try Registry.load(
@@ -86,10 +92,15 @@ struct RunningModel: Sendable {
         }
         switch device {
         case .cpu:
-            let backend = try makeCPUBackend(compute)
+            let backend = try makeCPUBackend(compute, seat: seat)
             _ = try backend.kvCacheType(limits.kvCacheType)
             return EngineParts(backend: backend, model: try load(backend))
         case .cuda(let choice, let kernels):
+            guard seat == nil else {
+                throw BackendError.unsupported(
+                    operation: "\(compute.rankCount) ranks on GPUs",
+                    reason: "only CPU ranks share a model. Give --tensor-parallel-size 1 or --device cpu")
+            }
             let backend = try makeCUDABackend(choice, kernels)
             _ = try backend.kvCacheType(limits.kvCacheType)
             let before = try backend.memory().free
@@ -109,12 +120,14 @@ struct RunningModel: Sendable {
         return try CUDABackend(options, driver: Driver(), kernels: kernels)
     }
 
-    /// The CPU as `compute` asks for it.
-    static func makeCPUBackend(_ compute: ComputeConfiguration) throws(BackendError) -> CPUBackend {
+    /// The CPU as `compute` asks for it, or a rank's share of its threads.
+    static func makeCPUBackend(
+        _ compute: ComputeConfiguration, seat: RankSeat? = nil
+    ) throws(BackendError) -> CPUBackend {
         try CPUBackend(
             precision: compute.precision,
             instructionSet: compute.instructionSet.flatMap { CPUInstructionSet(rawValue: $0) },
-            threads: compute.threads)
+            threads: seat == nil ? compute.threads : max(1, compute.threads / compute.rankCount), seat: seat)
     }
 }
 

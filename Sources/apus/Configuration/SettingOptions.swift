@@ -53,6 +53,8 @@ package struct ComputeOptions: ParsableArguments {
     @Option(.dtype) var dtype: String?
     @Option(.cpuISA) var cpuISA: String?
     @Option(.threads) var threads: String?
+    @Option(.tensorParallelSize) var tensorParallelSize: String?
+    @Option(.distributedTimeout) var distributedTimeout: String?
 
     package init() {}
 }
