@@ -124,6 +124,17 @@ int64_t cuda_emulator_calls(const char *call) {
     return index < 0 ? -1 : calls[index].count;
 }
 
+int32_t cuda_emulator_enqueue(void *handle, int32_t (*function)(void *context), void *context) {
+    const std::lock_guard<std::recursive_mutex> guard(lock);
+    if (!exists(device.streams, handle)) return invalid_handle;
+    work ask = {};
+    ask.kind = work::ask;
+    ask.function = function;
+    ask.host = context;
+    enqueue(*static_cast<stream *>(handle), std::move(ask));
+    return 0;
+}
+
 int64_t cuda_emulator_live_allocations(void) {
     const std::lock_guard<std::recursive_mutex> guard(lock);
     return static_cast<int64_t>(device.device_memory.size() + device.host_memory.size());
