@@ -120,8 +120,8 @@ let package = Package(
         .testTarget(
             name: "CUDABackendTests",
             dependencies: [
-                "CUDABackend", "CUDADriver", "CUDAEmulator", "CUDAKernels", "Conformance", "Execution", "Models",
-                "NCCLStub", "Scheduling", "Tensors", "TestSupport",
+                "CUDABackend", "CUDADriver", "CUDAEmulator", "CUDAKernels", "Checkpoints", "Conformance", "Execution",
+                "Models", "NCCLStub", "Scheduling", "Tensors", "TestSupport",
             ], swiftSettings: swift),
         .target(name: "AllocationCounter", path: "Tests/AllocationCounter", cSettings: c),
         .testTarget(

@@ -58,7 +58,7 @@ template <class Body> inline cuda_result patiently(Body body) {
     }
 }
 
-/// Allocating and synchronizing are forbidden while a stream captures, and spoil the capture.
+/// Allocating and synchronizing are forbidden while this thread captures a stream, and spoil the capture.
 bool spoils_capture();
 
 }  // namespace driver

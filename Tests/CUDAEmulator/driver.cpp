@@ -69,7 +69,7 @@ cuda_result begin(int index, needs needs) {
 bool spoils_capture() {
     bool spoiled = false;
     for (stream *const stream : device.streams) {
-        if (!stream->is_capturing) continue;
+        if (!stream->is_capturing || stream->capturer != std::this_thread::get_id()) continue;
         stream->is_invalidated = true;
         spoiled = true;
     }

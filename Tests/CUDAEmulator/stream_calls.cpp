@@ -168,6 +168,7 @@ cuda_result capture_begin(cuda_handle handle, int32_t) {
     stream &stream = *static_cast<struct stream *>(handle);
     if (stream.is_capturing) return invalid_value;
     stream.is_capturing = true;
+    stream.capturer = std::this_thread::get_id();
     stream.is_invalidated = false;
     stream.captured.clear();
     return 0;

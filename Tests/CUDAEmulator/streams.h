@@ -10,6 +10,7 @@
 #include <deque>
 #include <map>
 #include <set>
+#include <thread>
 #include <vector>
 
 namespace emulator {
@@ -65,6 +66,8 @@ struct stream {
     std::deque<work> queue;
     bool is_capturing, is_invalidated, is_running;
     std::vector<work> captured;
+    /// Whose thread captures, and alone may spoil it.
+    std::thread::id capturer;
 };
 
 struct graph {
