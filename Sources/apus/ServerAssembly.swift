@@ -64,11 +64,13 @@ struct RunningModel: Sendable {
         // Those of one rank: on the CPU all have the machine's memory together.
         if !device.isGPU { limits.availableMemoryBytes /= compute.rankCount }
         let group = compute.rankCount > 1 ? RankGroup(count: compute.rankCount, deadline: compute.rankDeadline) : nil
-        let meeting = group.map { RankMeeting($0) }
+        let placement = try group.map { (group) throws(BackendError) in
+            try RankPlacement(group, device, collectives: settings.text(.collectives) ?? "auto")
+        }
         let engine = try await Engine.start(limits, group: group) { [limits] rank in
             try parts(
                 config, weights: weights, device: device, compute: compute, limits: limits,
-                seat: meeting.map { RankSeat($0, rank: rank) })
+                placement: placement, rank: rank)
         }
         var phases: [(name: String, duration: Duration)] = []
         var previous = Duration.zero
@@ -83,7 +85,7 @@ struct RunningModel: Sendable {
     /// The backend and the model on it; called on the engine's thread, or on that of each rank.
     private static func parts(
         _ config: ModelConfig, weights: any TensorSource, device: ComputeDevice, compute: ComputeConfiguration,
-        limits: EngineConfiguration, seat: RankSeat?
+        limits: EngineConfiguration, placement: RankPlacement?, rank: Int
     ) throws -> EngineParts {
         func load(_ backend: any Backend) throws -> any LanguageModel {
             try Registry.load(
@@ -92,16 +94,15 @@ struct RunningModel: Sendable {
         }
         switch device {
         case .cpu:
-            let backend = try makeCPUBackend(compute, seat: seat)
+            let backend = try makeCPUBackend(compute, seat: placement?.seat(rank))
             _ = try backend.kvCacheType(limits.kvCacheType)
             return EngineParts(backend: backend, model: try load(backend))
         case .cuda(let choice, let kernels):
-            guard seat == nil else {
-                throw BackendError.unsupported(
-                    operation: "\(compute.rankCount) ranks on GPUs",
-                    reason: "only CPU ranks share a model. Give --tensor-parallel-size 1 or --device cpu")
+            let device = placement == nil ? choice : try choice.ofRank(rank, of: compute.rankCount)
+            let backend = try makeCUDABackend(device, kernels)
+            if case .devices(let ranks) = placement {
+                try backend.join(ranks, as: Shard(rank: rank, of: compute.rankCount))
             }
-            let backend = try makeCUDABackend(choice, kernels)
             _ = try backend.kvCacheType(limits.kvCacheType)
             let before = try backend.memory().free
             let loaded = try load(backend)

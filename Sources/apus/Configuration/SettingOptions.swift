@@ -55,6 +55,7 @@ package struct ComputeOptions: ParsableArguments {
     @Option(.threads) var threads: String?
     @Option(.tensorParallelSize) var tensorParallelSize: String?
     @Option(.distributedTimeout) var distributedTimeout: String?
+    @Option(.collectives) var collectives: String?
 
     package init() {}
 }

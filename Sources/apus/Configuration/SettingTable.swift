@@ -70,6 +70,10 @@ extension Setting {
         "distributed-timeout", .compute, .duration(100...3_600_000), default: .integer(30_000),
         "Longest wait for another rank", aliases: ["distributed-timeout-seconds", "dist-timeout"])
 
+    package static let collectives = Setting(
+        "collectives", .compute, .text, default: .text("auto"),
+        "auto, peers, nccl, or the path of NCCL's library")
+
     // MARK: KV cache
 
     package static let blockSize = Setting(
@@ -230,6 +234,7 @@ extension Setting {
         config, model, servedModelName, toolCallParser, pooling, home, maxModelLen,
         enableLoRA, loraModules, maxLoRAs, maxLoRARank, loraDir,
         device, kernels, cudaKernels, dtype, cpuISA, threads, tensorParallelSize, distributedTimeout,
+        collectives,
         blockSize, enablePrefixCaching, kvCacheMemoryBytes, kvCacheDtype, gpuMemoryUtilization, numGPUBlocksOverride,
         maxNumSeqs, maxNumBatchedTokens, maxNumQueuedReqs, maxNumQueuedTokens, ttftSLO, tenantQueueShare,
         engineStallTimeout, schedulingPolicy,
