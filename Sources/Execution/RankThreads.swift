@@ -129,8 +129,9 @@ final class RankThreads: Sendable {
                 try runner.follow(step.output)
             }
         } catch {
-            report(.failure(error))
+            // First of all the group's reason: the first rank, told of the failure, ends the group too.
             group.end(Self.failure(shard, call, after: start.duration(to: .now), error))
+            report(.failure(error))
         }
     }
 
