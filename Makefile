@@ -62,7 +62,8 @@ test-slow: model ## 20,000 seeds of the simulation, a second model, kernels unde
 	$(TEST_ENV) APUS_TEST_GEMMA="$(TEST_GEMMA)" $(SWIFT) test $(FLAGS) --skip-build --filter GemmaGoldenTests
 	@mkdir -p $(SANITIZED)/Tests
 	@cp Tests/CUDASanitizer/Package.swift $(SANITIZED)
-	@for folder in Sources Kernels Tests/CUDAEmulator Tests/CUDABackendTests; do \
+	@for folder in Sources Kernels Tests/CUDAEmulator Tests/NCCLStub Tests/NCCLStubOld \
+	    Tests/CUDABackendTests; do \
 	    ln -sfn "$(CURDIR)/$$folder" "$(SANITIZED)/$$folder"; done
 	$(SWIFT) test -c release --package-path $(SANITIZED) --sanitize=address --no-parallel
 	$(PYTHON) -m venv $(CLIENTS)-slow

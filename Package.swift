@@ -30,7 +30,12 @@ func product(_ name: String, _ package: String) -> Target.Dependency { .product(
 let package = Package(
     name: "apus",
     platforms: [.macOS(.v15)],
-    products: [.executable(name: "apus", targets: ["apus"])],
+    products: [
+        .executable(name: "apus", targets: ["apus"]),
+        // Opened by the tests as NVIDIA's would be.
+        .library(name: "NCCLStub", type: .dynamic, targets: ["NCCLStub"]),
+        .library(name: "NCCLStubOld", type: .dynamic, targets: ["NCCLStubOld"]),
+    ],
     dependencies: [
         .package(url: "https://github.com/hummingbird-project/hummingbird.git", exact: "2.28.1", traits: []),
         .package(url: "https://github.com/apple/swift-nio.git", exact: "2.101.2"),
@@ -108,11 +113,15 @@ let package = Package(
         .target(
             name: "CUDAEmulator", dependencies: ["CUDADriver", "CUDAKernels"], path: "Tests/CUDAEmulator",
             cxxSettings: emulated),
+        .target(
+            name: "NCCLStub", dependencies: ["CUDADriver"], path: "Tests/NCCLStub",
+            cxxSettings: [.unsafeFlags(["-O2", "-Wall", "-Wextra", "-Werror"])]),
+        .target(name: "NCCLStubOld", path: "Tests/NCCLStubOld", cSettings: c),
         .testTarget(
             name: "CUDABackendTests",
             dependencies: [
-                "CUDABackend", "CUDADriver", "CUDAEmulator", "CUDAKernels", "Conformance", "Execution", "Models",
-                "Scheduling", "Tensors", "TestSupport",
+                "CUDABackend", "CUDADriver", "CUDAEmulator", "CUDAKernels", "Checkpoints", "Conformance", "Execution",
+                "Models", "NCCLStub", "Scheduling", "Tensors", "TestSupport",
             ], swiftSettings: swift),
         .target(name: "AllocationCounter", path: "Tests/AllocationCounter", cSettings: c),
         .testTarget(

@@ -16,9 +16,9 @@ APUS_KERNEL(embed, cuda_embed_arguments, ROW_THREADS, 8) {
     int token = at<const int32_t>(a.tokens)[blockIdx.x];
     // A token that the host did not know yet when it queued this step.
     if (token < 0 && a.samples != 0) token = at<const int32_t>(a.samples)[-1 - token];
-    const bool is_known = token >= 0 && token < a.table.rows;
+    const bool is_known = token >= a.first_row && token - a.first_row < a.table.rows;
     at<float>(a.output, static_cast<int64_t>(blockIdx.x) * a.table.columns)[column] =
-        is_known ? packed_weight(a.table, token, column) : 0.0f;
+        is_known ? packed_weight(a.table, token - a.first_row, column) : 0.0f;
 }
 
 APUS_KERNEL(gather_rows, cuda_gather_rows_arguments, ROW_THREADS, 8) {

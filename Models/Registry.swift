@@ -26,16 +26,22 @@ package enum Registry {
     /// Names of everything that can be loaded, sorted.
     package static var architectureNames: [String] { architectures.keys.sorted() }
 
-    /// Loads all weights of `config`'s architecture.
+    /// Loads all weights of `config`'s architecture, or, on a backend with other ranks beside it, its part of them.
     /// - Parameter progress: called after each layer with the fraction loaded, 0…1.
-    /// - Throws: `ModelError` for an unknown architecture, `CheckpointError` for a missing, misshapen or unread tensor,
-    ///   `BackendError`.
+    /// - Throws: `ModelError` for an unknown architecture, `CheckpointError` for a missing, misshapen or unread tensor
+    ///   or one that the ranks cannot share, `BackendError`.
     package static func load(
         _ config: ModelConfig, weights: WeightReader, capacity: StepCapacity, backend: any Backend,
         progress: (Double) -> Void = { _ in }
     ) throws -> any LanguageModel {
         guard let load = architectures[config.architecture] else {
             throw ModelError.unknownArchitecture(config.architecture, known: architectureNames)
+        }
+        var (config, weights) = (config, weights)
+        if let shard = backend.collectives?.shard, !shard.isWhole {
+            guard capacity.adapters == nil else { throw ModelError.adaptersInParts(ranks: shard.count) }
+            let plan = try ShardPlan(config, shard, file: weights.path)
+            (config, weights) = (plan.config, weights.sharded(plan))
         }
         let model = try load(config, weights, capacity, backend, progress)
         try weights.requireAllRead()
@@ -47,12 +53,17 @@ package enum Registry {
 package enum ModelError: Error, Equatable, CustomStringConvertible {
     /// No file in `Models/` implements this architecture.
     case unknownArchitecture(String, known: [String])
+    /// Adapters are not cut into parts.
+    case adaptersInParts(ranks: Int)
 
     package var description: String {
         switch self {
         case .unknownArchitecture(let name, let known):
             "The checkpoint's architecture is '\(name)', which is not supported. "
                 + "Supported: \(known.joined(separator: ", "))."
+        case .adaptersInParts(let ranks):
+            "A model cut into \(ranks) parts has no room for adapters. Give --tensor-parallel-size 1, or leave "
+                + "--enable-lora out."
         }
     }
 }

@@ -277,8 +277,9 @@ static void embed_token(const embed_arguments *a, int64_t row, float *output) {
         embed_row(segment, a->table->columns, a->group, row - segment->first_row, output);
         return;
     }
-    // No such token: NaN travels to the logits, where sampling reports it.
-    for (int64_t k = 0; k < a->table->columns; k++) output[k] = __builtin_nanf("");
+    // Another rank has it; or there is no such token, and NaN travels to the logits, where sampling reports it.
+    float nothing = a->table->first_token >= 0 ? 0 : __builtin_nanf("");
+    for (int64_t k = 0; k < a->table->columns; k++) output[k] = nothing;
 }
 
 static void embed_task(void *arguments, const team *team, int worker) {
@@ -286,7 +287,10 @@ static void embed_task(void *arguments, const team *team, int worker) {
     embed_arguments *a = arguments;
     int64_t begin, end, at_a_time = rows_at_a_time(a->token_count, team);
     while (take_rows(&a->next, a->token_count, at_a_time, &begin, &end)) {
-        for (int64_t t = begin; t < end; t++) embed_token(a, a->tokens[t], a->output + t * a->table->columns);
+        for (int64_t t = begin; t < end; t++) {
+            int64_t row = a->tokens[t] - (a->table->first_token >= 0 ? a->table->first_token : 0);
+            embed_token(a, row, a->output + t * a->table->columns);
+        }
     }
 }
 

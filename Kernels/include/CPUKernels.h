@@ -67,6 +67,9 @@ typedef struct {
     int64_t columns;
     int64_t segment_count;
     const cpu_segment *segments;
+    /// For `cpu_embed`, of a table of which there is only a part: the token of the first row; tokens of other parts give
+    /// zeros. −1 where the table is whole.
+    int64_t first_token;
 } cpu_weight;
 
 /// How keys and values are kept.

@@ -27,6 +27,9 @@ struct Activations {
     let sampledNormed: Tensor
     /// [sampled rows, vocab]
     let logits: Tensor
+    /// [ranks × sampled rows, vocab / ranks] What each rank computes of them, one after another; nil for a model in one
+    /// part.
+    let logitParts: Tensor?
     /// [tokens] i32: the place of each row's adapter, or −1; nil where no row has one.
     let adapters: Tensor?
 
@@ -50,6 +53,9 @@ struct Activations {
         sampledHidden = try buffer(capacity.sampledRows, config.hiddenSize)
         sampledNormed = try buffer(capacity.sampledRows, config.hiddenSize, input)
         logits = try buffer(capacity.sampledRows, config.vocabSize)
+        logitParts = try backend.collectives.map { ranks throws(BackendError) in
+            try buffer(ranks.shard.count * capacity.sampledRows, config.vocabSize / ranks.shard.count)
+        }
         adapters = nil
     }
 
@@ -65,6 +71,7 @@ struct Activations {
         sampledHidden = whole.sampledHidden.prefix(rows: sampledRows)
         sampledNormed = whole.sampledNormed.prefix(rows: sampledRows)
         logits = whole.logits.prefix(rows: sampledRows)
+        logitParts = whole.logitParts
         self.adapters = adapters
     }
 
@@ -77,6 +84,7 @@ struct Activations {
     var byteCount: Int {
         [
             hidden, normed, qkv, attended, gateUp, gated, branch, routerLogits, sampledHidden, sampledNormed, logits,
-        ].reduce(0) { $0 + $1.elementCount * $1.dtype.blockByteCount }
+            logitParts,
+        ].compactMap(\.self).reduce(0) { $0 + $1.elementCount * $1.dtype.blockByteCount }
     }
 }

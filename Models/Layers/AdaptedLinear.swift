@@ -1,5 +1,5 @@
 // A matrix, or several that are stacked, whose outputs adapters may change. A step in which no row has an adapter asks
-// for nothing but the product.
+// for nothing but the product; of a model in parts, a matrix cut by its inputs asks for the ranks' sum too.
 
 import Tensors
 
@@ -17,14 +17,17 @@ struct AdaptedLinear {
     private let weight: PreparedWeight
     /// [parts] Empty where adapters are off.
     private let deltas: [LowRankDeltas]
+    /// Set where a rank has the columns for its own features only, and so a part of each output.
+    private let isCutByInputs: Bool
 
     var byteCount: Int { weight.byteCount }
 
     /// - Parameter parts: the stacked matrices, in order.
     init(
-        _ weight: PreparedWeight, _ parts: [AdaptedPart], layer: Int, _ bank: AdapterBank?
+        _ weight: PreparedWeight, _ parts: [AdaptedPart], layer: Int, _ bank: AdapterBank?, isCutByInputs: Bool = false
     ) throws(BackendError) {
         self.weight = weight
+        self.isCutByInputs = isCutByInputs
         var deltas: [LowRankDeltas] = []
         var first = 0
         for part in parts {
@@ -42,6 +45,11 @@ struct AdaptedLinear {
     func callAsFunction(
         _ x: Tensor, into output: Tensor, mode: LinearMode, choices: Tensor?, backend: any Backend
     ) {
+        if isCutByInputs, let ranks = backend.collectives {
+            // What is there already is in every rank, and counts once.
+            backend.linear(x, weight, into: output, mode: ranks.shard.rank == 0 ? mode : .overwrite)
+            return ranks.sum(output)
+        }
         backend.linear(x, weight, into: output, mode: mode)
         guard let choices else { return }
         for part in deltas { backend.addLowRank(x, part, choices: choices, into: output) }

@@ -56,7 +56,8 @@ struct Attention {
             context.adapters)
         output = try AdaptedLinear(
             backend.prepare([weights.tensor("attn_output.weight", shape: [config.hiddenSize, heads * headDim])]),
-            [AdaptedPart(module: "self_attn.o_proj", rowCount: config.hiddenSize)], layer: index, context.adapters)
+            [AdaptedPart(module: "self_attn.o_proj", rowCount: config.hiddenSize)], layer: index, context.adapters,
+            isCutByInputs: true)
         func vector(_ name: String, _ count: Int, if trait: AttentionTraits) throws -> [Float]? {
             traits.contains(trait) ? try weights.vector(name, count: count) : nil
         }

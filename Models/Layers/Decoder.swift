@@ -1,6 +1,8 @@
 // What every decoder has around its layers: the embedding table, the last norm, the head, the activations.
 //
 //   x ← scale · embed(tokens);  each layer changes x;  logits ← cap(head(norm(x))) for the rows that are sampled
+//
+// Of a model in parts, a rank has the rows of its own tokens in both tables: embeddings are summed, logits gathered.
 
 import Checkpoints
 import Tensors
@@ -42,9 +44,10 @@ struct Decoder<Layer: DecoderLayer> {
         progress: (Double) -> Void, makeLayer: (LayerContext, WeightReader, Int) throws -> Layer
     ) throws {
         dimensions = ModelDimensions(config)
-        embedding = try backend.prepare([
-            weights.tensor("token_embd.weight", shape: [config.vocabSize, config.hiddenSize])
-        ])
+        let shard = backend.collectives?.shard ?? .whole
+        let table = [config.vocabSize / shard.count, config.hiddenSize]
+        embedding = try backend.prepare([weights.tensor("token_embd.weight", shape: table)])
+        if !shard.isWhole { embedding.firstRow = shard.rank * table[0] }
         embeddingScale = config.embeddingScale
         adapters = try capacity.adapters.map { try AdapterBank($0, backend: backend) }
         let rotary = try RotaryEmbedding(config, weights, capacity: capacity, backend: backend)
@@ -62,9 +65,7 @@ struct Decoder<Layer: DecoderLayer> {
         if config.hasTiedEmbeddings {
             head = embedding
         } else {
-            head = try backend.prepare([
-                weights.tensor("output.weight", shape: [config.vocabSize, config.hiddenSize])
-            ])
+            head = try backend.prepare([weights.tensor("output.weight", shape: table)])
         }
         logitSoftCap = config.logitSoftCap
         weightBytes = layers.reduce(embedding.byteCount + (config.hasTiedEmbeddings ? 0 : head.byteCount)) {
@@ -77,6 +78,7 @@ struct Decoder<Layer: DecoderLayer> {
         let scratch = activations.prefix(
             tokens: step.batch.tokenCount, sampledRows: step.sampledRows.rowCount, adapters: step.adapters)
         backend.embed(step.tokens, embedding, into: scratch.hidden)
+        backend.collectives?.sum(scratch.hidden)
         if embeddingScale != 1 { backend.apply(.multiply(embeddingScale), to: scratch.hidden) }
         for (layer, layerCache) in zip(layers, cache) {
             layer(scratch, batch: step.batch(ofGroup: layerCache.group), cache: layerCache, backend: backend)
@@ -84,8 +86,19 @@ struct Decoder<Layer: DecoderLayer> {
         guard step.sampledRows.rowCount > 0 else { return }
         backend.gatherRows(scratch.hidden, rows: step.sampledRows, into: scratch.sampledHidden)
         norm(scratch.sampledHidden, into: scratch.sampledNormed, backend: backend)
-        backend.linear(scratch.sampledNormed, head, into: scratch.logits, mode: .overwrite)
+        computeLogits(scratch, backend: backend)
         if let logitSoftCap { backend.apply(.softCap(logitSoftCap), to: scratch.logits) }
+    }
+
+    /// Multiplies the sampled rows by the head, or by the rank's part of it.
+    private func computeLogits(_ scratch: Activations, backend: any Backend) {
+        guard let ranks = backend.collectives, let room = scratch.logitParts else {
+            return backend.linear(scratch.sampledNormed, head, into: scratch.logits, mode: .overwrite)
+        }
+        let (shard, rows) = (ranks.shard, scratch.sampledNormed.rowCount)
+        let own = room.rows(shard.rank * rows..<(shard.rank + 1) * rows)
+        backend.linear(scratch.sampledNormed, head, into: own, mode: .overwrite)
+        ranks.gather(room.prefix(rows: shard.count * rows), into: scratch.logits)
     }
 }
 

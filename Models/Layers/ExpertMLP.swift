@@ -1,4 +1,6 @@
 // A mixture of experts: a router chooses for each token the few networks it goes through. arXiv 2401.04088.
+//
+// Of a model in parts, each rank has a part of every expert, and all choose alike.
 
 import Checkpoints
 import Tensors
@@ -29,15 +31,20 @@ struct ExpertMLP: FeedForward {
             gateUp: try zip(gates, ups).map { try backend.prepareExpert([$0, $1]) },
             down: try downs.map { try backend.prepareExpert([$0]) },
             gateUpBias: try Self.gateUpBias(weights, count: count, ffn: ffn, backend),
-            downBias: try Self.bias(weights, "ffn_down_exps.bias", [count, hidden]).map {
-                try backend.vector($0, purpose: "biases")
-            })
+            downBias: try Self.downBias(weights, [count, hidden], backend))
         routing = shape.routing
         activation = config.activation
     }
 
     private static func bias(_ weights: WeightReader, _ name: String, _ shape: [Int]) throws -> [Float]? {
         try weights.optionalTensor(name, shape: shape)?.dequantized()
+    }
+
+    /// Of what the ranks add up, the first adds the biases.
+    private static func downBias(_ weights: WeightReader, _ shape: [Int], _ backend: any Backend) throws -> Tensor? {
+        let values = try bias(weights, "ffn_down_exps.bias", shape)
+        guard backend.collectives?.shard.rank ?? 0 == 0 else { return nil }
+        return try values.map { try backend.vector($0, purpose: "biases") }
     }
 
     /// Each expert's gates and then its others.
@@ -59,11 +66,15 @@ struct ExpertMLP: FeedForward {
     /// Reads `scratch.normed`.
     func callAsFunction(_ scratch: Activations, into output: Tensor, mode: LinearMode, backend: any Backend) {
         precondition(mode == .accumulate, "experts are added to what is there")
+        let ranks = backend.collectives
+        // What is there already is in every rank, and counts once.
+        if let ranks, ranks.shard.rank > 0 { backend.apply(.multiply(0), to: output) }
         backend.linear(scratch.normed, router, into: scratch.routerLogits, mode: .overwrite)
         if let routerBias { backend.addBias(routerBias, to: scratch.routerLogits) }
         backend.mixExperts(
             scratch.normed, logits: scratch.routerLogits, experts, routing: routing, activation: activation,
             into: output)
+        ranks?.sum(output)
     }
 }
 

@@ -33,7 +33,8 @@ struct GatedMLP: FeedForward {
         gateUp = try AdaptedLinear(backend.prepare(stored), parts, layer: index, context.adapters)
         down = try AdaptedLinear(
             backend.prepare([weights.tensor("ffn_down.weight", shape: [hidden, ffn])]),
-            [AdaptedPart(module: "mlp.down_proj", rowCount: hidden)], layer: index, context.adapters)
+            [AdaptedPart(module: "mlp.down_proj", rowCount: hidden)], layer: index, context.adapters,
+            isCutByInputs: true)
     }
 
     /// Reads `scratch.normed`.

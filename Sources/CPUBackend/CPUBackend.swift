@@ -25,6 +25,9 @@ package final class CPUBackend: Backend {
     private var samplingParameters: [cpu_sampling_row] = []
     /// What is done to the logits of those that ask for it; empty in most steps.
     private var adjustments = AdjustmentLists()
+    /// Set while a step's operations are asked for: its rows.
+    private var stepRows: Int64?
+    package private(set) var collectives: (any Collectives)?
 
     /// The most threads that can be asked for.
     package static let maxThreads = 512
@@ -32,8 +35,9 @@ package final class CPUBackend: Backend {
     /// - Parameters:
     ///   - instructionSet: nil for the best this machine has.
     ///   - threads: 1 to `maxThreads`.
+    ///   - seat: its place in a group of ranks, if it is one.
     package init(
-        precision: ComputePrecision, instructionSet: CPUInstructionSet?, threads: Int
+        precision: ComputePrecision, instructionSet: CPUInstructionSet?, threads: Int, seat: RankSeat? = nil
     ) throws(BackendError) {
         let chosen = instructionSet ?? CPUInstructionSet.available.first ?? .portable
         guard chosen.isAvailable else {
@@ -52,6 +56,7 @@ package final class CPUBackend: Backend {
         self.precision = precision
         self.instructionSet = chosen
         threadCount = threads
+        collectives = seat.map { CPUCollectives($0, self) }
     }
 
     deinit { unsafe cpu_context_destroy(context) }
@@ -148,21 +153,32 @@ package final class CPUBackend: Backend {
 
     package func synchronize() throws(BackendError) {
         if let failure { throw failure }
+        if let failure = collectives?.group.failure { throw .rankFailure(failure) }
     }
 
     package func perform(_ shape: StepShape, _ body: () -> Void) {
-        unsafe cpu_begin_step(context, Int64(shape.tokenCount))
+        let rows = Int64(shape.tokenCount)
+        stepRows = rows
+        unsafe cpu_begin_step(context, rows)
         body()
         note(unsafe cpu_end_step(context), "a step")
+        stepRows = nil
+    }
+
+    /// Runs the operations that were asked for and only recorded, so that others may read what they write.
+    func runRecorded() {
+        guard let stepRows else { return }
+        note(unsafe cpu_end_step(context), "a step")
+        unsafe cpu_begin_step(context, stepRows)
     }
 
     // MARK: Operations on rows
 
     package func embed(_ tokens: Tensor, _ table: PreparedWeight, into output: Tensor) {
-        let columns = table.columnCount
-        let table = cpuWeight(table)
-        precondition(output.rowElementCount == columns && output.rowCount >= tokens.elementCount)
-        unsafe withUnsafePointer(to: table.descriptor) {
+        precondition(output.rowElementCount == table.columnCount && output.rowCount >= tokens.elementCount)
+        var descriptor = unsafe cpuWeight(table).descriptor
+        unsafe descriptor.first_token = Int64(table.firstRow ?? -1)
+        unsafe withUnsafePointer(to: descriptor) {
             unsafe cpu_embed(context, integers(tokens), Int64(tokens.elementCount), $0, floats(output))
         }
     }

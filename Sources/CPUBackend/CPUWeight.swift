@@ -21,7 +21,7 @@ final class CPUWeight {
         unsafe self.segments = unsafe segments
         unsafe descriptor = unsafe cpu_weight(
             rows: Int64(rowCount), columns: Int64(columnCount), segment_count: Int64(segments.count),
-            segments: segments.baseAddress)
+            segments: segments.baseAddress, first_token: -1)
     }
 
     deinit { unsafe segments.deallocate() }

@@ -16,7 +16,7 @@ extension CUDABackend {
         precondition(output.rowElementCount == table.columnCount && output.rowCount >= tokens.elementCount)
         let arguments = cuda_embed_arguments(
             table: matrix, tokens: integers(tokens), samples: sampler.samplesAddress, output: floats(output),
-            token_count: Int32(tokens.elementCount), unused: 0)
+            token_count: Int32(tokens.elementCount), first_row: Int32(table.firstRow ?? 0))
         unsafe launch(cuda_embed_launch, arguments, "embed")
     }
 

@@ -46,6 +46,9 @@ package final class CUDABackend: Backend {
     /// theirs.
     private let overlaps: Bool
     var sampler: Sampler
+    /// Where this computes a part of a model: its side of the group's calls, and how many each captured step makes.
+    var rank: CUDACollectives?
+    private var callCounts: [StepShape: Int] = [:]
 
     /// - Throws: `BackendError.unsupported` when the device or the kernels cannot be used.
     package init(_ options: Options, driver: Driver, kernels: KernelImages) throws(BackendError) {
@@ -65,18 +68,23 @@ package final class CUDABackend: Backend {
     }
 
     /// Waits for what still runs, so that nothing is freed under it.
-    deinit { _ = unsafe device.driver.calls.stream_synchronize(stream.handle) }
+    deinit {
+        _ = unsafe device.driver.calls.stream_synchronize(stream.handle)
+        // A rank leaves its group while its stream is still there.
+        rank = nil
+    }
 
     package var summary: String {
         let properties = device.properties
         return "\(properties.name), compute \(properties.computeCapability / 10).\(properties.computeCapability % 10), "
             + "\(properties.multiprocessorCount) multiprocessors, CUDA \(properties.driverVersion / 1000)."
-            + "\(properties.driverVersion % 1000 / 10), \(properties.uuid)"
+            + "\(properties.driverVersion % 1000 / 10), \(properties.uuid)" + (rank.map { ", \($0.summary)" } ?? "")
     }
 
     package var isAsynchronous: Bool { true }
     package var padsSteps: Bool { options.usesGraphs }
     package var linearInputType: DType { .bf16 }
+    package var collectives: (any Collectives)? { rank }
 
     /// Free and total bytes of the device, and what it says of itself.
     package func memory() throws(BackendError) -> (free: Int, total: Int) { try device.memory() }
@@ -252,9 +260,13 @@ package final class CUDABackend: Backend {
         guard shape.isDecodeOnly || graphs[shape] != nil || graphs.count < Self.mostGraphs else { return run() }
         attempt { () throws(BackendError) in
             switch graphs[shape] {
-            case .captured(let owner): try owner.graph.launch(stream)
+            case .captured(let owner):
+                try owner.graph.launch(stream)
+                device.membership?.progress.add(callCounts[shape] ?? 0)
             case .seen:
+                let count = device.membership?.progress.count ?? 0
                 let graph = try Graph(capturing: stream, device: device, run)
+                if let membership = device.membership { callCounts[shape] = membership.progress.count - count }
                 graphs[shape] = .captured(Graph.Owner(graph))
                 try graphs[shape]?.launch(stream)
             case nil:
@@ -326,7 +338,16 @@ package final class CUDABackend: Backend {
     /// Does `body` unless the device has failed; the first failure is kept.
     func attempt(_ body: () throws(BackendError) -> Void) {
         guard failure == nil else { return }
-        do { try body() } catch { failure = explained(error) }
+        do { try body() } catch { failure = groupFailure(explained(error)) }
+    }
+
+    /// The error, which is the whole group's where this is one of its ranks.
+    private func groupFailure(_ error: BackendError) -> BackendError {
+        guard let membership = device.membership else { return error }
+        if case .rankFailure = error { return error }
+        return .rankFailure(
+            membership.ranks.end(
+                membership.shard, call: "a step", elapsed: .zero, reason: "failed (\(error.description))"))
     }
 
     /// The error, with what a kernel of compute capability 9.0 waited for if it ended itself.

@@ -33,6 +33,10 @@ package final class Device {
     let driver: Driver
     package let properties: DeviceProperties
     private let ordinal: Int32
+    private let context: cuda_handle?
+    /// The rank that computes on it, where it is one of several; and the one that a kernel of it waited for in vain.
+    var membership: Membership?
+    var missedRank: (() -> Int?)?
 
     /// - Throws: `BackendError.unsupported` when there is no such device or it is older than Ampere.
     package init(_ choice: DeviceChoice, driver: Driver) throws(BackendError) {
@@ -41,6 +45,7 @@ package final class Device {
         let calls = driver.calls
         var context: cuda_handle?
         try driver.check(unsafe calls.context_retain(&context, ordinal), "creating a context")
+        unsafe self.context = unsafe context
         try driver.check(unsafe calls.context_set_current(context), "entering the context")
     }
 
@@ -94,6 +99,32 @@ package final class Device {
         return DeviceBuffer(address: UInt(address), byteCount: size) { address, _ in
             _ = self.driver.calls.memory_free(cuda_pointer(address))
         }
+    }
+
+    // MARK: Ranks
+
+    /// Waits by `body`. Where the device is a rank's, others see since when; and whatever ends its group ends the wait.
+    func wait(_ operation: String, _ body: () -> cuda_result) throws(BackendError) {
+        guard let membership else { return try driver.check(body(), operation) }
+        let start = ContinuousClock.now
+        let result = membership.progress.waiting(body)
+        if result != 0 {
+            let count = membership.shard.count
+            let missed = missedRank?()
+            _ = membership.ranks.end(
+                missed.map { Shard(rank: $0, of: count) } ?? membership.shard, call: "a step",
+                elapsed: start.duration(to: .now),
+                reason: missed == nil ? "failed during \(operation): \(driver.describe(result))" : "did not come")
+        }
+        if let failure = membership.ranks.group.failure { throw .rankFailure(failure) }
+    }
+
+    var contextAddress: UInt { unsafe UInt(bitPattern: context) }
+
+    /// Lets kernels on this device read and write the memory of another rank's.
+    func reach(contextAt address: UInt) throws(BackendError) {
+        let result = unsafe driver.calls.context_reach(cuda_handle(bitPattern: address), 0)
+        if result != CUDA_ERROR_ALREADY_REACHED { try driver.check(result, "reaching another rank's device") }
     }
 
     private static func properties(of device: Int32, driver: Driver) throws(BackendError) -> DeviceProperties {

@@ -73,7 +73,13 @@ struct Stream: ~Copyable {
     }
 
     func synchronize(_ operation: String) throws(BackendError) {
-        try device.driver.check(unsafe device.driver.calls.stream_synchronize(handle), operation)
+        try device.wait(operation) { unsafe device.driver.calls.stream_synchronize(handle) }
+    }
+
+    /// Lets what is asked for from now on wait for the event's last record, which may be another stream's.
+    func wait(forEventAt address: UInt) throws(BackendError) {
+        let result = unsafe device.driver.calls.stream_wait_event(handle, cuda_handle(bitPattern: address), 0)
+        try device.driver.check(result, "waiting for another rank")
     }
 
     deinit { _ = unsafe device.driver.calls.stream_destroy(handle) }
@@ -100,8 +106,11 @@ struct Event: ~Copyable {
 
     /// Waits until everything before the mark is done.
     func wait(_ operation: String) throws(BackendError) {
-        try device.driver.check(unsafe device.driver.calls.event_synchronize(handle), operation)
+        try device.wait(operation) { unsafe device.driver.calls.event_synchronize(handle) }
     }
+
+    /// For streams of other threads to wait for.
+    var address: UInt { unsafe UInt(bitPattern: handle) }
 
     func milliseconds(since start: borrowing Event) throws(BackendError) -> Float {
         var milliseconds: Float = 0

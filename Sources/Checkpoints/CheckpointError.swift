@@ -23,6 +23,8 @@ package enum CheckpointError: Error, Equatable, CustomStringConvertible {
     case missingTensor(file: String, name: String, similar: [String])
     /// A tensor whose shape contradicts the model's configuration. Shapes are outermost first.
     case wrongShape(file: String, offset: Int, name: String, actual: [Int], expected: [Int])
+    /// Something of the model, `count` of it, that `ranks` ranks cannot share evenly.
+    case indivisible(file: String, what: String, count: Int, ranks: Int)
     /// Tensors that nothing read after the model was built; the output would ignore them silently.
     case unreadTensors(file: String, names: [String])
 
@@ -32,7 +34,8 @@ package enum CheckpointError: Error, Equatable, CustomStringConvertible {
         case .cannotOpen(let file, _), .changedWhileOpen(let file, _, _, _), .malformed(let file, _, _, _, _),
             .overLimit(let file, _, _, _, _), .unsupported(let file, _, _, _, _), .missingMetadata(let file, _),
             .wrongSetting(let file, _, _, _),
-            .missingTensor(let file, _, _), .wrongShape(let file, _, _, _, _), .unreadTensors(let file, _):
+            .missingTensor(let file, _, _), .wrongShape(let file, _, _, _, _), .unreadTensors(let file, _),
+            .indivisible(let file, _, _, _):
             file
         }
     }
@@ -43,7 +46,8 @@ package enum CheckpointError: Error, Equatable, CustomStringConvertible {
         case .malformed(_, let offset, _, _, _), .overLimit(_, let offset, _, _, _),
             .unsupported(_, let offset, _, _, _), .wrongShape(_, let offset, _, _, _):
             offset
-        case .cannotOpen, .changedWhileOpen, .missingMetadata, .missingTensor, .unreadTensors, .wrongSetting:
+        case .cannotOpen, .changedWhileOpen, .missingMetadata, .missingTensor, .unreadTensors, .wrongSetting,
+            .indivisible:
             nil
         }
     }
@@ -57,6 +61,7 @@ package enum CheckpointError: Error, Equatable, CustomStringConvertible {
         case .missingMetadata(_, let key): key
         case .missingTensor(_, let name, _), .wrongShape(_, _, let name, _, _): name
         case .unreadTensors(_, let names): names.first
+        case .indivisible(_, let what, _, _): what
         case .cannotOpen: nil
         }
     }
@@ -85,6 +90,9 @@ package enum CheckpointError: Error, Equatable, CustomStringConvertible {
         case .wrongShape(let file, let offset, let name, let actual, let expected):
             "\(file) contradicts itself: at byte \(offset), tensor \(name) has shape \(actual); the metadata calls for "
                 + "\(expected)."
+        case .indivisible(let file, let what, let count, let ranks):
+            "\(file) cannot be cut into \(ranks) parts: it has \(count) \(what). "
+                + "Choose a --tensor-parallel-size that divides \(count)."
         case .unreadTensors(let file, let names):
             "\(file) has \(names.count) tensors this architecture does not use: "
                 + names.prefix(5).joined(separator: ", ") + (names.count > 5 ? ", …" : "")

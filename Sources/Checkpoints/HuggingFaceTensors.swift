@@ -41,6 +41,14 @@ package struct HuggingFaceTensors: TensorSource, Sendable {
         return SourceTensor(tensor: picked, infoOffset: found.infoOffset)
     }
 
+    package func storedTensor(_ name: String, cut: TensorCut) throws(CheckpointError) -> SourceTensor? {
+        guard let origin = origins[name], origin.columns == nil else {
+            // Stacks that are turned over or picked from are small beside the rest, or one of few a layer has.
+            return try storedTensor(name)?.part(cut, file: path)
+        }
+        return try source.storedTensor(origin.name, cut: cut)
+    }
+
     package func requireUnchanged() throws(CheckpointError) { try source.requireUnchanged() }
 }
 

@@ -28,11 +28,11 @@ package struct ModelConfig: Sendable, Equatable {
     /// Features of the residual stream.
     package let hiddenSize: Int
     /// Features of the feed-forward network's inner layer.
-    package let ffnSize: Int
+    package internal(set) var ffnSize: Int
     /// Query heads per layer.
-    package let headCount: Int
+    package internal(set) var headCount: Int
     /// Key and value heads per layer; divides `headCount`.
-    package let kvHeadCount: Int
+    package internal(set) var kvHeadCount: Int
     /// Features per head; even.
     package let headDim: Int
     /// Rows of the embedding table. Token ids are below this; the tokenizer may know fewer.

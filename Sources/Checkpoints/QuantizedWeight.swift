@@ -93,20 +93,23 @@ struct QuantizedWeight: Sendable {
 
     // MARK: Conversion
 
-    /// The matrix, in memory of its own.
-    func converted() -> StoredTensor {
+    /// The matrix, or the part of it that `cut` takes, in memory of its own.
+    func converted(_ cut: TensorCut? = nil) -> StoredTensor {
         let dtype = dtype
-        let rowBytes = columns / dtype.blockElementCount * dtype.blockByteCount
-        let memory = unsafe MappedFile(byteCount: rows * rowBytes, path: name) { target in
+        let rowRanges = cut?.axis == 0 ? cut?.ranges ?? [] : [0..<rows]
+        let taken = (cut?.axis == 1 ? cut?.ranges.first : nil) ?? 0..<columns
+        let rowCount = rowRanges.reduce(0) { $0 + $1.count }
+        let rowBytes = taken.count / dtype.blockElementCount * dtype.blockByteCount
+        let memory = unsafe MappedFile(byteCount: rowCount * rowBytes, path: name) { target in
             let scaleValues = scales.map { Self.floats($0.place) } ?? [1]
             let zeroValues = zeros.map { Self.words($0.grid.place) } ?? []
             let groups = groupIndex.map { Self.words($0) }
             var codes = [UInt8](repeating: 0, count: columns)
-            for row in 0..<rows {
-                fill(&codes, row: row)
-                let rowStart = row * rowBytes
+            for (index, row) in rowRanges.joined().enumerated() {
+                fill(&codes, row: row, columns: taken)
+                let rowStart = index * rowBytes
                 if dtype == .f32 {
-                    for column in 0..<columns {
+                    for column in taken {
                         let place = groups.map { Int($0[column]) * groupWidth } ?? column
                         let scale = scaleValues[scales?.index(row, place) ?? 0]
                         let value =
@@ -114,20 +117,21 @@ struct QuantizedWeight: Sendable {
                             ? StoredTensor.e4m3(codes[column])
                             : Float(Int(codes[column]) - zero(zeroValues, row, place))
                         unsafe target.storeBytes(
-                            of: (value * scale).bitPattern.littleEndian, toByteOffset: rowStart + 4 * column,
-                            as: UInt32.self)
+                            of: (value * scale).bitPattern.littleEndian,
+                            toByteOffset: rowStart + 4 * (column - taken.lowerBound), as: UInt32.self)
                     }
                     continue
                 }
-                for block in 0..<columns / 32 {
+                let firstBlock = taken.lowerBound / 32
+                for block in firstBlock..<taken.upperBound / 32 {
                     let scale = scaleValues[scales?.index(row, 32 * block) ?? 0]
                     let zero = packing == .floats ? 0 : zero(zeroValues, row, 32 * block)
-                    let start = rowStart + block * dtype.blockByteCount
+                    let start = rowStart + (block - firstBlock) * dtype.blockByteCount
                     unsafe Self.store(codes[32 * block..<32 * block + 32], dtype, scale, zero, to: target, at: start)
                 }
             }
         }
-        return memory.tensor(name, dtype, shape: [rows, columns], in: 0..<rows * rowBytes)
+        return memory.tensor(name, dtype, shape: [rowCount, taken.count], in: 0..<rowCount * rowBytes)
     }
 
     /// Columns of a group, where `groupIndex` names groups.
@@ -153,8 +157,8 @@ struct QuantizedWeight: Sendable {
         }
     }
 
-    /// The codes of a row, without a sign.
-    private func fill(_ target: inout [UInt8], row: Int) {
+    /// The codes of a row in `range`, without a sign; those of the columns beside it as they come.
+    private func fill(_ target: inout [UInt8], row: Int, columns range: Range<Int>) {
         let bytes = unsafe codes.file.bytes
         let start = codes.info.byteRange.lowerBound
         let perWord = 32 / bits
@@ -164,7 +168,8 @@ struct QuantizedWeight: Sendable {
         }
         switch packing {
         case .columnWords:
-            for column in 0..<columns where column % perWord == 0 {
+            let first = range.lowerBound / perWord * perWord
+            for column in stride(from: first, to: range.upperBound, by: perWord) {
                 var value = word(column / perWord * rows + row)
                 for index in column..<min(columns, column + perWord) {
                     target[index] = UInt8(truncatingIfNeeded: value & mask)
@@ -173,16 +178,16 @@ struct QuantizedWeight: Sendable {
             }
         case .interleavedRowWords:
             let shift = Self.interleavedShift(row)
-            for column in 0..<columns {
+            for column in range {
                 target[column] = UInt8(truncatingIfNeeded: word(column * (rows / 8) + row / 8) >> shift & mask)
             }
         case .words(let perRow):
-            for column in 0..<columns {
+            for column in range {
                 let shift = UInt32(column % perWord * bits)
                 target[column] = UInt8(truncatingIfNeeded: word(row * perRow + column / perWord) >> shift & mask)
             }
-        case .bytes: for column in 0..<columns { target[column] = unsafe bytes[start + row * columns + column] ^ 0x80 }
-        case .floats: for column in 0..<columns { target[column] = unsafe bytes[start + row * columns + column] }
+        case .bytes: for column in range { target[column] = unsafe bytes[start + row * columns + column] ^ 0x80 }
+        case .floats: for column in range { target[column] = unsafe bytes[start + row * columns + column] }
         }
     }
 

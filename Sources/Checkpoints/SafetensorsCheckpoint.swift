@@ -93,6 +93,17 @@ package final class SafetensorsCheckpoint: TensorSource, Sendable {
             tensor: place.file.tensor(name, dtype, shape: place.info.shape, in: place.info.byteRange), infoOffset: 8)
     }
 
+    package func storedTensor(_ name: String, cut: TensorCut) throws(CheckpointError) -> SourceTensor? {
+        guard let weight = quantized.weights[name] else {
+            return try storedTensor(name)?.part(cut, file: path)
+        }
+        try cut.require([weight.rows, weight.columns], of: name, file: path, offset: 8)
+        if cut.axis == 1 {
+            try cut.requireWholeBlocks(of: weight.dtype, columns: weight.columns, name: name, file: path)
+        }
+        return SourceTensor(tensor: weight.converted(cut), infoOffset: 8)
+    }
+
     package func requireUnchanged() throws(CheckpointError) {
         for file in files { try file.mapping.requireUnchanged() }
     }

@@ -25,6 +25,9 @@ package protocol TensorSource {
     var tensorNames: [String] { get }
     /// The tensor `name`, or nil when there is none.
     func storedTensor(_ name: String) -> SourceTensor?
+    /// The part of the tensor `name` that `cut` takes, reading no more than that, or nil when there is none.
+    /// - Throws: `CheckpointError` when the tensor is not as long as it should be, or would be cut inside a block.
+    func storedTensor(_ name: String, cut: TensorCut) throws(CheckpointError) -> SourceTensor?
     /// Throws when the file was modified since it was opened.
     func requireUnchanged() throws(CheckpointError)
 }
@@ -33,6 +36,8 @@ package protocol TensorSource {
 package struct WeightReader {
     private let ledger: Ledger
     private let prefix: String
+    /// Which part of each tensor is read; nil reads all.
+    private let plan: ShardPlan?
 
     /// Shared by a reader and all readers scoped from it.
     private final class Ledger {
@@ -47,17 +52,27 @@ package struct WeightReader {
     package init(_ source: any TensorSource) {
         ledger = Ledger(source)
         prefix = ""
+        plan = nil
     }
 
-    private init(ledger: Ledger, prefix: String) {
+    private init(ledger: Ledger, prefix: String, plan: ShardPlan?) {
         self.ledger = ledger
         self.prefix = prefix
+        self.plan = plan
     }
 
     /// A reader whose names start with `scope` and a dot.
     package func scoped(_ scope: String) -> WeightReader {
-        WeightReader(ledger: ledger, prefix: prefix + scope + ".")
+        WeightReader(ledger: ledger, prefix: prefix + scope + ".", plan: plan)
     }
+
+    /// A reader of one rank's part of each tensor, in the shapes that its part of the model has.
+    package func sharded(_ plan: ShardPlan) -> WeightReader {
+        WeightReader(ledger: ledger, prefix: prefix, plan: plan)
+    }
+
+    /// The path of the checkpoint, for messages.
+    package var path: String { ledger.source.path }
 
     /// The tensor `name`, which must exist and have `shape`, outermost extent first.
     package func tensor(_ name: String, shape: [Int]) throws(CheckpointError) -> StoredTensor {
@@ -70,7 +85,13 @@ package struct WeightReader {
     /// The tensor `name`, or nil when the checkpoint has none; it must have `shape` when it is there.
     package func optionalTensor(_ name: String, shape: [Int]) throws(CheckpointError) -> StoredTensor? {
         let name = prefix + name
-        guard let found = ledger.source.storedTensor(name) else { return nil }
+        let stored: SourceTensor?
+        if let cut = plan?.cut(name, shape: shape) {
+            stored = try ledger.source.storedTensor(name, cut: cut)
+        } else {
+            stored = ledger.source.storedTensor(name)
+        }
+        guard let found = stored else { return nil }
         guard found.tensor.shape == shape else {
             throw .wrongShape(
                 file: ledger.source.path, offset: found.infoOffset, name: name, actual: found.tensor.shape,

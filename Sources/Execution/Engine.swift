@@ -28,6 +28,8 @@ package struct EngineParts {
 final class EngineBoard: Sendable {
     let statistics = Mutex(EngineStatistics())
     let health = Mutex(EngineHealth.ready)
+    /// What ended the engine thread, where it was not asked to end.
+    let failure = Mutex<EngineError?>(nil)
     let pulse = EnginePulse()
     let tracer = StepTracer()
     /// Continuations of those who wait for the engine thread to end.
@@ -62,20 +64,41 @@ package final class Engine: Sendable {
     package static func start(
         _ configuration: EngineConfiguration, make: @escaping @Sendable () throws -> EngineParts
     ) async throws -> Engine {
+        try await start(configuration, group: nil) { _ in try make() }
+    }
+
+    /// Starts the engine thread and those of the other ranks, each of which loads its part of the model, and returns
+    /// when they can serve.
+    /// - Parameters:
+    ///   - group: nil for a model in one part.
+    ///   - make: builds a rank's backend and its part of the model; called on the rank's thread.
+    /// - Throws: as above.
+    package static func start(
+        _ configuration: EngineConfiguration, group: RankGroup?,
+        make: @escaping @Sendable (Int) throws -> EngineParts
+    ) async throws -> Engine {
         let inbox = Inbox()
         let board = EngineBoard()
         let clock = EngineClock()
         let ledger = AdmissionLedger(AdmissionLimits(configuration), seed: configuration.retrySeed)
         let information = try await withCheckedThrowingContinuation { continuation in
             let thread = Thread {
+                let ranks = group.map { RankThreads($0, make: make) }
                 do {
                     var core = try EngineCore(
-                        configuration, parts: make(), inbox: inbox, board: board, ledger: ledger, clock: clock)
+                        configuration, parts: make(0), ranks: ranks, inbox: inbox, board: board, ledger: ledger,
+                        clock: clock)
                     continuation.resume(returning: core.information)
+                    group?.whenEnded { failure in
+                        board.health.withLock { $0 = .failed(failure.description) }
+                        _ = inbox.post(.rankFailed)
+                    }
                     core.run()
                 } catch {
+                    ranks?.fail(error, in: "loading")
                     continuation.resume(throwing: error)
                 }
+                ranks?.end()
                 board.end()
             }
             thread.name = "apus-engine"
@@ -226,6 +249,9 @@ package final class Engine: Sendable {
     }
 
     package var health: EngineHealth { board.health.withLock { $0 } }
+
+    /// Why it serves no more; nil while it does, and where it was asked to end.
+    package var failure: EngineError? { board.failure.withLock { $0 } }
 
     /// Begins to record steps, `limit` of them at most; false where that is done already.
     package func beginTrace(limit: Int) -> Bool { board.tracer.begin(limit: limit) }

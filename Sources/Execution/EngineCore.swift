@@ -19,6 +19,7 @@ struct EngineCore: ~Copyable {
 
     private var scheduler: Scheduler
     private var runner: ModelRunner
+    private let ranks: RankThreads?
     private let constraints: ConstraintWorker
     private var requests: RequestTable
     private var adapters: AdapterPlaces
@@ -48,13 +49,14 @@ struct EngineCore: ~Copyable {
     }
 
     init(
-        _ configuration: EngineConfiguration, parts: EngineParts, inbox: Inbox, board: EngineBoard,
-        ledger: AdmissionLedger, clock: EngineClock
+        _ configuration: EngineConfiguration, parts: EngineParts, ranks: RankThreads?, inbox: Inbox,
+        board: EngineBoard, ledger: AdmissionLedger, clock: EngineClock
     ) throws {
+        let cacheMemoryBytes = try [parts.cacheMemoryBytes, ranks?.waitUntilLoaded()].compactMap(\.self).min()
         var phases = [StartupPhase(name: "model", duration: clock.now)]
         let model = parts.model.dimensions
         var configuration = configuration
-        configuration.kvCacheMemoryBytes = configuration.kvCacheMemoryBytes ?? parts.cacheMemoryBytes
+        configuration.kvCacheMemoryBytes = configuration.kvCacheMemoryBytes ?? cacheMemoryBytes
         let kvCacheType = try parts.backend.kvCacheType(configuration.kvCacheType)
         let layout = CacheLayout(model)
         let plan = try MemoryPlan(
@@ -73,16 +75,20 @@ struct EngineCore: ~Copyable {
             longPrefillTokenThreshold: configuration.longPrefillTokenThreshold,
             attentionScale: Self.attentionScale(of: model), speculation: configuration.speculation,
             slidingWindow: layout.commonWindow, layerGroups: plan.layerGroups)
-        let runner = try ModelRunner(parts: parts, plan: plan, limits: limits, kvCacheType: kvCacheType)
+        ranks?.open(plan, limits, kvCacheType)
+        let runner = try ModelRunner(
+            parts: parts, plan: plan, limits: limits, kvCacheType: kvCacheType, ranks: ranks)
         let scheduler = try Scheduler(limits: limits, cacheKey: configuration.cacheKey)
         self.runner = runner
+        self.ranks = ranks
         self.scheduler = scheduler
         constraints = ConstraintWorker(
             vocabularyCount: model.vocabularyCount, forcedTokenCount: configuration.speculation.forcedTokenCount,
             clock: clock)
         phases.append(StartupPhase(name: "KV cache", duration: clock.now))
         information = EngineInformation(
-            backendSummary: parts.backend.summary, architecture: model.architecture,
+            backendSummary: parts.backend.summary + (ranks.map { ", \($0.group.count) ranks" } ?? ""),
+            architecture: model.architecture,
             vocabularyCount: model.vocabularyCount, hiddenSize: parts.model.outputNorm.width,
             maxModelLength: plan.maxModelLength,
             maxSequences: configuration.maxSequences, tokenBudget: configuration.tokenBudget,
@@ -109,9 +115,10 @@ struct EngineCore: ~Copyable {
     mutating func run() {
         var end = EngineError.shutdown
         board.pulse.set(isIdle: false)
-        do {
+        do throws(BackendError) {
             while true {
                 receive()
+                if let failure = ranks?.group.failure { throw BackendError.rankFailure(failure) }
                 if let deadline = drainDeadline, clock.now >= deadline || isEmpty { break }
                 if !isIdle {
                     try advance()
@@ -125,8 +132,14 @@ struct EngineCore: ~Copyable {
             if let last = stepInFlight.take() { try complete(last) }
         } catch {
             // A device error is sticky: every request ends, and nothing is accepted any more.
-            end = .deviceFailure(error.description)
+            if case .rankFailure(let failure) = error {
+                end = .rankFailure(failure)
+            } else {
+                end = .deviceFailure(error.description)
+                ranks?.fail(error, in: "a step")
+            }
             board.health.withLock { $0 = .failed(error.description) }
+            board.failure.withLock { [end] in $0 = end }
         }
         ledger.close()
         statistics.finished.error += requests.failAll(end)
@@ -138,7 +151,7 @@ struct EngineCore: ~Copyable {
                     submission.fail(end)
                 }
             case .load(let loading): loading.reply(.failure(end))
-            case .abort, .stop, .drain, .unload: break
+            case .abort, .stop, .drain, .unload, .rankFailed: break
             }
         }
         // Nothing runs any more, and whoever reads the board should see that.
@@ -238,7 +251,8 @@ struct EngineCore: ~Copyable {
     /// Plans a lost step anew, without the request that it may have been lost for. Only once: a step that is lost again
     /// is a device that failed.
     private mutating func retry(_ step: consuming Step, after error: BackendError) throws(BackendError) {
-        guard case .lostStep = error, !isRetrying else { throw error }
+        // The other ranks may be anywhere in it.
+        guard case .lostStep = error, !isRetrying, ranks == nil else { throw error }
         isRetrying = true
         var events = scheduler.rollBack(step.output, endsSuspect: true)
         if let next = stepInFlight.take() {
@@ -270,6 +284,7 @@ struct EngineCore: ~Copyable {
             case .drain(let deadline): drainDeadline = deadline
             case .load(let loading): adapters.load(loading)
             case .unload(let place): adapters.free(place)
+            case .rankFailed: break
             }
         }
         messages.removeAll(keepingCapacity: true)

@@ -1,5 +1,7 @@
 // Why the engine refuses or ends a request, or does not start.
 
+import Tensors
+
 /// An error from the engine.
 package enum EngineError: Error, Equatable, Sendable, CustomStringConvertible {
     /// The waiting queue is full. `limit` and `waiting` are in requests or in prompt tokens, as `resource` says.
@@ -24,6 +26,8 @@ package enum EngineError: Error, Equatable, Sendable, CustomStringConvertible {
     case numericalError
     /// The device failed: every request ends and the process exits.
     case deviceFailure(String)
+    /// A rank of the model failed or did not come, with the same consequences.
+    case rankFailure(RankFailure)
     /// The configuration does not fit the model or the machine.
     case invalidConfiguration(String)
 
@@ -49,6 +53,7 @@ package enum EngineError: Error, Equatable, Sendable, CustomStringConvertible {
                 + "Unload one, or raise --max-loras."
         case .numericalError: "The model's output for this request was not a number. Try again."
         case .deviceFailure(let reason): "The engine stopped: \(reason)"
+        case .rankFailure(let failure): "The engine stopped: \(failure)"
         case .invalidConfiguration(let reason): reason
         }
     }

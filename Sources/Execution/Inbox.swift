@@ -16,6 +16,8 @@ enum EngineMessage: Sendable {
     case load(AdapterLoading)
     /// Nobody uses the adapter at `place` any more.
     case unload(place: Int)
+    /// The group of ranks has ended; it says why itself.
+    case rankFailed
 }
 
 /// An adapter to be loaded, and whom to tell.

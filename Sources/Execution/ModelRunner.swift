@@ -8,6 +8,8 @@ import Tensors
 struct ModelRunner {
     private let backend: any Backend
     private let model: any LanguageModel
+    /// The others, where this is the first rank of several.
+    private let ranks: RankThreads?
     /// [layers] Layers of different groups may share theirs.
     private let cache: [KVLayer]
     /// [layers of a block] What is behind them.
@@ -33,10 +35,12 @@ struct ModelRunner {
     }
 
     init(
-        parts: EngineParts, plan: MemoryPlan, limits: SchedulerLimits, kvCacheType: KVCacheType
+        parts: EngineParts, plan: MemoryPlan, limits: SchedulerLimits, kvCacheType: KVCacheType,
+        ranks: RankThreads? = nil
     ) throws(BackendError) {
         backend = parts.backend
         model = parts.model
+        self.ranks = ranks
         let dimensions = parts.model.dimensions
         // One block beyond the pool's, for rows that only fill a step up.
         let scratchCount = parts.backend.padsSteps ? 1 : 0
@@ -67,11 +71,32 @@ struct ModelRunner {
         scrubSlots = try backend.allocate([slotCount], .i32, purpose: "step inputs")
     }
 
-    /// Whether `begin` returns while the device still works, so that the next step can be planned meanwhile.
-    var isAsynchronous: Bool { backend.isAsynchronous }
+    /// Whether `begin` returns while the device still works, so that the next step can be planned meanwhile. The other
+    /// ranks learn what was sampled from the next step, so with them it cannot.
+    var isAsynchronous: Bool { backend.isAsynchronous && ranks == nil }
 
     /// Hands a step to the device. At most one that was begun before may be uncollected.
     mutating func begin(_ output: borrowing SchedulerOutput, _ constraints: ConstraintWorker) {
+        ranks?.compute(output)
+        let shape = forward(output)
+        readings.append(
+            Reading(
+                states: StepStates(output, shape, model: model, backend: backend), logits: namedLogits(of: output)))
+        if batch.samplingRows.isEmpty { return }
+        // The device, or the forward above, has had this time to itself; now the masks are needed.
+        if !constraints.isEmpty { batch.setMasks(of: output, constraints) }
+        backend.sample(model.logits.prefix(rows: batch.samplingRows.count), batch.samplingRows)
+        if !constraints.isEmpty { batch.dropMasks() }
+    }
+
+    /// Computes a step of which another rank takes the samples, and waits for the device.
+    mutating func follow(_ output: borrowing SchedulerOutput) throws(BackendError) {
+        _ = forward(output)
+        try backend.synchronize()
+    }
+
+    /// Asks for everything but the samples; returns the shape that the step is filled up to.
+    private mutating func forward(_ output: borrowing SchedulerOutput) -> StepShape {
         scrub(output.scrubbedBlocks)
         let step = batch.fill(output, backend: backend)
         let shape = StepShape(
@@ -81,14 +106,7 @@ struct ModelRunner {
         backend.perform(shape) {
             model.forward(step, cache: cache, backend: backend)
         }
-        readings.append(
-            Reading(
-                states: StepStates(output, shape, model: model, backend: backend), logits: namedLogits(of: output)))
-        if batch.samplingRows.isEmpty { return }
-        // The device, or the forward above, has had this time to itself; now the masks are needed.
-        if !constraints.isEmpty { batch.setMasks(of: output, constraints) }
-        backend.sample(model.logits.prefix(rows: batch.samplingRows.count), batch.samplingRows)
-        if !constraints.isEmpty { batch.dropMasks() }
+        return shape
     }
 
     /// Clears blocks in which a NaN may stand: attention multiplies what it hides by 0.

@@ -79,7 +79,7 @@ package struct ScheduledSequence: Sendable {
 }
 
 /// One step of work, made by `Scheduler.schedule` and consumed by `Scheduler.complete`.
-package struct SchedulerOutput: ~Copyable {
+package struct SchedulerOutput: ~Copyable, Sendable {
     /// 0 for the first step; one more for each.
     package let stepIndex: Int
     /// [sequences] Sequences that extend by one token first, then the prefills; `tokenRange`s in rising order.
@@ -114,5 +114,14 @@ package struct SchedulerOutput: ~Copyable {
         self.tokens = tokens
         self.blocks = blocks
         self.preempted = preempted
+    }
+
+    /// The same step, for ranks that compute a part of it: nobody completes it.
+    package borrowing func forOtherRanks() -> SchedulerOutput {
+        var copy = SchedulerOutput(
+            stepIndex: stepIndex, sequences: sequences, tokens: tokens, blocks: blocks, preempted: preempted)
+        copy.scoredTokens = scoredTokens
+        copy.scrubbedBlocks = scrubbedBlocks
+        return copy
     }
 }

@@ -123,7 +123,7 @@ package enum ServingError: Error, Equatable, CustomStringConvertible {
             "The server is overloaded: \(limit) calls wait for the tokenizer. Try again later."
         case .adapter(let refusal):
             refusal.description
-        case .engine(.deviceFailure):
+        case .engine(.deviceFailure), .engine(.rankFailure):
             "The engine has failed and the server is stopping. Try another one."
         case .engine(let error):
             error.description

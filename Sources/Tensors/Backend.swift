@@ -12,6 +12,9 @@ package final class PreparedWeight {
     package let rowCount: Int
     /// Input features.
     package let columnCount: Int
+    /// The row of the whole matrix that is row 0 here, where a rank has only a part of an embedding table: `embed` then
+    /// takes tokens of the whole. Nil where this is the whole.
+    package var firstRow: Int?
     /// Bytes this weight occupies on the device.
     package let byteCount: Int
     /// The backend's own form of it.
@@ -79,6 +82,9 @@ package protocol Backend: AnyObject {
     var padsSteps: Bool { get }
     /// The type in which `linear` reads its input, and so the type of what `rmsNorm`, `attend` and `gate` write.
     var linearInputType: DType { get }
+    /// The other ranks, where this backend computes one of several parts of a model; nil where it has the whole. Models
+    /// are loaded and run accordingly: the part of each weight, and a `sum` after each matrix cut by its inputs.
+    var collectives: (any Collectives)? { get }
 
     // MARK: Memory
 
@@ -121,7 +127,8 @@ package protocol Backend: AnyObject {
     // MARK: Operations
 
     /// output[t] = table[tokens[t]]. tokens: [tokens] i32; output: [tokens, hidden]. Token −1 − r stands for the token
-    /// that row r of the latest `sample` chose; only asynchronous backends are asked for it.
+    /// that row r of the latest `sample` chose; only asynchronous backends are asked for it. Where `table` has a
+    /// `firstRow`, its rows are those of tokens firstRow ..< firstRow + rowCount, and all other tokens give zeros.
     func embed(_ tokens: Tensor, _ table: PreparedWeight, into output: Tensor)
     /// output[t] (+)= x[t] · weight / √(mean(x[t]²) + epsilon). x, output: [tokens, hidden]; weight: [hidden] f32. What
     /// is added to is f32.
@@ -171,6 +178,8 @@ package protocol Backend: AnyObject {
 }
 
 extension Backend {
+    package var collectives: (any Collectives)? { nil }
+
     package func prepareExpert(_ parts: [StoredTensor]) throws(BackendError) -> PreparedWeight { try prepare(parts) }
 
     /// A layer's cache in the form the backend chooses.

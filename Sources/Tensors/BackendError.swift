@@ -10,6 +10,8 @@ package enum BackendError: Error, Equatable, CustomStringConvertible {
     case lostStep(operation: String, reason: String)
     /// The device or the operating system reported an error; it cannot be relied on any more.
     case deviceFailure(operation: String, reason: String)
+    /// A rank of the group that computes the model failed or did not come, so no rank can go on.
+    case rankFailure(RankFailure)
 
     package var description: String {
         switch self {
@@ -22,6 +24,7 @@ package enum BackendError: Error, Equatable, CustomStringConvertible {
             "A step failed during \(operation): \(reason)."
         case .deviceFailure(let operation, let reason):
             "The device failed during \(operation): \(reason)."
+        case .rankFailure(let failure): failure.description
         }
     }
 }

@@ -85,6 +85,12 @@ package struct StoredTensor {
         self.owner = owner
     }
 
+    /// The tensor of `shape` whose elements are the bytes in `range` of this one's.
+    package func slice(bytes range: Range<Int>, shape: [Int]) -> StoredTensor {
+        let part = unsafe UnsafeRawBufferPointer(rebasing: bytes[range])
+        return unsafe StoredTensor(name: name, dtype: dtype, shape: shape, bytes: part, owner: owner)
+    }
+
     /// The `index`-th of the tensors that are stacked along the outermost dimension.
     package func slice(_ index: Int) -> StoredTensor {
         precondition(shape.count > 1 && index >= 0 && index < shape[0], "slice \(index) of a tensor of \(shape)")

@@ -21,6 +21,8 @@ package enum ExitStatus: Int32, Sendable {
     case device = 74
     /// The engine stopped making progress.
     case hang = 75
+    /// A rank of a model that is cut into parts failed or did not come.
+    case rank = 76
     /// The configuration or the model was refused.
     case configuration = 78
     /// Interrupted by the operator, as shells number SIGINT.
@@ -38,12 +40,14 @@ package enum ExitStatus: Int32, Sendable {
             switch error {
             case .unsupported, .outOfMemory: self = .configuration
             case .deviceFailure, .lostStep: self = .device
+            case .rankFailure: self = .rank
             }
         case let error as EngineError:
             switch error {
             case .invalidConfiguration, .rejected, .overloaded, .overShare, .delayed, .hopeless, .tooManyAdapters:
                 self = .configuration
             case .deviceFailure, .numericalError: self = .device
+            case .rankFailure: self = .rank
             case .stalled: self = .hang
             case .draining, .shutdown: self = .success
             }

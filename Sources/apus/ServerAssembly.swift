@@ -60,9 +60,17 @@ struct RunningModel: Sendable {
         configuration.retrySeed = .random(in: 0 ... .max)
         adjust(&configuration)
         let compute = ComputeConfiguration(settings, coreCount: MachineCores.available())
-        let limits = configuration
-        let engine = try await Engine.start(configuration) {
-            try parts(config, weights: weights, device: device, compute: compute, limits: limits)
+        var limits = configuration
+        // Those of one rank: on the CPU all have the machine's memory together.
+        if !device.isGPU { limits.availableMemoryBytes /= compute.rankCount }
+        let group = compute.rankCount > 1 ? RankGroup(count: compute.rankCount, deadline: compute.rankDeadline) : nil
+        let placement = try group.map { (group) throws(BackendError) in
+            try RankPlacement(group, device, collectives: settings.text(.collectives) ?? "auto")
+        }
+        let engine = try await Engine.start(limits, group: group) { [limits] rank in
+            try parts(
+                config, weights: weights, device: device, compute: compute, limits: limits,
+                placement: placement, rank: rank)
         }
         var phases: [(name: String, duration: Duration)] = []
         var previous = Duration.zero
@@ -74,10 +82,10 @@ struct RunningModel: Sendable {
             engine: engine, device: device, compute: compute, configuration: configuration, phases: phases)
     }
 
-    /// The backend and the model on it; called on the engine's thread.
+    /// The backend and the model on it; called on the engine's thread, or on that of each rank.
     private static func parts(
         _ config: ModelConfig, weights: any TensorSource, device: ComputeDevice, compute: ComputeConfiguration,
-        limits: EngineConfiguration
+        limits: EngineConfiguration, placement: RankPlacement?, rank: Int
     ) throws -> EngineParts {
         func load(_ backend: any Backend) throws -> any LanguageModel {
             try Registry.load(
@@ -86,11 +94,15 @@ struct RunningModel: Sendable {
         }
         switch device {
         case .cpu:
-            let backend = try makeCPUBackend(compute)
+            let backend = try makeCPUBackend(compute, seat: placement?.seat(rank))
             _ = try backend.kvCacheType(limits.kvCacheType)
             return EngineParts(backend: backend, model: try load(backend))
         case .cuda(let choice, let kernels):
-            let backend = try makeCUDABackend(choice, kernels)
+            let device = placement == nil ? choice : try choice.ofRank(rank, of: compute.rankCount)
+            let backend = try makeCUDABackend(device, kernels)
+            if case .devices(let ranks) = placement {
+                try backend.join(ranks, as: Shard(rank: rank, of: compute.rankCount))
+            }
             _ = try backend.kvCacheType(limits.kvCacheType)
             let before = try backend.memory().free
             let loaded = try load(backend)
@@ -109,12 +121,14 @@ struct RunningModel: Sendable {
         return try CUDABackend(options, driver: Driver(), kernels: kernels)
     }
 
-    /// The CPU as `compute` asks for it.
-    static func makeCPUBackend(_ compute: ComputeConfiguration) throws(BackendError) -> CPUBackend {
+    /// The CPU as `compute` asks for it, or a rank's share of its threads.
+    static func makeCPUBackend(
+        _ compute: ComputeConfiguration, seat: RankSeat? = nil
+    ) throws(BackendError) -> CPUBackend {
         try CPUBackend(
             precision: compute.precision,
             instructionSet: compute.instructionSet.flatMap { CPUInstructionSet(rawValue: $0) },
-            threads: compute.threads)
+            threads: seat == nil ? compute.threads : max(1, compute.threads / compute.rankCount), seat: seat)
     }
 }
 

@@ -28,7 +28,7 @@ struct EngineService: Service {
         // Unlike waiting for the engine itself, this ends when the task is cancelled: an engine that hangs must not
         // keep the process.
         for await _ in ended {}
-        if case .failed(let reason) = engine.health { throw EngineError.deviceFailure(reason) }
+        if let failure = engine.failure { throw failure }
         // The HTTP service drains the engine and then closes its connections; only after it is this one told to end.
         if !Task.isCancelled { try await gracefulShutdown() }
     }

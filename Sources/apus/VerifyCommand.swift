@@ -16,11 +16,14 @@ struct VerifyCommand: ParsableCommand {
     @Flag(help: "Only the checks that are quick enough for a memory checker.") var small = false
     @Option(help: "Only checks whose name contains this text.") var filter: String?
     @Flag(help: "Print one JSON object per check instead of a table.") var json = false
+    @Option(help: "Check instead how this many ranks on GPUs add and gather.") var ranks: Int?
+    @Option(help: "Path of the collective library, for --ranks.") var ncclLibrary: String?
     @OptionGroup(title: "Compute") var computeOptions: ComputeOptions
 
     func run() throws {
         let settings = try ResolvedSettings.resolve(
             flags: SettingSource(flags: [computeOptions]), environment: ProcessInfo.processInfo.environment)
+        if let ranks { return try verify(ranks: ranks, settings) }
         let backend = try RunningModel.makeBackend(settings)
         FileHandle.standardError.write(Data("\(backend.summary)\n".utf8))
         let cases = ConformanceCase.all.filter { check in
@@ -34,7 +37,7 @@ struct VerifyCommand: ParsableCommand {
             let worst = try check.worstError(backend)
             let passed = worst <= 1
             if !passed { failureCount += 1 }
-            print(json ? line(check, worst, passed).line : row(check, worst, passed))
+            print(json ? line(check.name, worst, passed).line : row(check.name, worst, passed))
         }
         guard failureCount == 0 else {
             throw BackendError.deviceFailure(
@@ -42,13 +45,37 @@ struct VerifyCommand: ParsableCommand {
         }
     }
 
-    private func row(_ check: ConformanceCase, _ worst: Double, _ passed: Bool) -> String {
-        "\(passed ? "ok  " : "FAIL")  \(Decimals.format(worst, places: 3).padded(to: 8))  \(check.name)"
+    private func verify(ranks: Int, _ settings: ResolvedSettings) throws {
+        guard (1...8).contains(ranks) else { throw ValidationError("--ranks \(ranks) is not between 1 and 8.") }
+        guard case .cuda(let choice, let kernels) = try ComputeDevice.choose(settings) else {
+            throw ValidationError("--ranks needs a GPU; see --device.")
+        }
+        let check = RankVerification(
+            kernels: kernels, first: choice, count: ranks, isSmall: small, library: ncclLibrary)
+        let outcomes = try check.outcomes()
+        var failureCount = 0
+        for (name, result) in outcomes {
+            switch result {
+            case .success(let worst):
+                if worst > 1 { failureCount += 1 }
+                print(json ? line(name, worst, worst <= 1).line : row(name, worst, worst <= 1))
+            case .failure(let error):
+                FileHandle.standardError.write(Data("Not checked: \(name). \(error)\n".utf8))
+            }
+        }
+        guard failureCount == 0 else {
+            throw BackendError.deviceFailure(
+                operation: "verification", reason: "\(failureCount) of \(outcomes.count) checks failed")
+        }
     }
 
-    private func line(_ check: ConformanceCase, _ worst: Double, _ passed: Bool) -> JSONText {
+    private func row(_ name: String, _ worst: Double, _ passed: Bool) -> String {
+        "\(passed ? "ok  " : "FAIL")  \(Decimals.format(worst, places: 3).padded(to: 8))  \(name)"
+    }
+
+    private func line(_ name: String, _ worst: Double, _ passed: Bool) -> JSONText {
         .object([
-            ("case", .string(check.name)), ("worst", .decimal(worst, places: 6)),
+            ("case", .string(name)), ("worst", .decimal(worst, places: 6)),
             ("bound", .integer(1)), ("passed", .boolean(passed)),
         ])
     }

@@ -5,6 +5,8 @@
 
 #include "streams.h"
 
+#include <unistd.h>
+
 #include <mutex>
 
 /// The driver's calls, each a function of its member's name.
@@ -45,7 +47,18 @@ template <class T> inline bool exists(const std::set<T *> &all, cuda_handle hand
     return all.count(static_cast<T *>(handle)) != 0;
 }
 
-/// Allocating and synchronizing are forbidden while a stream captures, and spoil the capture.
+/// Tries until `body` says that it is done, and lets other threads make calls in between.
+template <class Body> inline cuda_result patiently(Body body) {
+    while (true) {
+        {
+            const std::lock_guard<std::recursive_mutex> guard(lock);
+            if (body() || device.error != 0) return device.error;
+        }
+        usleep(50);
+    }
+}
+
+/// Allocating and synchronizing are forbidden while this thread captures a stream, and spoil the capture.
 bool spoils_capture();
 
 }  // namespace driver

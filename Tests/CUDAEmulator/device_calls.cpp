@@ -40,6 +40,7 @@ const error_text error_texts[] = {
     {500, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
     {600, "CUDA_ERROR_NOT_READY", "device not ready"},
     {700, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
+    {704, "CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED", "peer access is already enabled"},
     {701, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", "too many resources requested for launch"},
     {702, "CUDA_ERROR_LAUNCH_TIMEOUT", "the launch timed out and was terminated"},
     {719, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
@@ -134,6 +135,19 @@ cuda_result context_set_current(cuda_handle context) {
     if (context != nullptr && context != &the_context) return invalid_context;
     current_context = context;
     return 0;
+}
+
+cuda_result device_reaches(int32_t *can, int32_t number, int32_t other) {
+    BEGIN(device_reaches, initialization);
+    if (number != 0 || other != 0) return invalid_device;
+    // Nobody is its own peer.
+    *can = 0;
+    return 0;
+}
+
+cuda_result context_reach(cuda_handle other, uint32_t flags) {
+    BEGIN(context_reach, context);
+    return other != &the_context || flags != 0 ? invalid_value : CUDA_ERROR_ALREADY_REACHED;
 }
 
 }  // namespace driver

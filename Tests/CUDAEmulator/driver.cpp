@@ -69,7 +69,7 @@ cuda_result begin(int index, needs needs) {
 bool spoils_capture() {
     bool spoiled = false;
     for (stream *const stream : device.streams) {
-        if (!stream->is_capturing) continue;
+        if (!stream->is_capturing || stream->capturer != std::this_thread::get_id()) continue;
         stream->is_invalidated = true;
         spoiled = true;
     }
@@ -122,6 +122,17 @@ int64_t cuda_emulator_calls(const char *call) {
     const std::lock_guard<std::recursive_mutex> guard(lock);
     const int index = find_call(call);
     return index < 0 ? -1 : calls[index].count;
+}
+
+int32_t cuda_emulator_enqueue(void *handle, int32_t (*function)(void *context), void *context) {
+    const std::lock_guard<std::recursive_mutex> guard(lock);
+    if (!exists(device.streams, handle)) return invalid_handle;
+    work ask = {};
+    ask.kind = work::ask;
+    ask.function = function;
+    ask.host = context;
+    enqueue(*static_cast<stream *>(handle), std::move(ask));
+    return 0;
 }
 
 int64_t cuda_emulator_live_allocations(void) {

@@ -3,6 +3,7 @@
 #include "../../Kernels/activation.cu"
 #include "../../Kernels/adjustment.cu"
 #include "../../Kernels/attention.cu"
+#include "../../Kernels/collectives.cu"
 #include "../../Kernels/elementwise.cu"
 #include "../../Kernels/embedding.cu"
 #include "../../Kernels/experts.cu"

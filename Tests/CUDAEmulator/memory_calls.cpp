@@ -88,19 +88,21 @@ cuda_result copy_to_device(cuda_pointer to, const void *from, size_t bytes, cuda
 }
 
 cuda_result copy_to_host(void *to, cuda_pointer from, size_t bytes, cuda_handle handle) {
-    BEGIN(copy_to_host, context);
-    if (!exists(device.streams, handle)) return invalid_handle;
-    if (bytes == 0) return 0;
-    stream &stream = *static_cast<struct stream *>(handle);
-    work copy = {};
-    copy.kind = work::to_host;
-    copy.device = from;
-    copy.host = to;
-    copy.bytes = bytes;
-    enqueue(stream, std::move(copy));
+    {
+        BEGIN(copy_to_host, context);
+        if (!exists(device.streams, handle)) return invalid_handle;
+        if (bytes == 0) return 0;
+        stream &stream = *static_cast<struct stream *>(handle);
+        work copy = {};
+        copy.kind = work::to_host;
+        copy.device = from;
+        copy.host = to;
+        copy.bytes = bytes;
+        enqueue(stream, std::move(copy));
+        if (stream.is_capturing || is_pinned(to, bytes)) return device.error;
+    }
     // Memory that is not pinned is written before the call returns.
-    if (!stream.is_capturing && !is_pinned(to, bytes)) run(stream);
-    return device.error;
+    return patiently([=] { return run(*static_cast<stream *>(handle)); });
 }
 
 cuda_result fill(cuda_pointer to, uint8_t value, size_t bytes, cuda_handle handle) {

@@ -142,11 +142,12 @@ cuda_result stream_destroy(cuda_handle handle) {
 }
 
 cuda_result stream_synchronize(cuda_handle handle) {
-    BEGIN(stream_synchronize, context);
-    if (!exists(device.streams, handle)) return invalid_handle;
-    if (spoils_capture()) return capture_unsupported;
-    run(*static_cast<stream *>(handle));
-    return device.error;
+    {
+        BEGIN(stream_synchronize, context);
+        if (!exists(device.streams, handle)) return invalid_handle;
+        if (spoils_capture()) return capture_unsupported;
+    }
+    return patiently([=] { return run(*static_cast<stream *>(handle)); });
 }
 
 cuda_result stream_wait_event(cuda_handle handle, cuda_handle event_handle, uint32_t) {
@@ -167,6 +168,7 @@ cuda_result capture_begin(cuda_handle handle, int32_t) {
     stream &stream = *static_cast<struct stream *>(handle);
     if (stream.is_capturing) return invalid_value;
     stream.is_capturing = true;
+    stream.capturer = std::this_thread::get_id();
     stream.is_invalidated = false;
     stream.captured.clear();
     return 0;
@@ -242,12 +244,16 @@ cuda_result event_record(cuda_handle event_handle, cuda_handle handle) {
 }
 
 cuda_result event_synchronize(cuda_handle handle) {
-    BEGIN(event_synchronize, context);
-    if (!exists(device.events, handle)) return invalid_handle;
-    if (spoils_capture()) return capture_unsupported;
-    event &event = *static_cast<struct event *>(handle);
-    if (event.reached < event.records && event.stream != nullptr) run(*event.stream, &event, event.records);
-    return device.error;
+    {
+        BEGIN(event_synchronize, context);
+        if (!exists(device.events, handle)) return invalid_handle;
+        if (spoils_capture()) return capture_unsupported;
+    }
+    return patiently([=] {
+        event &event = *static_cast<struct event *>(handle);
+        if (event.reached >= event.records || event.stream == nullptr) return true;
+        return run(*event.stream, &event, event.records);
+    });
 }
 
 cuda_result event_elapsed(float *milliseconds, cuda_handle start, cuda_handle end) {

@@ -42,35 +42,38 @@ bool may_touch(const work &work, const char *what) {
     return false;
 }
 
-void perform(work &work) {
+/// False if the work has to be tried again later.
+bool perform(work &work) {
     switch (work.kind) {
         case work::to_device:
-            if (!may_touch(work, "copying to the device")) return;
+            if (!may_touch(work, "copying to the device")) return true;
             memcpy(pointer(work.device), work.contents.empty() ? work.host : work.contents.data(), work.bytes);
-            return;
+            return true;
         case work::to_host:
-            if (!may_touch(work, "copying to the host")) return;
+            if (!may_touch(work, "copying to the host")) return true;
             memcpy(work.host, pointer(work.device), work.bytes);
-            return;
+            return true;
         case work::fill:
-            if (!may_touch(work, "filling")) return;
+            if (!may_touch(work, "filling")) return true;
             memset(pointer(work.device), work.value, work.bytes);
-            return;
+            return true;
         case work::launch: {
             const cuda_result error = cuda_emulator_launch_named(work.entry->name, &work.shape, work.contents.data());
             if (error != 0) device.error = error;
-            return;
+            return true;
         }
         case work::record:
             work.event->reached = work.record_number;
             work.event->seconds = now();
-            return;
+            return true;
         case work::wait:
             if (work.event->reached < work.record_number && work.event->stream != nullptr) {
-                run(*work.event->stream, work.event, work.record_number);
+                return run(*work.event->stream, work.event, work.record_number);
             }
-            return;
+            return true;
+        case work::ask: return work.function(work.host) != 0;
     }
+    return true;
 }
 
 }  // namespace
@@ -104,14 +107,20 @@ bool contains(const std::map<uintptr_t, size_t> &memory, uintptr_t address, size
     return address - start <= size && bytes <= size - (address - start);
 }
 
-void run(stream &stream, const event *until, uint64_t record_number) {
-    while (!stream.queue.empty()) {
-        if (until != nullptr && until->reached >= record_number) return;
-        work next = std::move(stream.queue.front());
-        stream.queue.pop_front();
+bool run(stream &stream, const event *until, uint64_t record_number) {
+    // What is under way below waits for something on another stream, which waits for this one.
+    if (stream.is_running) return until != nullptr && until->reached >= record_number;
+    stream.is_running = true;
+    bool goes_on = true;
+    while (goes_on && !stream.queue.empty()) {
+        if (until != nullptr && until->reached >= record_number) break;
+        work &next = stream.queue.front();
         // A lost device does nothing more; records still count, or nobody could wait for them.
-        if (device.error == 0 || next.kind == work::record) perform(next);
+        if (device.error == 0 || next.kind == work::record) goes_on = perform(next);
+        if (goes_on) stream.queue.pop_front();
     }
+    stream.is_running = false;
+    return goes_on;
 }
 
 void run_all() {

@@ -10,6 +10,7 @@
 #include <deque>
 #include <map>
 #include <set>
+#include <thread>
 #include <vector>
 
 namespace emulator {
@@ -46,7 +47,7 @@ struct event {
 
 /// One thing to do on a stream.
 struct work {
-    enum { to_device, to_host, fill, launch, record, wait } kind;
+    enum { to_device, to_host, fill, launch, record, wait, ask } kind;
     cuda_pointer device;
     void *host;
     size_t bytes;
@@ -57,12 +58,16 @@ struct work {
     cuda_launch shape;
     struct event *event;
     uint64_t record_number;
+    /// Of what is not the device's own: nonzero once it is done. Its context is `host`.
+    int32_t (*function)(void *context);
 };
 
 struct stream {
     std::deque<work> queue;
-    bool is_capturing, is_invalidated;
+    bool is_capturing, is_invalidated, is_running;
     std::vector<work> captured;
+    /// Whose thread captures, and alone may spoil it.
+    std::thread::id capturer;
 };
 
 struct graph {
@@ -94,8 +99,8 @@ void retire(void *address, size_t bytes);
 /// Whether the bytes lie inside one allocation.
 bool contains(const std::map<uintptr_t, size_t> &memory, uintptr_t address, size_t bytes);
 
-/// Does what waits on a stream: all, or up to an event's record.
-void run(stream &stream, const event *until = nullptr, uint64_t record_number = 0);
+/// Does what waits on a stream: all, or up to an event's record. False if it came to something that is not done yet.
+bool run(stream &stream, const event *until = nullptr, uint64_t record_number = 0);
 void run_all();
 /// Adds work to a stream, or to the graph that it captures.
 void enqueue(stream &stream, work work);

@@ -71,6 +71,9 @@ template <class Operand, class Compute> inline void together(place where, Operan
     release();
 }
 
+/// Ends a launch that waits for another rank.
+[[noreturn]] void waits_in_vain(int rank);
+
 /// Lets others run until something has changed that a barrier's waiters look at.
 void watch(const char *name);
 /// Says that it has.

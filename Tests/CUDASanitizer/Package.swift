@@ -17,6 +17,10 @@ let emulated: [CXXSetting] = [.headerSearchPath("../../Kernels"), .unsafeFlags([
 let package = Package(
     name: "sanitized",
     platforms: [.macOS(.v15)],
+    products: [
+        .library(name: "NCCLStub", type: .dynamic, targets: ["NCCLStub"]),
+        .library(name: "NCCLStubOld", type: .dynamic, targets: ["NCCLStubOld"]),
+    ],
     targets: [
         .target(name: "Tensors", swiftSettings: swift),
         .target(name: "CUDAKernels", path: "Kernels/cuda", cSettings: c),
@@ -26,10 +30,17 @@ let package = Package(
         .target(
             name: "CUDAEmulator", dependencies: ["CUDADriver", "CUDAKernels"], path: "Tests/CUDAEmulator",
             cxxSettings: emulated),
+        .target(
+            name: "NCCLStub", dependencies: ["CUDADriver"], path: "Tests/NCCLStub",
+            cxxSettings: [.unsafeFlags(["-g"])]),
+        .target(name: "NCCLStubOld", path: "Tests/NCCLStubOld", cSettings: c),
         .testTarget(
             name: "CUDABackendTests",
-            dependencies: ["CUDABackend", "CUDADriver", "CUDAEmulator", "CUDAKernels", "Conformance", "Tensors"],
-            exclude: ["ArchitectureTests.swift", "RealModelTests.swift"], swiftSettings: swift),
+            dependencies: [
+                "CUDABackend", "CUDADriver", "CUDAEmulator", "CUDAKernels", "Conformance", "NCCLStub", "Tensors",
+            ],
+            exclude: ["ArchitectureTests.swift", "RealModelTests.swift", "ShardedModelTests.swift"],
+            swiftSettings: swift),
     ],
     cxxLanguageStandard: .cxx17
 )

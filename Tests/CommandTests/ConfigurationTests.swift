@@ -117,7 +117,8 @@ private let badSettings: [BadSetting] = [
     yaml("ctx_size", "8", "is not a setting. Did you mean max-model-len?"),
     yaml("mem-fraction-static", "0.9", "is not a setting. Did you mean gpu-memory-utilization?"),
     yaml("no-enable-prefix-caching", "true", "is not a setting. Did you mean enable-prefix-caching?"),
-    yaml("tensor-parallel-size", "2", "is not a setting."),
+    yaml("tp_size", "2", "is not a setting. Did you mean tensor-parallel-size?"),
+    yaml("nnodes", "2", "is not a setting."),
     yaml("config", "other.yaml", "is not a setting."),
     // YAML values of the wrong form.
     yaml("port", "", "holds no value; it takes a single value, or a list where the setting is a list."),

@@ -183,11 +183,13 @@ private final class Lines: Sendable {
 // MARK: Exit codes
 
 @Test func `every kind of error has its exit code`() {
+    let lateRank = RankFailure(Shard(rank: 1, of: 2), call: "sum 7", elapsed: .seconds(30), reason: "did not come")
     let table: [(any Error, Int32)] = [
         (ConfigurationError([]), 78), (CheckpointError.missingMetadata(file: "f", key: "k"), 78),
         (StartupError.unknownModel("m", known: []), 78),
         (StartupError.cannotListen(address: "h:1", reason: "r"), 78),
         (EngineError.invalidConfiguration("too small"), 78), (EngineError.deviceFailure("gone"), 74),
+        (EngineError.rankFailure(lateRank), 76), (BackendError.rankFailure(lateRank), 76),
         (EngineError.shutdown, 0), (BackendError.unsupported(operation: "o", reason: "r"), 78),
         (BackendError.outOfMemory(byteCount: 1, purpose: "p"), 78),
         (BackendError.deviceFailure(operation: "o", reason: "r"), 74),

@@ -15,6 +15,8 @@ package final class Deferral: Sendable {
     package let collectLimit: Int
     /// Calls of `collect` that come to nothing, from 1.
     package let lostCollects: Set<Int>
+    /// Calls of `synchronize` that succeed.
+    package let synchronizeLimit: Int
     /// Every state of this token is made NaN; −1 for none.
     package let poisonedToken = Atomic<Int32>(-1)
     /// The most steps that were begun and not collected.
@@ -24,8 +26,11 @@ package final class Deferral: Sendable {
     /// What each step takes at least.
     package let pace: Duration
 
-    package init(collectLimit: Int = .max, lostCollects: Set<Int> = [], pace: Duration = .zero) {
+    package init(
+        collectLimit: Int = .max, lostCollects: Set<Int> = [], synchronizeLimit: Int = .max, pace: Duration = .zero
+    ) {
         self.collectLimit = collectLimit
+        self.synchronizeLimit = synchronizeLimit
         self.lostCollects = lostCollects
         self.pace = pace
     }
@@ -52,10 +57,13 @@ package final class DeferredBackend: Backend {
     private var integers: [UInt: [Int32]] = [:]
     private var failure: BackendError?
     private var collectCount = 0
+    private var synchronizeCount = 0
+    package private(set) var collectives: (any Collectives)?
 
     package init(_ device: CPUBackend, _ deferral: Deferral) {
         self.device = device
         self.deferral = deferral
+        collectives = device.collectives.map { DeferredCollectives($0, self) }
     }
 
     package var summary: String { device.summary + ", deferred" }
@@ -78,6 +86,9 @@ package final class DeferredBackend: Backend {
 
     // MARK: The queue
 
+    /// Adds an operation.
+    fileprivate func later(_ operation: @escaping () -> Void) { queue.append(operation) }
+
     /// Executes the first `count` operations.
     private func execute(_ count: Int) {
         for operation in queue.prefix(count) { operation() }
@@ -88,6 +99,10 @@ package final class DeferredBackend: Backend {
     package func synchronize() throws(BackendError) {
         deferral.pause()
         execute(queue.count)
+        synchronizeCount += 1
+        if synchronizeCount > deferral.synchronizeLimit {
+            failure = .deviceFailure(operation: "synchronize", reason: "a test asked for it")
+        }
         if let failure { throw failure }
         try device.synchronize()
     }
@@ -270,5 +285,25 @@ package final class DeferredBackend: Backend {
 
     package func gatherRows(_ x: Tensor, rows: Tensor, into output: Tensor) {
         queue.append { [unowned self] in device.gatherRows(x, rows: rows, into: output) }
+    }
+}
+
+/// The calls of a rank whose operations wait in a queue.
+private final class DeferredCollectives: Collectives {
+    private let calls: any Collectives
+    private unowned let backend: DeferredBackend
+
+    init(_ calls: any Collectives, _ backend: DeferredBackend) {
+        self.calls = calls
+        self.backend = backend
+    }
+
+    var shard: Shard { calls.shard }
+    var group: RankGroup { calls.group }
+
+    func sum(_ x: Tensor) { backend.later { [calls] in calls.sum(x) } }
+
+    func gather(_ parts: Tensor, into output: Tensor) {
+        backend.later { [calls] in calls.gather(parts, into: output) }
     }
 }

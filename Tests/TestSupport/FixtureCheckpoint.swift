@@ -31,14 +31,26 @@ package struct FixtureCheckpoint {
             Expected.self, from: Data(contentsOf: folder.appendingPathComponent("expected.json")))
     }
 
+    /// Its tensors, under the names that models ask for.
+    package func tensors() throws -> HuggingFaceTensors {
+        HuggingFaceTensors(try SafetensorsCheckpoint(path: folder.path), config: config)
+    }
+
+    /// Another configuration of its architecture: config.json with some of its numbers exchanged.
+    package func config(with numbers: [String: Int]) throws -> ModelConfig {
+        let file = folder.appendingPathComponent("config.json")
+        var json = try JSONSerialization.jsonObject(with: Data(contentsOf: file)) as? [String: Any] ?? [:]
+        for (name, number) in numbers { json[name] = number }
+        return try ModelConfig(
+            json: Array(JSONSerialization.data(withJSONObject: json)), file: "\(name)/config.json")
+    }
+
     /// The model on a backend.
     package func parts(
         _ backend: any Backend, capacity: StepCapacity = StepCapacity(tokens: 64, sampledRows: 64)
     ) throws -> EngineParts {
-        let source = try SafetensorsCheckpoint(path: folder.path)
         let model = try Registry.load(
-            config, weights: WeightReader(HuggingFaceTensors(source, config: config)), capacity: capacity,
-            backend: backend)
+            config, weights: WeightReader(tensors()), capacity: capacity, backend: backend)
         return EngineParts(backend: backend, model: model)
     }
 }

@@ -33,9 +33,9 @@ package enum RealModel {
     }
 
     /// What `options` describe.
-    private static func backend(_ options: BackendOptions) throws -> any Backend {
+    private static func backend(_ options: BackendOptions, seat: RankSeat? = nil) throws -> any Backend {
         let device = try CPUBackend(
-            precision: options.precision, instructionSet: options.instructionSet, threads: options.threads)
+            precision: options.precision, instructionSet: options.instructionSet, threads: options.threads, seat: seat)
         return options.deferral.map { DeferredBackend(device, $0) } ?? device
     }
 
@@ -47,6 +47,24 @@ package enum RealModel {
         let model = try Registry.load(
             ModelConfig(file), weights: WeightReader(file), capacity: capacity, backend: backend)
         return EngineParts(backend: backend, model: model)
+    }
+
+    /// A running engine whose ranks share the real model.
+    /// - Parameters:
+    ///   - options: of each rank.
+    ///   - change: what a rank computes with in place of its model.
+    package static func engine(
+        ranks group: RankGroup, _ options: @escaping @Sendable (Int) -> BackendOptions,
+        change: @escaping @Sendable (Int, any LanguageModel) throws -> any LanguageModel = { $1 }
+    ) async throws -> Engine {
+        var configuration = EngineConfiguration(availableMemoryBytes: 4 << 30, cacheKey: (1, 2))
+        configuration.maxModelLength = 2048
+        let meeting = RankMeeting(group)
+        return try await Engine.start(configuration, group: group) { [configuration] rank in
+            let backend = try backend(options(rank), seat: RankSeat(meeting, rank: rank))
+            let parts = try parts(backend, capacity: StepCapacity(configuration, backend: backend))
+            return EngineParts(backend: backend, model: try change(rank, parts.model))
+        }
     }
 
     /// A running engine over the real model, or another of which the path is given.

@@ -98,6 +98,9 @@ stage kernels 80 "$work/apus" bench kernels --device "$DEVICE" --json
 # The same cases with the kernels for compute capability 8.0, and without overlap: what those for 9.0 are worth.
 stage kernels-sm80 60 "$work/apus" bench kernels --device "$DEVICE" --cuda-kernels sm80 --json
 stage verify-sm80 60 "$work/apus" verify --device "$DEVICE" --cuda-kernels sm80 --small --json
+# Ranks that share this GPU, and groups of one through the library and the kernels that several GPUs would use.
+stage ranks-2 30 "$work/apus" verify --device "$DEVICE" --ranks 2 --json
+stage ranks-4 30 "$work/apus" verify --device "$DEVICE" --ranks 4 --json
 stage peers 70 python3 "$here/peers.py" "$OUT/kernels.jsonl"
 bench llama-3.2-1b 60
 bench llama-3.1-8b 110

@@ -86,7 +86,8 @@ typedef uint64_t cuda_address;
     X(expert_linear_mxfp4_8) X(expert_linear_mxfp4_32) X(expert_linear_mxfp4_large) \
     X(expert_linear_e4m3_8) X(expert_linear_e4m3_32) X(expert_linear_e4m3_large) \
     X(linear_hopper_8) X(linear_hopper_16) X(linear_hopper_32) X(linear_hopper_64) X(linear_hopper_128) \
-    X(linear_hopper_192) X(attend_prefill_hopper_64) X(attend_prefill_hopper_128)
+    X(linear_hopper_192) X(attend_prefill_hopper_64) X(attend_prefill_hopper_128) \
+    X(add_ranks) X(join_ranks) X(all_reduce) X(all_gather)
 
 /// CUDA_KERNEL_embed, …: index of a kernel in the list.
 enum {
@@ -127,13 +128,14 @@ uint64_t cuda_kernels_stamp(void);
 #include "products.h"
 #include "layers.h"
 #include "sampling.h"
+#include "collectives.h"
 
 /// The value of both stamps: version, number of kernels and sizes of what crosses.
 #define CUDA_KERNELS_STAMP \
     ((uint64_t)CUDA_KERNELS_VERSION << 32 | (uint64_t)CUDA_KERNEL_COUNT << 16 \
      | (sizeof(cuda_embed_arguments) + 3 * sizeof(cuda_linear_arguments) + 5 * sizeof(cuda_attend_arguments) \
         + 7 * sizeof(cuda_sampling_row) + 11 * sizeof(cuda_sampling_result) + 13 * sizeof(cuda_rotate_arguments) \
-        + 17 * sizeof(cuda_linear_hopper_arguments)))
+        + 17 * sizeof(cuda_linear_hopper_arguments) + 19 * sizeof(cuda_all_reduce_arguments)))
 
 #ifdef __cplusplus
 }

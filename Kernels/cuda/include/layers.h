@@ -7,14 +7,14 @@
 // MARK: Rows (embedding.cu, norm.cu, elementwise.cu, activation.cu)
 
 /// output[i] = table[token i] as f32; a token −1 − r stands for `samples[r]`, the token chosen in row r of the step
-/// before. Ids outside the table give zeros.
+/// before. A table may be rows `first_row`… of a larger one; ids outside it give zeros.
 typedef struct {
     cuda_matrix table;
     cuda_address tokens;  // [tokens] i32
     cuda_address samples;  // [sampled rows] i32, or 0
     cuda_address output;  // [tokens, columns] f32
     int32_t token_count;
-    int32_t unused;
+    int32_t first_row;
 } cuda_embed_arguments;
 cuda_launch cuda_embed_launch(const cuda_embed_arguments *arguments);
 

@@ -4,6 +4,8 @@
 #ifndef CUDA_DRIVER_H
 #define CUDA_DRIVER_H
 
+#include "NCCL.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,6 +32,7 @@ enum {
     CUDA_EVENT_DISABLE_TIMING = 2,
     CUDA_CAPTURE_MODE_THREAD_LOCAL = 1,
     CUDA_ERROR_NOT_READY = 600,
+    CUDA_ERROR_ALREADY_REACHED = 704,
 };
 
 /// A kernel's launch with attributes, as `cuLaunchKernelEx` takes it.
@@ -71,6 +74,8 @@ enum {
     X(cuDevicePrimaryCtxRetain, context_retain, (cuda_handle *context, int32_t device)) \
     X(cuDevicePrimaryCtxRelease_v2, context_release, (int32_t device)) \
     X(cuCtxSetCurrent, context_set_current, (cuda_handle context)) \
+    X(cuDeviceCanAccessPeer, device_reaches, (int32_t *can, int32_t device, int32_t other)) \
+    X(cuCtxEnablePeerAccess, context_reach, (cuda_handle other, uint32_t flags)) \
     X(cuMemGetInfo_v2, memory_info, (size_t *free_bytes, size_t *total_bytes)) \
     X(cuMemAlloc_v2, memory_allocate, (cuda_pointer *address, size_t bytes)) \
     X(cuMemFree_v2, memory_free, (cuda_pointer address)) \

@@ -92,7 +92,8 @@ struct OpenAIError {
             (status, type) = (.serviceUnavailable, "ServiceUnavailableError")
         case .engine(.rejected):
             (status, type) = (.badRequest, "BadRequestError")
-        case .engine(.numericalError), .engine(.deviceFailure), .engine(.invalidConfiguration), .unexpected:
+        case .engine(.numericalError), .engine(.deviceFailure), .engine(.rankFailure),
+            .engine(.invalidConfiguration), .unexpected:
             (status, type) = (.internalServerError, "InternalServerError")
         case .clientGone:
             (status, type, closesConnection) = (.init(code: 499), "ClientClosedRequest", true)

@@ -110,6 +110,9 @@ struct ComputeConfiguration: Sendable, Equatable {
     var threads: Int
     /// The share of a GPU's free memory to use, 0.01 to 1.
     var gpuMemoryShare: Double
+    /// How many ranks share the model, and how long they wait for one another.
+    var rankCount: Int
+    var rankDeadline: Duration
 
     /// - Parameter coreCount: the cores this process may use, which `threads: auto` takes all of.
     init(_ settings: ResolvedSettings, coreCount: Int) {
@@ -118,5 +121,7 @@ struct ComputeConfiguration: Sendable, Equatable {
         instructionSet = name == "auto" ? nil : name
         gpuMemoryShare = Double(settings.number(.gpuMemoryUtilization)) / 1000
         threads = settings.integer(.threads) ?? min(max(1, coreCount), 512)
+        rankCount = settings.number(.tensorParallelSize)
+        rankDeadline = settings.duration(.distributedTimeout)
     }
 }

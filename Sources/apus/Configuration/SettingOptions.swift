@@ -53,6 +53,9 @@ package struct ComputeOptions: ParsableArguments {
     @Option(.dtype) var dtype: String?
     @Option(.cpuISA) var cpuISA: String?
     @Option(.threads) var threads: String?
+    @Option(.tensorParallelSize) var tensorParallelSize: String?
+    @Option(.distributedTimeout) var distributedTimeout: String?
+    @Option(.collectives) var collectives: String?
 
     package init() {}
 }

@@ -63,6 +63,16 @@ extension Setting {
     package static let threads = Setting(
         "threads", .compute, .integer(1...512), allowsAuto: true, default: .auto,
         "Compute threads; auto is one per core", aliases: ["num-threads", "cpu-threads"])
+    package static let tensorParallelSize = Setting(
+        "tensor-parallel-size", .compute, .integer(1...64), default: .integer(1),
+        "Ranks that share the model; one GPU each", aliases: ["tp-size", "tp", "tensor-parallel"])
+    package static let distributedTimeout = Setting(
+        "distributed-timeout", .compute, .duration(100...3_600_000), default: .integer(30_000),
+        "Longest wait for another rank", aliases: ["distributed-timeout-seconds", "dist-timeout"])
+
+    package static let collectives = Setting(
+        "collectives", .compute, .text, default: .text("auto"),
+        "auto, peers, nccl, or the path of NCCL's library")
 
     // MARK: KV cache
 
@@ -223,7 +233,8 @@ extension Setting {
     package static let all: [Setting] = [
         config, model, servedModelName, toolCallParser, pooling, home, maxModelLen,
         enableLoRA, loraModules, maxLoRAs, maxLoRARank, loraDir,
-        device, kernels, cudaKernels, dtype, cpuISA, threads,
+        device, kernels, cudaKernels, dtype, cpuISA, threads, tensorParallelSize, distributedTimeout,
+        collectives,
         blockSize, enablePrefixCaching, kvCacheMemoryBytes, kvCacheDtype, gpuMemoryUtilization, numGPUBlocksOverride,
         maxNumSeqs, maxNumBatchedTokens, maxNumQueuedReqs, maxNumQueuedTokens, ttftSLO, tenantQueueShare,
         engineStallTimeout, schedulingPolicy,

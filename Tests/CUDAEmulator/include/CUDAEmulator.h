@@ -46,6 +46,15 @@ typedef struct {
     int32_t unused;
 } cuda_hopper_example_arguments;
 
+/// Lets `ranks` threads of the host make `calls` calls of collectives.cuh together, sums and gathers in turn, of up to
+/// `most` elements each. Returns how many elements were wrong; −1 if a rank waited for seconds. A rank `missing` stays
+/// away from the last call (−1: none does), and the others are told to wait no more.
+int64_t cuda_example_meet(int32_t ranks, int32_t calls, int64_t most, uint64_t seed, int32_t missing);
+
+/// A sum and a gather by the kernels themselves, as one rank among others that have left what they bring. Returns how many
+/// elements were wrong; where `missing` has not come (−1: all have), what the kernel left for the host, negated.
+int64_t cuda_example_meet_alone(int32_t ranks, int32_t rank, int64_t count, int32_t missing);
+
 /// Functions of tiles.h, which Swift does not see: where a tile lies that a block takes `index`-th, the first unit of a
 /// slice, the descriptor of a tile.
 int32_t cuda_example_tile(int32_t index, int32_t row_tiles, int32_t token_tiles);
@@ -85,6 +94,10 @@ bool cuda_emulator_fail(const char *call, int32_t after, cuda_result error);
 
 /// How often a member of the driver was called; −1 if there is no such call.
 int64_t cuda_emulator_calls(const char *call);
+
+/// Puts work of a library on a stream, or into the graph that it captures: `function` is called, by whichever thread lets
+/// the stream go on, until it returns nonzero; what comes behind it waits. It may not call the driver.
+int32_t cuda_emulator_enqueue(void *stream, int32_t (*function)(void *context), void *context);
 
 /// Allocations not freed yet, on the device and pinned on the host, and the device's bytes in use.
 int64_t cuda_emulator_live_allocations(void);

@@ -1,0 +1,98 @@
+// Calls of a group of ranks on the emulated device: through a library that runs on streams, and by the device's own
+// kernels. Ranks are threads, and truly wait for one another.
+
+import CUDABackend
+import CUDAEmulator
+import CUDAKernels
+import Conformance
+import Foundation
+import NCCLStub
+import Tensors
+import Testing
+
+extension EmulatedDevice {
+    @Suite(.serialized) struct CollectiveTests {
+        init() { cuda_emulator_reset() }
+
+        /// The conformance check on every rank: the worst error, and the sums of its last shape.
+        private func check(
+            _ count: Int, _ exchange: EmulatedExchange, usesGraphs: Bool = false, order: UInt64 = 0
+        ) throws -> [Double] {
+            cuda_emulator_set_order(order)
+            defer { cuda_emulator_set_order(0) }
+            let ranks = try CUDARanks(
+                RankGroup(count: count, deadline: .seconds(30)), exchange: exchange.prepare())
+            return try onRanks(count) { shard in
+                try CollectiveCheck.worstError(
+                    EmulatedDevice.backend(ranks, shard, usesGraphs: usesGraphs), isSmall: true)
+            }.map { try $0.get() }
+        }
+
+        @Test(arguments: [1, 2, 3, 4, 8], EmulatedExchange.allCases)
+        func `all ranks get the same sums and rows, and the same again`(
+            count: Int, exchange: EmulatedExchange
+        ) throws {
+            let worst = try check(count, exchange)
+            #expect(worst.count == count && worst.allSatisfy { $0 <= 1 }, "\(worst)")
+        }
+
+        @Test func `captured calls are replayed, and replayed calls are counted`() throws {
+            let worst = try check(2, .nccl, usesGraphs: true)
+            #expect(worst.allSatisfy { $0 <= 1 }, "\(worst)")
+            let calls = CollectiveCheck.smallShapes.count * 7
+            #expect(nccl_stub_calls_done() == calls)
+        }
+
+        @Test(arguments: [1, 2] as [UInt64])
+        func `sums are right in any order of threads`(order: UInt64) throws {
+            let worst = try check(3, .oneDevice, order: order)
+            #expect(worst.allSatisfy { $0 <= 1 }, "\(worst)")
+        }
+
+        @Test func `a device adds for its ranks in their order`() throws {
+            let ranks = try CUDARanks(
+                RankGroup(count: 3, deadline: .seconds(30)), exchange: EmulatedExchange.oneDevice.prepare())
+            let sums = try onRanks(3) { shard in
+                let backend = try EmulatedDevice.backend(ranks, shard)
+                let x = try backend.allocate([7, 331], .f32, purpose: "a test")
+                backend.upload(CollectiveCheck.values(rank: shard.rank, 7 * 331), to: x)
+                backend.collectives?.sum(x)
+                try backend.synchronize()
+                return backend.download(x).map(\.bitPattern)
+            }.map { try $0.get() }
+            let inputs = (0..<3).map { CollectiveCheck.values(rank: $0, 7 * 331) }
+            let expected = inputs[0].indices.map { (inputs[0][$0] + inputs[1][$0]) + inputs[2][$0] }
+            #expect(sums == Array(repeating: expected.map(\.bitPattern), count: 3))
+        }
+
+        @Test(arguments: [false, true])
+        func `a group of one goes through the kernels of many`(usesGraphs: Bool) throws {
+            let ranks = try CUDARanks(RankGroup(count: 1, deadline: .seconds(30)), exchange: .peers)
+            let backend = try EmulatedDevice.backend(ranks, .whole, usesGraphs: usesGraphs)
+            #expect(try CollectiveCheck.worstError(backend, isSmall: true) <= 1)
+        }
+
+        @Test(arguments: [(2, 0, 5_000), (4, 3, 200_003), (8, 5, 4)] as [(Int32, Int32, Int64)], [0, 1] as [UInt64])
+        func `a rank adds and gathers what the others have left`(
+            _ call: (ranks: Int32, rank: Int32, count: Int64), order: UInt64
+        ) {
+            cuda_emulator_set_order(order)
+            defer { cuda_emulator_set_order(0) }
+            #expect(cuda_example_meet_alone(call.ranks, call.rank, call.count, -1) == 0)
+        }
+
+        @Test func `a kernel that waits in vain says for whom, and ends`() {
+            #expect(cuda_example_meet_alone(4, 1, 5_000, 3) == -4)
+        }
+
+        @Test(arguments: [(2, 300_000), (3, 700_000), (3, 5_000), (4, 1), (8, 90_000)] as [(Int32, Int64)])
+        func `ranks that read each other's memory add in the order of ranks`(_ ranks: Int32, _ most: Int64) {
+            let calls: Int32 = most > 100_000 ? 12 : 60
+            #expect(cuda_example_meet(ranks, calls, most, 5, -1) == 0)
+        }
+
+        @Test func `ranks that wait for one that is gone go on when they are told to`() {
+            #expect(cuda_example_meet(3, 7, 3000, 6, 1) == 0)
+        }
+    }
+}
