@@ -150,8 +150,8 @@ extension CUDABackend {
         return unsafe hopper.map.load(as: cuda_tensor_map.self)
     }
 
-    /// How many of `parts`, from the first on, become one matrix: those of a type that there are kernels for. So queries,
-    /// keys and values are one product, and so are gates and ups.
+    /// How many of `parts`, from the first on, become one matrix: those of a type that there are kernels for. So
+    /// queries, keys and values are one product, and so are gates and ups.
     func stackable(_ parts: ArraySlice<StoredTensor>) -> Int {
         guard hopper != nil, let first = parts.first else { return 0 }
         let fitting = parts.prefix { part in
