@@ -6,9 +6,9 @@ import Tensors
 extension ConformanceCase {
     static let endingCases =
         [1, 3, 8, 64].map { rows in
-            ConformanceCase("a layer's products end in a step of \(rows) rows as they do one by one", isSmall: rows == 3) {
-                try endingError($0, rows: rows)
-            }
+            ConformanceCase(
+                "a layer's products end in a step of \(rows) rows as they do one by one", isSmall: rows == 3
+            ) { try endingError($0, rows: rows) }
         } + [
             ConformanceCase("8-bit floats stay within the bound of inputs of 8-bit floats", byteError),
             ConformanceCase("8-bit floats give a row the same bits in any batch", byteInvariance),
@@ -120,9 +120,9 @@ package struct EndedLayer {
         let (qkvBias, outBias, scale) = (try vector(width), try vector(hidden), try vector(hidden))
         let frequencies = try vector(headDim / 2)
         let positions = try backend.tensor((0..<Int32(rows)).map { 1000 - 7 * $0 })
-        // Backwards through two blocks of 48 and more; one row has no place.
+        // Backwards through blocks of 32; one row has no place.
         let slots = try backend.tensor((0..<Int32(rows)).map { $0 == 1 ? -1 : 95 + Int32(rows) - $0 })
-        let cache = try backend.allocateKVLayer(blockCount: 8, kvHeads: kvHeads, blockSize: 48, headDim: headDim)
+        let cache = try backend.allocateKVLayer(blockCount: 8, kvHeads: kvHeads, blockSize: 32, headDim: headDim)
         let operations = {
             backend.linear(x, qkvWeight, into: qkv, mode: .overwrite)
             if hasBias { backend.addBias(qkvBias, to: qkv) }
