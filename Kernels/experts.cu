@@ -167,7 +167,7 @@ APUS_DEVICE void find_work(const cuda_expert_linear_arguments &a, int tiles_of_b
         expert_linear_##name##_##tokens, cuda_expert_linear_arguments, LINEAR_THREADS, linear_blocks(format, tokens)) { \
         __shared__ experts::block_work work; \
         experts::find_work<format>(a, linear_row_tiles(tokens), work); \
-        if (work.is_some) linear::skinny<format, tokens>(work.product, work.first_tile, work.rows); \
+        if (work.is_some) linear::skinny<format, tokens>(work.product, nullptr, work.first_tile, work.rows); \
     }
 #define EXPERT_LINEAR_KERNELS(name, format) \
     EXPERT_LINEAR_SKINNY(name, format, 8) \
@@ -175,7 +175,7 @@ APUS_DEVICE void find_work(const cuda_expert_linear_arguments &a, int tiles_of_b
     APUS_KERNEL(expert_linear_##name##_large, cuda_expert_linear_arguments, LINEAR_THREADS, 1) { \
         __shared__ experts::block_work work; \
         experts::find_work<format>(a, LINEAR_LARGE_TILES, work); \
-        if (work.is_some) linear::large<format>(work.product, work.first_tile, 0, work.rows); \
+        if (work.is_some) linear::large<format>(work.product, nullptr, work.first_tile, 0, work.rows); \
     }
 
 EXPERT_LINEAR_KERNELS(bf16, CUDA_WEIGHT_BF16)

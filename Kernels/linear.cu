@@ -1,5 +1,6 @@
 // Math:    output[t][r] (+)= Σ_k W[r][k] · x[t][k]. x is bf16 and W the exact sum of bf16 parts (times a scale per 32
-//          columns, plus a minimum in q4_1), so that products are exact and only f32 additions round.
+//          columns, plus a minimum in q4_1), so that products are exact and only f32 additions round. Or what
+//          cuda/endings.cuh makes of the sums.
 // Shapes:  x [tokens, columns], W packed (weights.h), output [tokens, ≥ rows] f32.
 // Launch:  to 64 tokens: a warp per tile of 16 rows and slice of K, tokens are the narrow side of the product. Beyond:
 //          128 rows × 128 tokens a block. Both sum 8 slices of K from zero, then add the slices in order: same bits.
@@ -11,18 +12,18 @@
 
 #define LINEAR_SKINNY(name, format, tokens) \
     APUS_KERNEL( \
-        linear_##name##_##tokens, cuda_linear_arguments, LINEAR_THREADS, linear_blocks(format, tokens)) { \
+        linear_##name##_##tokens, cuda_ended_linear_arguments, LINEAR_THREADS, linear_blocks(format, tokens)) { \
         linear::skinny<format, tokens>( \
-            a, static_cast<int>(blockIdx.x) * linear_row_tiles(tokens), linear::rows_in_order()); \
+            a.product, &a.ending, static_cast<int>(blockIdx.x) * linear_row_tiles(tokens), linear::rows_in_order()); \
     }
 #define LINEAR_KERNELS(name, format) \
     LINEAR_SKINNY(name, format, 8) \
     LINEAR_SKINNY(name, format, 16) \
     LINEAR_SKINNY(name, format, 32) \
     LINEAR_SKINNY(name, format, 64) \
-    APUS_KERNEL(linear_##name##_large, cuda_linear_arguments, LINEAR_THREADS, 1) { \
+    APUS_KERNEL(linear_##name##_large, cuda_ended_linear_arguments, LINEAR_THREADS, 1) { \
         linear::large<format>( \
-            a, static_cast<int>(blockIdx.y) * LINEAR_LARGE_TILES, \
+            a.product, &a.ending, static_cast<int>(blockIdx.y) * LINEAR_LARGE_TILES, \
             static_cast<int>(blockIdx.x) * LINEAR_LARGE_TOKENS, linear::rows_in_order()); \
     }
 

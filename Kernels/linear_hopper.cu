@@ -1,5 +1,6 @@
-// Math:    output[t][r] (+)= Σ_k W[r][k] · x[t][k], W and x bf16, f32 sums.
-// Shapes:  x [tokens, columns], W in swizzled tiles of 64 × 64 (cuda/tiles.h), output [tokens, ≥ rows] f32.
+// Math:    output[t][r] (+)= Σ_k W[r][k] · x[t][k], W and x bf16, f32 sums; or both E4M3, of scales of rows and 128
+//          columns and of tokens; or what cuda/endings.cuh makes of the sums.
+// Shapes:  x [tokens, columns], W in swizzled tiles of 64 × 128 bytes (cuda/tiles.h), output [tokens, ≥ rows] f32.
 // Launch:  persistent blocks of one copying warp and one or two warpgroups that multiply 64 rows each by 8 to 192 tokens
 //          with wgmma; weights are always the 64-row operand. Tiles too few for the device are cut into slices of K.
 // Bound:   bytes of W up to some 150 tokens, then tensor instructions; predictions are in docs/benchmarks/h200.md.
@@ -7,14 +8,16 @@
 // Source:  persistent warp-specialised pipelines: CUTLASS, fast.cu; layouts and the order of sums are its own.
 //
 // The order of a row's sums does not depend on the number of tokens: k runs through a slice in one chain of products of
-// 16, four slices are added in order, by one group's registers or by the last of four blocks to finish.
+// 16 (of bytes: chains of four products of 32, added in f32), four slices are added in order, by one group's registers
+// or by the last of four blocks to finish.
 
+#include "cuda/endings.cuh"
 #include "cuda/hopper.cuh"
 
 namespace linear_hopper {
 
 #ifdef __CUDACC__
-static_assert(alignof(cuda_linear_hopper_arguments) == 64 && sizeof(cuda_linear_hopper_arguments) == 256, "of a map");
+static_assert(alignof(cuda_linear_hopper_arguments) == 64 && sizeof(cuda_linear_hopper_arguments) == 384, "of a map");
 #endif
 
 // MARK: Work
@@ -30,9 +33,9 @@ struct work_list {
     int units, row_tiles, token_tiles, items;
     bool is_split;
 
-    template <int tokens> static __device__ work_list of(const cuda_linear_hopper_arguments &a) {
+    template <int format, int tokens> static __device__ work_list of(const cuda_linear_hopper_arguments &a) {
         work_list list;
-        list.units = hopper_tiles(a.matrix.columns, CUDA_UNIT_COLUMNS);
+        list.units = hopper_tiles(a.matrix.columns, hopper_unit_columns(format));
         list.row_tiles = hopper_tiles(a.matrix.rows, hopper_consumers(tokens) * CUDA_SWIZZLED_ROWS);
         list.token_tiles = hopper_tiles(a.token_count, tokens);
         const int tiles = list.row_tiles * list.token_tiles;
@@ -145,23 +148,34 @@ template <int count> APUS_DEVICE void clear(float (&sums)[count]) {
     for (int i = 0; i < count; i++) sums[i] = 0;
 }
 
-/// The sums of a slice's units. One unit's products are under way while the next is waited for; its room is given back
-/// when they are done.
+/// Where a warp's share of the ring is, and its place there.
+template <int tokens> struct operand_ring {
+    uint32_t start;
+    const uint64_t *filled;
+    uint64_t *emptied;
+    ring_place<hopper_stages(tokens)> place;
+
+    /// The stage to multiply, once it is there: descriptors of the own warpgroup's weights and of the activations.
+    __device__ void wait(const cuda_linear_hopper_arguments &a, uint64_t &weights, uint64_t &activations) const {
+        barrier_wait(filled + place.stage, place.parity, a.stuck, CUDA_STUCK_OPERANDS, "operands");
+        const uint32_t stage = start + static_cast<uint32_t>(place.stage * hopper_stage_bytes(tokens));
+        weights = swizzled_operand(stage + static_cast<uint32_t>(warp_index() / 4 * CUDA_SWIZZLED_BYTES));
+        activations = swizzled_operand(stage + hopper_consumers(tokens) * CUDA_SWIZZLED_BYTES);
+    }
+};
+
+/// The sums of a slice's units, bf16. One unit's products are under way while the next is waited for; its room is given
+/// back when they are done.
 template <int tokens>
 APUS_DEVICE void multiply_slice(
-    const cuda_linear_hopper_arguments &a, int units, uint32_t ring, const uint64_t *filled, uint64_t *emptied,
-    ring_place<hopper_stages(tokens)> &place, float (&sums)[tokens / 2]) {
-    constexpr int consumers = hopper_consumers(tokens), stage_bytes = hopper_stage_bytes(tokens);
-    const uint32_t own = ring + static_cast<uint32_t>(warp_index() / 4 * CUDA_SWIZZLED_BYTES);
+    const cuda_linear_hopper_arguments &a, int units, operand_ring<tokens> &ring, float (&sums)[tokens / 2]) {
     const bool arrives = lane_index() == 0;
     int previous = 0;
     clear(sums);
 #pragma unroll 1
     for (int unit = 0; unit < units; unit++) {
-        barrier_wait(filled + place.stage, place.parity, a.stuck, CUDA_STUCK_OPERANDS, "operands");
-        const uint32_t stage = static_cast<uint32_t>(place.stage * stage_bytes);
-        const uint64_t weights = swizzled_operand(own + stage);
-        const uint64_t activations = swizzled_operand(ring + stage + consumers * CUDA_SWIZZLED_BYTES);
+        uint64_t weights, activations;
+        ring.wait(a, weights, activations);
         wgmma_fence();
 #pragma unroll
         for (int step = 0; step < 4; step++) {
@@ -169,12 +183,41 @@ APUS_DEVICE void multiply_slice(
         }
         wgmma_commit();
         wgmma_wait<1>(sums);
-        if (arrives && unit > 0) barrier_arrive(emptied + previous);
-        previous = place.stage;
-        place.advance();
+        if (arrives && unit > 0) barrier_arrive(ring.emptied + previous);
+        previous = ring.place.stage;
+        ring.place.advance();
     }
     wgmma_wait<0>(sums);
-    if (arrives && units > 0) barrier_arrive(emptied + previous);
+    if (arrives && units > 0) barrier_arrive(ring.emptied + previous);
+}
+
+/// The same of 8-bit floats, whose products the device adds with 14 bits: no further than a unit's 128 columns, whose
+/// sums are then scaled and added in f32. `scales` are of the thread's first row, for the slice's units from `first` on.
+template <int tokens>
+APUS_DEVICE void multiply_slice_of_bytes(
+    const cuda_linear_hopper_arguments &a, int first, int units, const float *scales, operand_ring<tokens> &ring,
+    float (&sums)[tokens / 2]) {
+    float products[tokens / 2];
+    clear(products);
+    clear(sums);
+#pragma unroll 1
+    for (int unit = 0; unit < units; unit++) {
+        const float *const own = scales + ((first + unit) >> a.matrix.group_shift) * CUDA_SWIZZLED_ROWS;
+        const float low = own[0], high = own[8];
+        uint64_t weights, activations;
+        ring.wait(a, weights, activations);
+        wgmma_fence();
+#pragma unroll
+        for (int step = 0; step < 4; step++) {
+            wgmma_e4m3(products, weights + 2 * step, activations + 2 * step, step > 0);
+        }
+        wgmma_commit();
+        wgmma_wait<0>(products);
+        if (lane_index() == 0) barrier_arrive(ring.emptied + ring.place.stage);
+        ring.place.advance();
+#pragma unroll
+        for (int i = 0; i < tokens / 2; i++) sums[i] = fmaf(i % 4 < 2 ? low : high, products[i], sums[i]);
+    }
 }
 
 /// Leaves a slice's sums to be added. True for the last of a tile's slices, in whose registers their total then is.
@@ -216,29 +259,44 @@ APUS_DEVICE bool add_slices(const cuda_linear_hopper_arguments &a, const work_it
     return true;
 }
 
-/// Stores (or adds) a tile's results: a sector of 8 rows for each token.
-template <int tokens>
+/// Ends a tile: a thread has two rows of sixteen, and a sector of 8 rows for each token.
+template <int format, int tokens>
 APUS_DEVICE void write(const cuda_linear_hopper_arguments &a, const work_item &item, const float (&total)[tokens / 2]) {
-    const int first_row =
+    const int packed =
         item.row_tile * hopper_consumers(tokens) * CUDA_SWIZZLED_ROWS + 16 * warp_index() + lane_index() / 4;
+    if (packed >= a.matrix.rows) return;
+    const row_pair rows = rows_of(a.matrix, packed);
+    const bool has_second = packed + 8 < a.matrix.rows;
     const int first_token = item.token_tile * tokens + lane_index() % 4 * 2;
 #pragma unroll
-    for (int i = 0; i < tokens / 2; i++) {
-        const int row = first_row + i % 4 / 2 * 8, token = first_token + i / 4 * 8 + i % 2;
-        if (row < a.matrix.rows && token < a.token_count) {
-            float *const place = at<float>(a.output, static_cast<int64_t>(token) * a.output_stride + row);
-            *place = a.accumulate ? *place + total[i] : total[i];
+    for (int i = 0; i < tokens / 4; i++) {
+        const int token = first_token + i / 2 * 8 + i % 2, index = i / 2 * 4 + i % 2;
+        if (token >= a.token_count) continue;
+        float first = total[index], second = total[index + 2];
+        if constexpr (format == CUDA_WEIGHT_E4M3) {
+            const float scale = at<const float>(a.input_scales)[token];
+            first = first * scale, second = second * scale;
         }
+        end_pair<tokens <= CUDA_ENDING_HEADS_TOKENS>(
+            a.ending, a.matrix, a.output, a.output_stride, a.accumulate != 0, rows, has_second, token, first, second);
     }
 }
 
-template <int tokens>
+/// Ends a row tile: after the last of them rows are normalized, where that is asked for.
+template <int tokens> APUS_DEVICE void normalize(const cuda_linear_hopper_arguments &a, const work_list &list) {
+    __shared__ norm_memory memory;
+    if (a.ending.normed == 0) return;
+    const auto wait = [] { named_barrier(1, 128); };
+    if (!is_last_arrival(a.ending.arrivals, list.row_tiles, memory, wait)) return;
+    normalize_rows<4>(a.ending, a.output, a.matrix.rows, a.token_count, memory, wait);
+}
+
+template <int format, int tokens>
 APUS_DEVICE void multiply_items(
-    const cuda_linear_hopper_arguments &a, const work_list &list, const uint8_t *ring, const uint64_t *filled,
+    const cuda_linear_hopper_arguments &a, const work_list &list, const uint8_t *memory, const uint64_t *filled,
     uint64_t *emptied) {
     wait_for_dependencies();
-    const uint32_t address = shared_address(ring);
-    ring_place<hopper_stages(tokens)> place;
+    operand_ring<tokens> ring = {shared_address(memory), filled, emptied, {}};
     float total[tokens / 2], sums[tokens / 2];
 #pragma unroll 1
     for (int index = static_cast<int>(blockIdx.x); index < list.items; index += static_cast<int>(gridDim.x)) {
@@ -246,16 +304,31 @@ APUS_DEVICE void multiply_items(
         clear(total);
 #pragma unroll 1
         for (int slice = item.first_slice; slice < item.last_slice; slice++) {
-            const int units = hopper_slice_start(list.units, slice + 1) - hopper_slice_start(list.units, slice);
-            multiply_slice<tokens>(a, units, address, filled, emptied, place, sums);
+            const int first = hopper_slice_start(list.units, slice);
+            const int units = hopper_slice_start(list.units, slice + 1) - first;
+            if constexpr (format == CUDA_WEIGHT_E4M3) {
+                const int groups = hopper_groups(list.units, a.matrix.group_shift);
+                // Of the last pair of tiles one may not exist.
+                const int tile = min(
+                    item.row_tile * hopper_consumers(tokens) + warp_index() / 4,
+                    hopper_tiles(a.matrix.rows, CUDA_SWIZZLED_ROWS) - 1);
+                const float *const scales = at<const float>(
+                    a.matrix.scales, static_cast<int64_t>(tile) * groups * CUDA_SWIZZLED_ROWS
+                        + warp_index() % 4 * 16 + lane_index() / 4);
+                multiply_slice_of_bytes<tokens>(a, first, units, scales, ring, sums);
+            } else {
+                multiply_slice<tokens>(a, units, ring, sums);
+            }
 #pragma unroll
             for (int i = 0; i < tokens / 2; i++) total[i] = total[i] + sums[i];
         }
-        if (!list.is_split || add_slices<tokens>(a, item, total)) write<tokens>(a, item, total);
+        if (list.is_split && !add_slices<tokens>(a, item, total)) continue;
+        write<format, tokens>(a, item, total);
+        if constexpr (tokens == 8) normalize<tokens>(a, list);
     }
 }
 
-template <int tokens> APUS_DEVICE void multiply(const cuda_linear_hopper_arguments &a) {
+template <int format, int tokens> APUS_DEVICE void multiply(const cuda_linear_hopper_arguments &a) {
     constexpr int consumers = hopper_consumers(tokens), stages = hopper_stages(tokens);
     // Of a multiprocessor's 65,536 registers.
     static_assert(consumers == 1 || 128 * (consumers * 232 + 40) <= 65536, "more registers than there are");
@@ -270,11 +343,11 @@ template <int tokens> APUS_DEVICE void multiply(const cuda_linear_hopper_argumen
         barrier_fence();
     }
     block_sync();
-    const work_list list = work_list::of<tokens>(a);
+    const work_list list = work_list::of<format, tokens>(a);
     // From one lane, so that the compiler sees that warps do not diverge.
     if (shuffle(warp_index(), 0) < 4 * consumers) {
         if constexpr (consumers > 1) take_registers<232>();
-        multiply_items<tokens>(a, list, ring, filled, emptied);
+        multiply_items<format, tokens>(a, list, ring, filled, emptied);
     } else {
         if constexpr (consumers > 1) give_registers<40>();
         if (threadIdx.x == 128 * consumers) fill_ring<tokens>(a, list, ring, filled, emptied);
@@ -283,16 +356,24 @@ template <int tokens> APUS_DEVICE void multiply(const cuda_linear_hopper_argumen
 
 }  // namespace linear_hopper
 
-#define LINEAR_HOPPER(tokens) \
+#define LINEAR_HOPPER(name, format, tokens) \
+    namespace linear_hopper { \
+    APUS_DEVICE void body_##name##_##tokens(const cuda_linear_hopper_arguments &a) { multiply<format, tokens>(a); } \
+    } \
     APUS_HOPPER_KERNEL( \
-        linear_hopper_##tokens, cuda_linear_hopper_arguments, hopper_threads(tokens), hopper_blocks(tokens), \
-        linear_hopper::multiply<tokens>)
+        name##_##tokens, cuda_linear_hopper_arguments, hopper_threads(tokens), hopper_blocks(tokens), \
+        linear_hopper::body_##name##_##tokens)
 
-LINEAR_HOPPER(8)
-LINEAR_HOPPER(16)
-LINEAR_HOPPER(32)
-LINEAR_HOPPER(64)
-LINEAR_HOPPER(128)
-LINEAR_HOPPER(192)
+LINEAR_HOPPER(linear_hopper, CUDA_WEIGHT_BF16, 8)
+LINEAR_HOPPER(linear_hopper, CUDA_WEIGHT_BF16, 16)
+LINEAR_HOPPER(linear_hopper, CUDA_WEIGHT_BF16, 32)
+LINEAR_HOPPER(linear_hopper, CUDA_WEIGHT_BF16, 64)
+LINEAR_HOPPER(linear_hopper, CUDA_WEIGHT_BF16, 128)
+LINEAR_HOPPER(linear_hopper, CUDA_WEIGHT_BF16, 192)
+LINEAR_HOPPER(linear_hopper_e4m3, CUDA_WEIGHT_E4M3, 8)
+LINEAR_HOPPER(linear_hopper_e4m3, CUDA_WEIGHT_E4M3, 16)
+LINEAR_HOPPER(linear_hopper_e4m3, CUDA_WEIGHT_E4M3, 32)
+LINEAR_HOPPER(linear_hopper_e4m3, CUDA_WEIGHT_E4M3, 64)
+LINEAR_HOPPER(linear_hopper_e4m3, CUDA_WEIGHT_E4M3, 128)
 
 #undef LINEAR_HOPPER

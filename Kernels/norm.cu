@@ -1,5 +1,5 @@
 // Math:    rms_norm: output = x · w / √(mean(x²) + ε), a row at a time. norm_parts: the same of parts of rows (heads),
-//          in place, or of a row that is added to the residual.
+//          in place, or of a row that is added to the residual. quantize_rows: x as 8-bit floats and a power of two.
 // Shapes:  x [rows, columns] f32; w [columns] f32; output [rows, columns] bf16, f32 where it is added to.
 // Launch:  up to 512 columns a warp takes a row, eight rows a block; wider rows have a block of 256 threads each. A
 //          thread adds the squares of its own columns; the order of additions depends on `columns` only.
@@ -7,39 +7,7 @@
 // Checked: in the emulator against f64, odd widths and unaligned rows included
 // Source:  Zhang & Sennrich, "Root Mean Square Layer Normalization" (2019)
 
-#include "cuda/rows.cuh"
-#include "cuda/rows.h"
-
-namespace {
-
-/// Sum of squares of a thread's columns: every `stride`-th group of four, from `first` on.
-APUS_DEVICE float sum_squares(const float *x, int columns, bool is_aligned, int first, int stride) {
-    float sum = 0;
-    for (int column = 4 * first; column < columns; column += 4 * stride) {
-        const float4 four = load_four(x, column, columns, is_aligned);
-        sum = fmaf(four.x, four.x, sum);
-        sum = fmaf(four.y, four.y, sum);
-        sum = fmaf(four.z, four.z, sum);
-        sum = fmaf(four.w, four.w, sum);
-    }
-    return sum;
-}
-
-/// What the columns of a row (or a part of one) are multiplied by, their weights apart. All of the block's threads come
-/// here where the row is wide.
-APUS_DEVICE float norm_scale(
-    const float *x, int columns, float epsilon, bool is_aligned, int first, int stride, float *sums) {
-    float sum = warp_sum(sum_squares(x, columns, is_aligned, first, stride));
-    if (columns > NARROW_COLUMNS) {
-        if (lane_index() == 0) sums[warp_index()] = sum;
-        block_sync();
-        sum = 0;
-        for (int warp = 0; warp < ROW_WARPS; warp++) sum += sums[warp];
-    }
-    return 1.0f / sqrtf(sum / static_cast<float>(columns) + epsilon);
-}
-
-}  // namespace
+#include "cuda/norm.cuh"
 
 APUS_KERNEL(rms_norm, cuda_rms_norm_arguments, ROW_THREADS, 4) {
     const bool is_narrow = a.columns <= NARROW_COLUMNS;
@@ -54,13 +22,29 @@ APUS_KERNEL(rms_norm, cuda_rms_norm_arguments, ROW_THREADS, 4) {
     __shared__ float sums[ROW_WARPS];
     const float scale = norm_scale(x, a.columns, a.epsilon, is_aligned, first, stride, sums);
 
+    uint32_t largest = 0;
     for (int column = 4 * first; column < a.columns; column += 4 * stride) {
         const float4 four = load_four(x, column, a.columns, is_aligned);
         const float4 by = load_four(weight, column, a.columns, is_aligned);
         const float4 result = make_float4(
             four.x * scale * by.x, four.y * scale * by.y, four.z * scale * by.z, four.w * scale * by.w);
         store_four_bf16(output, result, column, a.columns, is_aligned);
+        if (a.codes == 0) continue;
+        const uint2 pairs = load_8(output + column);
+        largest = max(largest, max(largest_of_pair(pairs.x), largest_of_pair(pairs.y)));
     }
+    if (a.codes == 0) return;
+    // Rows of codes are aligned.
+    largest = warp_largest(largest);
+    if (!is_narrow) {
+        block_sync();
+        if (lane_index() == 0) sums[warp_index()] = __uint_as_float(largest);
+        block_sync();
+        for (int warp = 0; warp < ROW_WARPS; warp++) largest = max(largest, __float_as_uint(sums[warp]));
+    }
+    const row_scale codes_scale = scale_of_row(largest);
+    if (first == 0) at<float>(a.code_scales)[row] = codes_scale.scale;
+    write_codes(output, at<uint8_t>(a.codes, row * a.columns), a.columns, first, stride, codes_scale);
 }
 
 /// A part is normalized in place, or added to the output's row.
@@ -80,5 +64,30 @@ APUS_KERNEL(norm_parts, cuda_norm_parts_arguments, ROW_THREADS, 4) {
             const float value = x[i] * scale * weight[i];
             output[i] = a.output == 0 ? value : output[i] + value;
         }
+    }
+}
+
+/// A block takes a row; the second time its elements come from the first cache.
+APUS_KERNEL(quantize_rows, cuda_quantize_rows_arguments, ROW_THREADS, 8) {
+    __shared__ uint32_t maxima[ROW_WARPS];
+    const uint16_t *const x = at<const uint16_t>(a.x, static_cast<int64_t>(blockIdx.x) * a.columns);
+    uint8_t *const codes = at<uint8_t>(a.codes, static_cast<int64_t>(blockIdx.x) * a.columns);
+    const int first = 8 * static_cast<int>(threadIdx.x);
+    uint32_t largest = 0;
+    for (int column = first; column < a.columns; column += 8 * ROW_THREADS) {
+        const uint4 pairs = load_16(x + column);
+        largest = max(largest, max(largest_of_pair(pairs.x), largest_of_pair(pairs.y)));
+        largest = max(largest, max(largest_of_pair(pairs.z), largest_of_pair(pairs.w)));
+    }
+    largest = warp_largest(largest);
+    if (lane_index() == 0) maxima[warp_index()] = largest;
+    block_sync();
+    for (int warp = 0; warp < ROW_WARPS; warp++) largest = max(largest, maxima[warp]);
+    const row_scale scale = scale_of_row(largest);
+    if (threadIdx.x == 0) at<float>(a.scales)[blockIdx.x] = scale.scale;
+    for (int column = first; column < a.columns; column += 8 * ROW_THREADS) {
+        const uint4 pairs = load_16(x + column);
+        *reinterpret_cast<uint2 *>(codes + column) = make_uint2(
+            codes_of_pairs(pairs.x, pairs.y, scale.factor), codes_of_pairs(pairs.z, pairs.w, scale.factor));
     }
 }

@@ -26,9 +26,9 @@ LOCAL = re.compile(r"\b(LDL|STL)\b")
 
 # Kernels for compute capability 9.0 alone have to be what their names say: products of warpgroups, copies in bulk and, of
 # activations, by tensor map. What each must have, and an instruction that none may.
-HOPPER = re.compile(r"\w+_hopper_\d+")
+HOPPER = re.compile(r"\w+_hopper_(\w+_)?\d+")
 HOPPER_WORDS = {
-    "products of a warpgroup": re.compile(r"\bHGMMA\.64x\d+x16\.F32\.BF16\b"),
+    "products of a warpgroup": re.compile(r"\b(HGMMA\.64x\d+x16\.F32\.BF16|QGMMA\.64x\d+x32\.F32\.E4M3\.E4M3)\b"),
     "bulk copies": re.compile(r"\bUBLKCP\b"),
     "waits for the kernels in front": re.compile(r"\bACQBULK\b"),
 }

@@ -1,5 +1,6 @@
 // Math:    rotate: (x_a, x_b) ← (x_a · cos θ − x_b · sin θ, x_b · cos θ + x_a · sin θ), θ = position · frequency
-//          rounded to f32, its cosine and sine right to the last place. store_kv: keys and values rounded to bf16.
+//          rounded to f32, its cosine and sine right to the last place; rotary_table: these alone. store_kv: keys and
+//          values rounded to bf16.
 // Shapes:  x [tokens, stride], the first heads × head_dim of each row in place; frequencies [rotary / 2]; the cache in
 //          groups of 16 tokens, in the fragments of cuda/pages.cuh.
 // Launch:  rotate: a block per token and 8 heads, with a table of the token's cosines and sines in shared memory.
@@ -64,6 +65,18 @@ APUS_KERNEL(rotate, cuda_rotate_arguments, 256, 4) {
         const float first = *low, second = *high, cosine = cosines[pair], sine = sines[pair];
         *low = first * cosine - second * sine;
         *high = second * cosine + first * sine;
+    }
+}
+
+/// The same cosines and sines, once a step, for products that end in rotated heads.
+APUS_KERNEL(rotary_table, cuda_rotary_table_arguments, 128, 8) {
+    const int token = static_cast<int>(blockIdx.x), pairs = a.frequency_count;
+    const float position = static_cast<float>(at<const int32_t>(a.positions)[token]);
+    float2 *const row = at<float2>(a.table, static_cast<int64_t>(token) * pairs);
+    for (int i = static_cast<int>(threadIdx.x); i < pairs; i += static_cast<int>(blockDim.x)) {
+        float cosine, sine;
+        cosine_and_sine(position * at<const float>(a.frequencies)[i], cosine, sine);
+        row[i] = make_float2(cosine * a.magnitude, sine * a.magnitude);
     }
 }
 

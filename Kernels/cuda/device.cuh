@@ -309,6 +309,27 @@ APUS_DEVICE uint4 load_streaming_16(const void *address) {
 #endif
 }
 
+/// Orders what this thread wrote before what it does next, for the whole device.
+APUS_DEVICE void device_fence() {
+#ifdef __CUDACC__
+    __threadfence();
+#endif
+}
+
+/// 16 bytes that another block may have written: past the first-level cache.
+APUS_DEVICE uint4 load_coherent_16(const void *address) {
+#ifdef __CUDACC__
+    uint4 result;
+    asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(result.x), "=r"(result.y), "=r"(result.z), "=r"(result.w)
+                 : "l"(__cvta_generic_to_global(address))
+                 : "memory");
+    return result;
+#else
+    return load_16(address);
+#endif
+}
+
 /// Starts copying 16 bytes from global to shared memory, or 16 zeros when not `valid`; `global` is then not read. The
 /// bytes are there, for this thread, after a `copy_async_wait` that covers the group the copy was committed in.
 APUS_DEVICE void copy_async_16(void *shared, const void *global, bool valid) {

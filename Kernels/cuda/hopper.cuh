@@ -39,6 +39,7 @@ void copy_box(void *shared, const void *map, int32_t column, int32_t row, uint64
 uint32_t shared_address(const void *pointer);
 void wgmma_fence();
 void wgmma(float *d, int columns, uint64_t a, uint64_t b, bool adds);
+void wgmma_e4m3(float *d, int columns, uint64_t a, uint64_t b, bool adds);
 void wgmma_fragments(float *d, int columns, const uint32_t *a, uint64_t b);
 void wgmma_commit();
 void wgmma_wait(uint32_t newest_groups);
@@ -147,27 +148,6 @@ APUS_DEVICE void named_barrier(uint32_t barrier, uint32_t threads) {
 #endif
 }
 
-/// Orders what this thread wrote before what it does next, for the whole device.
-APUS_DEVICE void device_fence() {
-#ifdef __CUDACC__
-    __threadfence();
-#endif
-}
-
-/// 16 bytes that another block may have written: past the first-level cache.
-APUS_DEVICE uint4 load_coherent_16(const void *address) {
-#ifdef __CUDACC__
-    uint4 result;
-    asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(result.x), "=r"(result.y), "=r"(result.z), "=r"(result.w)
-                 : "l"(__cvta_generic_to_global(address))
-                 : "memory");
-    return result;
-#else
-    return load_16(address);
-#endif
-}
-
 // MARK: Copies
 
 /// Starts copying adjacent bytes, a multiple of 16, from global to shared memory; they count on the barrier. What nobody
@@ -260,42 +240,51 @@ template <int newest, int count> APUS_DEVICE void wgmma_wait(float (&sums)[count
     ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79" \
     ", %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
 
-/// What the instruction is for so many columns: `a` and `b` are descriptors, `adds` 0 overwrites the sums.
-#define WGMMA_BODY(columns, registers, a_name, b_name, adds_name) \
+/// What the instruction is for so many columns and `k` of a type: `a` and `b` are descriptors, `adds` 0 overwrites the
+/// sums. bf16 may be transposed, which 0, 0 does not.
+#define WGMMA_BODY(columns, k, type, transposes, registers, a_name, b_name, adds_name) \
     "{\n.reg .pred p;\nsetp.ne.b32 p, " adds_name ", 0;\n" \
-    "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32.bf16.bf16 {" registers "}, " a_name ", " b_name \
-    ", p, 1, 1, 0, 0;\n}"
+    "wgmma.mma_async.sync.aligned.m64n" #columns "k" #k ".f32." type "." type " {" registers "}, " a_name ", " b_name \
+    ", p, 1, 1" transposes ";\n}"
 #define SUMS_4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
 #define SUMS_16(i) SUMS_4(i), SUMS_4(i + 4), SUMS_4(i + 8), SUMS_4(i + 12)
 #define SUMS_32(i) SUMS_16(i), SUMS_16(i + 16)
 
 #ifdef APUS_IS_HOPPER
-#define WGMMA(count, columns, registers, sums, a_name, b_name, adds_name) \
-    APUS_DEVICE void wgmma(float (&d)[count], uint64_t a, uint64_t b, bool adds) { \
-        asm volatile(WGMMA_BODY(columns, registers, a_name, b_name, adds_name) \
+#define WGMMA(name, k, type, transposes, count, columns, registers, sums, a_name, b_name, adds_name) \
+    APUS_DEVICE void name(float (&d)[count], uint64_t a, uint64_t b, bool adds) { \
+        asm volatile(WGMMA_BODY(columns, k, type, transposes, registers, a_name, b_name, adds_name) \
                      : sums \
                      : "l"(a), "l"(b), "r"(static_cast<int>(adds))); \
     }
 #elif !defined(__CUDACC__)
-#define WGMMA(count, columns, registers, sums, a_name, b_name, adds_name) \
-    APUS_DEVICE void wgmma(float (&d)[count], uint64_t a, uint64_t b, bool adds) { \
-        emulator::wgmma(d, columns, a, b, adds); \
+#define WGMMA(name, k, type, transposes, count, columns, registers, sums, a_name, b_name, adds_name) \
+    APUS_DEVICE void name(float (&d)[count], uint64_t a, uint64_t b, bool adds) { \
+        emulator::name(d, columns, a, b, adds); \
     }
 #else
-#define WGMMA(count, columns, registers, sums, a_name, b_name, adds_name) \
-    APUS_DEVICE void wgmma(float (&)[count], uint64_t, uint64_t, bool) {}
+#define WGMMA(name, k, type, transposes, count, columns, registers, sums, a_name, b_name, adds_name) \
+    APUS_DEVICE void name(float (&)[count], uint64_t, uint64_t, bool) {}
 #endif
 #define ALL(...) __VA_ARGS__
 
 /// d (+)= a · bᵀ, with a 64 × 16 and b columns × 16, both in swizzled tiles, of which lane 4g + t of the group's warp w
 /// holds, in d[4j…4j + 3], (16w + g; 8j + 2t), (…; 8j + 2t + 1), (16w + g + 8; 8j + 2t), (…; 8j + 2t + 1) of (row;
 /// column). Asynchronous: sums are there after `wgmma_wait<0>`, operands must stay until a wait that covers them.
-WGMMA(4, 8, REGISTERS_4, ALL(SUMS_4(0)), "%4", "%5", "%6")
-WGMMA(8, 16, REGISTERS_8, ALL(SUMS_4(0), SUMS_4(4)), "%8", "%9", "%10")
-WGMMA(16, 32, REGISTERS_16, ALL(SUMS_16(0)), "%16", "%17", "%18")
-WGMMA(32, 64, REGISTERS_32, ALL(SUMS_32(0)), "%32", "%33", "%34")
-WGMMA(64, 128, REGISTERS_64, ALL(SUMS_32(0), SUMS_32(32)), "%64", "%65", "%66")
-WGMMA(96, 192, REGISTERS_96, ALL(SUMS_32(0), SUMS_32(32), SUMS_32(64)), "%96", "%97", "%98")
+WGMMA(wgmma, 16, "bf16", ", 0, 0", 4, 8, REGISTERS_4, ALL(SUMS_4(0)), "%4", "%5", "%6")
+WGMMA(wgmma, 16, "bf16", ", 0, 0", 8, 16, REGISTERS_8, ALL(SUMS_4(0), SUMS_4(4)), "%8", "%9", "%10")
+WGMMA(wgmma, 16, "bf16", ", 0, 0", 16, 32, REGISTERS_16, ALL(SUMS_16(0)), "%16", "%17", "%18")
+WGMMA(wgmma, 16, "bf16", ", 0, 0", 32, 64, REGISTERS_32, ALL(SUMS_32(0)), "%32", "%33", "%34")
+WGMMA(wgmma, 16, "bf16", ", 0, 0", 64, 128, REGISTERS_64, ALL(SUMS_32(0), SUMS_32(32)), "%64", "%65", "%66")
+WGMMA(wgmma, 16, "bf16", ", 0, 0", 96, 192, REGISTERS_96, ALL(SUMS_32(0), SUMS_32(32), SUMS_32(64)), "%96", "%97", "%98")
+
+/// The same of 8-bit floats, 64 × 32 and columns × 32. Hopper adds such products with some 14 bits, the sums so far
+/// included: the longer a chain, the more is lost.
+WGMMA(wgmma_e4m3, 32, "e4m3", "", 4, 8, REGISTERS_4, ALL(SUMS_4(0)), "%4", "%5", "%6")
+WGMMA(wgmma_e4m3, 32, "e4m3", "", 8, 16, REGISTERS_8, ALL(SUMS_4(0), SUMS_4(4)), "%8", "%9", "%10")
+WGMMA(wgmma_e4m3, 32, "e4m3", "", 16, 32, REGISTERS_16, ALL(SUMS_16(0)), "%16", "%17", "%18")
+WGMMA(wgmma_e4m3, 32, "e4m3", "", 32, 64, REGISTERS_32, ALL(SUMS_32(0)), "%32", "%33", "%34")
+WGMMA(wgmma_e4m3, 32, "e4m3", "", 64, 128, REGISTERS_64, ALL(SUMS_32(0), SUMS_32(32)), "%64", "%65", "%66")
 
 #undef WGMMA
 #undef WGMMA_BODY

@@ -5,6 +5,10 @@
 
 static int64_t divide_up(int64_t count, int64_t size) { return (count + size - 1) / size; }
 
+cuda_launch cuda_ended_linear_launch(const cuda_ended_linear_arguments *arguments) {
+    return cuda_linear_launch(&arguments->product);
+}
+
 cuda_launch cuda_linear_launch(const cuda_linear_arguments *arguments) {
     const int format = arguments->matrix.format, tokens = arguments->token_count;
     const uint32_t tiles = (uint32_t)divide_up(arguments->matrix.rows, CUDA_TILE_ROWS);

@@ -62,7 +62,8 @@ APUS_DEVICE void add_slices(
 /// Eight warps as tiles of rows times slices; the more tokens, the more tiles share a slice's activations.
 /// `first_tile` is the block's.
 template <int format, int tokens, class Rows>
-APUS_DEVICE void skinny(const cuda_linear_arguments &a, int first_tile, const Rows &rows) {
+APUS_DEVICE void skinny(
+    const cuda_linear_arguments &a, const cuda_ending *ending, int first_tile, const Rows &rows) {
     constexpr int row_tiles = linear_row_tiles(tokens), slices_at_once = linear_slices_at_once(tokens);
     constexpr int stages = linear_stages(format, tokens, false), stage_bytes = linear_stage_bytes(format, tokens);
     constexpr int stages_of_small = linear_stages(format, tokens, linear_has_small(format, tokens));
@@ -139,14 +140,23 @@ APUS_DEVICE void skinny(const cuda_linear_arguments &a, int first_tile, const Ro
         float4 *const partial = reinterpret_cast<float4 *>(shared + ring_bytes);
         add_slices<row_tiles, token_tiles, slices_at_once>(partial, part, member, lane, sums[0], total);
     }
-    if (part * owned < token_tiles) write(a, rows, tile, part * owned * 8, lane, total);
+    if (part * owned < token_tiles) write<true>(a, ending, rows, tile, part * owned * 8, lane, total);
+    if constexpr (Rows::are_adjacent && tokens == 8) {
+        if (ending->normed == 0) return;
+        // Nobody reads the ring any more: all have waited for the last round's sums.
+        norm_memory &memory = *reinterpret_cast<norm_memory *>(shared);
+        const auto wait = [] { block_sync(); };
+        if (!is_last_arrival(ending->arrivals, static_cast<int>(gridDim.x), memory, wait)) return;
+        normalize_rows<LINEAR_WARPS>(*ending, a.output, a.matrix.rows, a.token_count, memory, wait);
+    }
 }
 
 // MARK: More tokens
 
 /// Eight warps as four pairs of row tiles times two halves of the tokens; every warp walks all of K.
 template <int format, class Rows>
-APUS_DEVICE void large(const cuda_linear_arguments &a, int first_tile, int block_token, const Rows &rows) {
+APUS_DEVICE void large(
+    const cuda_linear_arguments &a, const cuda_ending *ending, int first_tile, int block_token, const Rows &rows) {
     constexpr int row_tiles = 2, token_tiles = LINEAR_LARGE_TOKENS / 16;
     constexpr int stages = linear_large_stages(format, false), stage_bytes = linear_large_stage_bytes(format);
     constexpr int stages_of_small = linear_large_stages(format, true);
@@ -214,7 +224,7 @@ APUS_DEVICE void large(const cuda_linear_arguments &a, int first_tile, int block
         for (int r = 0; r < row_tiles; r++) add(total[r], sums[r]);
     }
 #pragma unroll
-    for (int r = 0; r < row_tiles; r++) write(a, rows, my_tile + r, my_token, lane, total[r]);
+    for (int r = 0; r < row_tiles; r++) write<false>(a, ending, rows, my_tile + r, my_token, lane, total[r]);
 }
 
 }  // namespace linear

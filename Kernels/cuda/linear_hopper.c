@@ -5,7 +5,7 @@
 #include "CUDAKernels.h"
 #include "tiles.h"
 
-_Static_assert(sizeof(cuda_linear_hopper_arguments) == 256, "whole units of a map's alignment: host and device agree");
+_Static_assert(sizeof(cuda_linear_hopper_arguments) == 384, "whole units of a map's alignment: host and device agree");
 
 // MARK: Packing
 
@@ -28,6 +28,46 @@ void cuda_pack_swizzled(
             const int64_t place = byte / CUDA_SWIZZLED_ROW_BYTES * CUDA_SWIZZLED_BYTES
                 + swizzled_place((int)(row % CUDA_SWIZZLED_ROWS), (int)(byte % CUDA_SWIZZLED_ROW_BYTES));
             memcpy(tiles + place, source + source_row * row_bytes + byte, 16);
+        }
+    }
+}
+
+/// A block of E4M3 in a checkpoint: an f32 scale and 32 codes.
+enum { E4M3_BLOCK_BYTES = 36 };
+
+static int64_t e4m3_units(int64_t columns) { return divide_up(columns, hopper_unit_columns(CUDA_WEIGHT_E4M3)); }
+
+uint64_t cuda_swizzled_e4m3_bytes(int64_t rows, int64_t columns) {
+    return (uint64_t)(divide_up(rows, CUDA_SWIZZLED_ROWS) * e4m3_units(columns)) * CUDA_SWIZZLED_BYTES;
+}
+
+uint64_t cuda_swizzled_e4m3_scale_bytes(int64_t rows, int64_t columns, int32_t shift) {
+    const uint64_t groups = (uint64_t)hopper_groups((int)e4m3_units(columns), shift);
+    return (uint64_t)divide_up(rows, CUDA_SWIZZLED_ROWS) * groups * CUDA_SWIZZLED_ROWS * sizeof(float);
+}
+
+void cuda_pack_swizzled_e4m3(
+    const uint8_t *source, int64_t rows, int64_t columns, int32_t shift, int64_t first_tile, int64_t tile_count,
+    uint8_t *data, uint8_t *scales) {
+    const int64_t units = e4m3_units(columns), blocks = columns / 32, groups = hopper_groups((int)units, shift);
+    const int64_t tile_scales = groups * CUDA_SWIZZLED_ROWS * (int64_t)sizeof(float);
+    memset(data, 0, (size_t)(tile_count * units * CUDA_SWIZZLED_BYTES));
+    memset(scales, 0, (size_t)(tile_count * tile_scales));
+    for (int64_t row = 0; row < tile_count * CUDA_SWIZZLED_ROWS; row++) {
+        const int64_t source_row = first_tile * CUDA_SWIZZLED_ROWS + row, inside = row % CUDA_SWIZZLED_ROWS;
+        if (source_row >= rows) break;
+        uint8_t *const tiles = data + row / CUDA_SWIZZLED_ROWS * units * CUDA_SWIZZLED_BYTES;
+        uint8_t *const own_scales = scales + row / CUDA_SWIZZLED_ROWS * tile_scales;
+        for (int64_t block = 0; block < blocks; block++) {
+            const uint8_t *const stored = source + (source_row * blocks + block) * E4M3_BLOCK_BYTES;
+            const int64_t unit = block / 4;
+            for (int half = 0; half < 2; half++) {
+                const int byte = (int)(block % 4) * 32 + 16 * half;
+                memcpy(
+                    tiles + unit * CUDA_SWIZZLED_BYTES + swizzled_place((int)inside, byte), stored + 4 + 16 * half, 16);
+            }
+            const int64_t scale = (unit >> shift) * CUDA_SWIZZLED_ROWS + inside;
+            memcpy(own_scales + scale * (int64_t)sizeof(float), stored, sizeof(float));
         }
     }
 }
@@ -59,6 +99,8 @@ static int variant_of(const cuda_linear_hopper_arguments *arguments) {
     for (int variant = 0; variant < 4; variant++) {
         if (arguments->token_count <= hopper_tokens(variant)) return variant;
     }
+    // 8-bit floats have a set of sums more, for which 192 tokens leave no registers.
+    if (arguments->matrix.format == CUDA_WEIGHT_E4M3) return 4;
     return cut_of(arguments, 4).length < cut_of(arguments, 5).length ? 4 : 5;
 }
 
@@ -92,8 +134,9 @@ uint32_t cuda_linear_hopper_shared_bytes(void) {
 cuda_launch cuda_linear_hopper_launch(const cuda_linear_hopper_arguments *arguments) {
     const int variant = variant_of(arguments), tokens = hopper_tokens(variant);
     const int items = cut_of(arguments, variant).items, slots = arguments->multiprocessors * hopper_blocks(tokens);
+    const bool is_bytes = arguments->matrix.format == CUDA_WEIGHT_E4M3;
     return (cuda_launch){
-        .kernel = CUDA_KERNEL_linear_hopper_8 + variant,
+        .kernel = (is_bytes ? CUDA_KERNEL_linear_hopper_e4m3_8 : CUDA_KERNEL_linear_hopper_8) + variant,
         .grid_x = (uint32_t)(items < slots ? items : slots),
         .grid_y = 1,
         .grid_z = 1,

@@ -60,6 +60,14 @@ APUS_LAYOUT int unit_stage_bytes(int format) {
     return unit_bytes(format) + unit_scale_bytes(format) + group_bytes(format);
 }
 
+/// The row that lies `packed`-th in a matrix whose pairs are `apart` (cuda_matrix.pairs).
+APUS_LAYOUT int paired_row(int apart, int packed) {
+    const int inside = packed % 16, second = inside / 8;
+    if (apart == 0) return packed;
+    if (apart == 1) return packed - inside + packed % 8 * 2 + second;
+    return packed / (2 * apart) * (2 * apart) + packed % (2 * apart) / 16 * 8 + packed % 8 + second * apart;
+}
+
 // MARK: Products (linear.cu)
 
 enum {

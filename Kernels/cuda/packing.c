@@ -212,6 +212,19 @@ static bool has_short_scales(const uint8_t *bytes, int64_t blocks) {
     return true;
 }
 
+int32_t cuda_swizzled_e4m3_shift(const uint8_t *source, int64_t rows, int64_t columns) {
+    const int64_t units = divide_up(columns, 2 * CUDA_UNIT_COLUMNS);
+    const int block_bytes = source_block_bytes(CUDA_SOURCE_E4M3);
+    // Two units of the fragments are one here.
+    int shift = -1;
+    while (shift < 14 && (shift < 0 || units >> shift > 1) && shares_scales(source, block_bytes, rows, columns, shift + 2)) {
+        shift++;
+    }
+    return shift;
+}
+
+int32_t cuda_paired_row(int32_t pairs, int32_t packed) { return paired_row(pairs, packed); }
+
 cuda_packing cuda_packing_of(int32_t source, const uint8_t *bytes, int64_t rows, int64_t columns) {
     static const int formats[] = {
         CUDA_WEIGHT_BF16, CUDA_WEIGHT_F16,  CUDA_WEIGHT_F32,  CUDA_WEIGHT_Q8_0, CUDA_WEIGHT_Q4_0,

@@ -6,6 +6,7 @@
 #define APUS_PRODUCTS_CUH
 
 #include "device.cuh"
+#include "endings.cuh"
 #include "weights.cuh"
 
 namespace linear {
@@ -270,22 +271,28 @@ template <int count> APUS_DEVICE void add(float (&total)[count][4], const float 
     }
 }
 
-/// Stores (or adds) a tile's results for `token_tiles` times 8 tokens: a sector of 8 rows for each token.
-template <class Rows, int token_tiles>
+/// Stores (or adds) a tile's results for `token_tiles` times 8 tokens, a sector of 8 rows for each token; or ends them,
+/// where there is an ending.
+template <bool has_heads, class Rows, int token_tiles>
 APUS_DEVICE void write(
-    const cuda_linear_arguments &a, const Rows &rows, int tile, int first_token, int lane,
-    const float (&sums)[token_tiles][4]) {
+    const cuda_linear_arguments &a, [[maybe_unused]] const cuda_ending *ending, const Rows &rows, int tile,
+    int first_token, int lane, const float (&sums)[token_tiles][4]) {
+    const int packed = CUDA_TILE_ROWS * tile + lane / 4;
+    if (packed >= a.matrix.rows) return;
+    const row_pair pair = rows_of(a.matrix, packed);
+    const bool has_second = packed + 8 < a.matrix.rows, adds = a.accumulate != 0;
 #pragma unroll
-    for (int j = 0; j < token_tiles; j++) {
-#pragma unroll
-        for (int e = 0; e < 4; e++) {
-            const int row = CUDA_TILE_ROWS * tile + lane / 4 + e / 2 * 8;
-            const int token = first_token + 8 * j + lane % 4 * 2 + e % 2;
-            if (row < a.matrix.rows && token < a.token_count) {
-                float *place =
-                    at<float>(a.output, static_cast<int64_t>(rows.of_output(token)) * a.output_stride + row);
-                *place = a.accumulate ? *place + sums[j][e] : sums[j][e];
-            }
+    for (int i = 0; i < 2 * token_tiles; i++) {
+        const int token = first_token + i / 2 * 8 + lane % 4 * 2 + i % 2;
+        const float first = sums[i / 2][i % 2], second = sums[i / 2][i % 2 + 2];
+        if (token >= a.token_count) continue;
+        if constexpr (Rows::are_adjacent) {
+            end_pair<has_heads>(
+                *ending, a.matrix, a.output, a.output_stride, adds, pair, has_second, token, first, second);
+        } else {
+            float *const row = at<float>(a.output, static_cast<int64_t>(rows.of_output(token)) * a.output_stride);
+            end_plain(row, pair.first, first, adds, nullptr);
+            if (has_second) end_plain(row, pair.second, second, adds, nullptr);
         }
     }
 }

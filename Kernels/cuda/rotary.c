@@ -9,6 +9,13 @@ cuda_launch cuda_rotate_launch(const cuda_rotate_arguments *arguments) {
     };
 }
 
+cuda_launch cuda_rotary_table_launch(const cuda_rotary_table_arguments *arguments) {
+    return (cuda_launch){
+        .kernel = CUDA_KERNEL_rotary_table, .grid_x = (uint32_t)arguments->token_count, .grid_y = 1, .grid_z = 1,
+        .threads = 128,
+    };
+}
+
 cuda_launch cuda_store_kv_launch(const cuda_store_kv_arguments *arguments) {
     uint32_t parts = (uint32_t)arguments->cache.kv_heads * ((uint32_t)arguments->cache.head_dim / 16);
     return (cuda_launch){

@@ -42,6 +42,13 @@ cuda_launch cuda_norm_parts_launch(const cuda_norm_parts_arguments *arguments) {
     };
 }
 
+cuda_launch cuda_quantize_rows_launch(const cuda_quantize_rows_arguments *arguments) {
+    return (cuda_launch){
+        .kernel = CUDA_KERNEL_quantize_rows, .grid_x = (uint32_t)arguments->row_count, .grid_y = 1, .grid_z = 1,
+        .threads = ROW_THREADS,
+    };
+}
+
 cuda_launch cuda_change_elements_launch(const cuda_change_elements_arguments *arguments) {
     return launch_over_columns(
         CUDA_KERNEL_change_elements, arguments->row_count, arguments->columns, ROW_THREADS);

@@ -38,6 +38,14 @@ APUS_LAYOUT uint64_t swizzled_operand(uint32_t address) {
     return (uint64_t)((address & 0x3FFFF) >> 4) | 1ull << 16 | 64ull << 32 | 1ull << 62;
 }
 
+/// Columns of 128 bytes of a row: a unit, four products of the instruction's k.
+APUS_LAYOUT int hopper_unit_columns(int format) {
+    return format == CUDA_WEIGHT_E4M3 ? 2 * CUDA_UNIT_COLUMNS : CUDA_UNIT_COLUMNS;
+}
+
+/// Runs of 2^shift units that share the scales of their rows.
+APUS_LAYOUT int hopper_groups(int units, int shift) { return (units + (1 << shift) - 1) >> shift; }
+
 // MARK: Variants
 
 APUS_LAYOUT int hopper_tokens(int variant) { return variant < 5 ? 8 << variant : 192; }

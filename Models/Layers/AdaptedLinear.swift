@@ -54,4 +54,16 @@ struct AdaptedLinear {
         guard let choices else { return }
         for part in deltas { backend.addLowRank(x, part, choices: choices, into: output) }
     }
+
+    /// activation(gates, others) of the two matrices that are stacked. scratch: [tokens, 2 × ffn]
+    func gate(
+        _ x: Tensor, _ activation: GateActivation, scratch: Tensor, into output: Tensor, choices: Tensor?,
+        backend: any Backend
+    ) {
+        guard choices != nil else {
+            return backend.linearGated(x, weight, activation, scratch: scratch, into: output)
+        }
+        self(x, into: scratch, mode: .overwrite, choices: choices, backend: backend)
+        backend.gate(scratch, activation, into: output)
+    }
 }

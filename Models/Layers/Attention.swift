@@ -52,8 +52,8 @@ struct Attention {
         rotary =
             config.unrotatedLayers.contains(index) ? nil : isWindowed ? context.localRotary : context.rotary
         qkv = try AdaptedLinear(
-            backend.prepare(weights.queriesKeysValues(config)), weights.adaptedParts(config), layer: index,
-            context.adapters)
+            backend.prepare(weights.queriesKeysValues(config), pairs: config.rotatedPairs),
+            weights.adaptedParts(config), layer: index, context.adapters)
         output = try AdaptedLinear(
             backend.prepare([weights.tensor("attn_output.weight", shape: [config.hiddenSize, heads * headDim])]),
             [AdaptedPart(module: "self_attn.o_proj", rowCount: config.hiddenSize)], layer: index, context.adapters,
@@ -101,6 +101,14 @@ struct Attention {
             into: scratch.attended)
         output(scratch.attended, into: target, mode: mode, choices: scratch.adapters, backend: backend)
         if let outputBias { backend.addBias(outputBias, to: target) }
+    }
+}
+
+extension ModelConfig {
+    /// The rows of queries and keys that are rotated together, where that is all of a head.
+    fileprivate var rotatedPairs: RowPairs {
+        guard ropeDimension == headDim else { return .none }
+        return ropeLayout == .interleaved ? .neighbours : .halves(of: headDim)
     }
 }
 

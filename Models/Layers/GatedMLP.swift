@@ -30,7 +30,8 @@ struct GatedMLP: FeedForward {
             stored = [try weights.tensor("ffn_up.weight", shape: [2 * ffn, hidden])]
             parts = [AdaptedPart(module: "mlp.gate_up_proj", rowCount: 2 * ffn)]
         }
-        gateUp = try AdaptedLinear(backend.prepare(stored), parts, layer: index, context.adapters)
+        gateUp = try AdaptedLinear(
+            backend.prepare(stored, pairs: .halves(of: 2 * ffn)), parts, layer: index, context.adapters)
         down = try AdaptedLinear(
             backend.prepare([weights.tensor("ffn_down.weight", shape: [hidden, ffn])]),
             [AdaptedPart(module: "mlp.down_proj", rowCount: hidden)], layer: index, context.adapters,
@@ -39,8 +40,9 @@ struct GatedMLP: FeedForward {
 
     /// Reads `scratch.normed`.
     func callAsFunction(_ scratch: Activations, into output: Tensor, mode: LinearMode, backend: any Backend) {
-        gateUp(scratch.normed, into: scratch.gateUp, mode: .overwrite, choices: scratch.adapters, backend: backend)
-        backend.gate(scratch.gateUp, activation, into: scratch.gated)
+        gateUp.gate(
+            scratch.normed, activation, scratch: scratch.gateUp, into: scratch.gated, choices: scratch.adapters,
+            backend: backend)
         down(scratch.gated, into: output, mode: mode, choices: scratch.adapters, backend: backend)
     }
 }

@@ -14,9 +14,12 @@ extension CUDABackend {
             return normalizeParts(
                 x, first: 0, parts: 1, width: x.rowElementCount, weight: weight, epsilon: epsilon, addedTo: output)
         }
+        if normalizeHeld(x, weight: weight, epsilon: epsilon, into: output) { return }
+        let codes = self.codes(ofNorm: output.prefix(rows: x.rowCount))
         let arguments = cuda_rms_norm_arguments(
-            x: floats(x), weight: floats(weight), output: halves(output), row_count: Int32(x.rowCount),
-            columns: Int32(x.rowElementCount), epsilon: epsilon, unused: 0)
+            x: floats(x), weight: floats(weight), output: halves(output), codes: codes.address,
+            code_scales: codes.scales, row_count: Int32(x.rowCount), columns: Int32(x.rowElementCount),
+            epsilon: epsilon, unused: 0)
         unsafe launch(cuda_rms_norm_launch, arguments, "rmsNorm")
     }
 
@@ -40,6 +43,7 @@ extension CUDABackend {
 
     package func addBias(_ bias: Tensor, to x: Tensor) {
         precondition(bias.elementCount == x.rowElementCount)
+        if addHeld(bias, to: x) { return }
         change(x, CUDA_ELEMENT_ADD_BIAS, number: 0, bias: floats(bias), "addBias")
     }
 
@@ -73,6 +77,7 @@ extension CUDABackend {
 
     package func gate(_ x: Tensor, _ activation: GateActivation, into output: Tensor) {
         precondition(x.rowElementCount == 2 * output.rowElementCount && output.rowCount >= x.rowCount)
+        forgetCodes(of: output)
         let (kind, limit) = activation.kernel
         let arguments = cuda_gate_arguments(
             x: floats(x), output: halves(output), token_count: Int32(x.rowCount), ffn: Int32(output.rowElementCount),
@@ -89,6 +94,7 @@ extension CUDABackend {
         precondition(heads % kvHeads == 0 && heads * headDim <= q.rowElementCount)
         precondition(output.rowElementCount == heads * headDim && output.rowCount >= batch.tokenCount)
         precondition(options.sinks.map { $0.elementCount == heads } ?? true)
+        forgetCodes(of: output)
         guard
             let scratch = attentionScratch(
                 maxSequences: batch.blockTables.rowCount, maxTokens: batch.positions.elementCount,

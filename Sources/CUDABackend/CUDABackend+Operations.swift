@@ -32,20 +32,28 @@ extension CUDABackend {
         precondition(
             x.rowElementCount == weight.columnCount && output.rowElementCount == weight.rowCount
                 && output.rowCount >= x.rowCount)
+        if hold(x, cudaWeight(weight), into: output, mode: mode) { return }
         for segment in cudaWeight(weight).segments {
-            if segment.matrix.layout == Int32(CUDA_LAYOUT_SWIZZLED) {
-                multiply(
-                    x, segment.matrix, into: floats(output) + cuda_address(4 * segment.firstRow),
-                    stride: output.rowElementCount, mode: mode)
-                continue
-            }
-            let arguments = cuda_linear_arguments(
-                matrix: segment.matrix, x: halves(x), output: floats(output) + cuda_address(4 * segment.firstRow),
-                token_count: Int32(x.rowCount), x_stride: Int32(x.rowElementCount),
-                output_stride: Int32(output.rowElementCount), accumulate: mode == .accumulate ? 1 : 0,
-                shared_limit: Int32(clamping: device.properties.maxSharedBytesPerBlock), unused: 0)
-            unsafe launch(cuda_linear_launch, arguments, "linear")
+            multiply(
+                x, segment.matrix, into: floats(output) + cuda_address(4 * segment.firstRow),
+                stride: output.rowElementCount, mode: mode)
         }
+    }
+
+    /// output (+)= matrix · x, or what its ending says.
+    func multiply(
+        _ x: Tensor, _ matrix: cuda_matrix, into output: cuda_address, stride: Int, mode: LinearMode,
+        ending: cuda_ending = cuda_ending()
+    ) {
+        if matrix.layout == Int32(CUDA_LAYOUT_SWIZZLED) {
+            return multiplySwizzled(x, matrix, into: output, stride: stride, mode: mode, ending: ending)
+        }
+        let product = cuda_linear_arguments(
+            matrix: matrix, x: halves(x), output: output, token_count: Int32(x.rowCount),
+            x_stride: Int32(x.rowElementCount), output_stride: Int32(stride), accumulate: mode == .accumulate ? 1 : 0,
+            shared_limit: Int32(clamping: device.properties.maxSharedBytesPerBlock), unused: 0)
+        let arguments = cuda_ended_linear_arguments(product: product, ending: ending)
+        unsafe launch(cuda_ended_linear_launch, arguments, "linear")
     }
 
     package func rotate(
@@ -54,6 +62,10 @@ extension CUDABackend {
     ) {
         precondition(heads * headDim <= x.rowElementCount && positions.elementCount >= x.rowCount)
         precondition(frequencies.elementCount * 2 <= headDim)
+        let isHeld = rotateHeld(
+            x, heads: heads, headDim: headDim, positions: positions, frequencies: frequencies, magnitude: magnitude,
+            layout: layout)
+        if isHeld { return }
         let arguments = cuda_rotate_arguments(
             x: floats(x), positions: integers(positions), frequencies: floats(frequencies),
             token_count: Int32(x.rowCount), x_stride: Int32(x.rowElementCount), heads: Int32(heads),
@@ -66,6 +78,10 @@ extension CUDABackend {
         _ qkv: Tensor, keyOffset: Int, valueOffset: Int, kvHeads: Int, headDim: Int, slots: Tensor, cache: KVLayer
     ) {
         precondition(slots.elementCount >= qkv.rowCount)
+        let isHeld = storeHeld(
+            qkv, keyOffset: keyOffset, valueOffset: valueOffset, kvHeads: kvHeads, headDim: headDim, slots: slots,
+            cache: cache)
+        if isHeld { return }
         let arguments = cuda_store_kv_arguments(
             cache: layer(cache, kvHeads: kvHeads, headDim: headDim), qkv: floats(qkv), slots: integers(slots),
             token_count: Int32(qkv.rowCount), qkv_stride: Int32(qkv.rowElementCount), key_offset: Int32(keyOffset),

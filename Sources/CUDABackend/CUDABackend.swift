@@ -34,7 +34,12 @@ package final class CUDABackend: Backend {
     /// Steps by shape: seen once, then captured.
     private var graphs: [StepShape: StepGraph] = [:]
     /// Whether `body` of a step is being run, and the step's attention has been planned.
-    private var isInStep = false
+    private(set) var isInStep = false
+    /// The latest product, where what follows may be done at its end: see CUDABackend+Endings.swift.
+    var held: HeldProduct?
+    let endings: EndingScratch
+    /// What this step's rows are rotated by, and where it lies.
+    var rotations: [Rotation: Int] = [:]
     var isPlanned = false
     var attentionScratch: AttentionScratch?
     /// By the first expert of the layer.
@@ -63,6 +68,7 @@ package final class CUDABackend: Backend {
         overlaps =
             kernels.use.overlaps && device.properties.computeCapability >= 90
             && device.properties.driverVersion >= 12_030
+        endings = try EndingScratch(device: device, stream: stream)
         hopper = usesHopper ? try HopperScratch(device: device, stream: stream) : nil
         try checkStamp(kernels)
     }
@@ -183,6 +189,7 @@ package final class CUDABackend: Backend {
 
     /// Copies host bytes to the device in order with everything else; failures are kept.
     func enqueue(_ source: UnsafeRawBufferPointer, to address: UInt) {
+        settle()
         attempt { () throws(BackendError) in try unsafe staging.upload(source, to: address, stream: stream) }
     }
 
@@ -281,7 +288,10 @@ package final class CUDABackend: Backend {
     func inStep(_ body: () -> Void) {
         isInStep = true
         isPlanned = false
+        rotations.removeAll(keepingCapacity: true)
+        hopper?.normed = nil
         body()
+        settle()
         isInStep = false
     }
 
@@ -301,6 +311,7 @@ package final class CUDABackend: Backend {
     func launch<Arguments>(
         _ plan: (UnsafePointer<Arguments>?) -> cuda_launch, _ arguments: Arguments, _ operation: String
     ) {
+        settle()
         let shape = unsafe withUnsafePointer(to: arguments) { unsafe plan($0) }
         launch(shape, arguments, operation)
     }

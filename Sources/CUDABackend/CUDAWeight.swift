@@ -31,55 +31,98 @@ final class CUDAWeight {
 
 extension CUDABackend {
     package func prepare(_ parts: [StoredTensor]) throws(BackendError) -> PreparedWeight {
-        try prepare(parts, isSwizzled: true)
+        try prepare(parts, isExpert: false, pairs: .none)
+    }
+
+    package func prepare(_ parts: [StoredTensor], pairs: RowPairs) throws(BackendError) -> PreparedWeight {
+        try prepare(parts, isExpert: false, pairs: pairs)
     }
 
     /// Experts are multiplied by the kernels of 8.0 everywhere.
     package func prepareExpert(_ parts: [StoredTensor]) throws(BackendError) -> PreparedWeight {
-        try prepare(parts, isSwizzled: false)
+        try prepare(parts, isExpert: true, pairs: .none)
     }
 
-    /// - Parameter isSwizzled: whether those that may be become swizzled tiles, where the device has kernels for them.
-    private func prepare(_ parts: [StoredTensor], isSwizzled: Bool) throws(BackendError) -> PreparedWeight {
+    /// - Parameter isExpert: whether parts stay apart, in the fragments of 8.0.
+    private func prepare(
+        _ parts: [StoredTensor], isExpert: Bool, pairs: RowPairs
+    ) throws(BackendError) -> PreparedWeight {
         guard let columns = parts.first?.shape.last, parts.allSatisfy({ $0.shape.count == 2 && $0.shape[1] == columns })
         else {
             throw .unsupported(operation: "a weight", reason: "its parts must be matrices with equally many columns")
         }
+        for part in parts { _ = try Self.source(part) }
         var segments: [CUDAWeight.Segment] = []
         var firstRow = 0
         var byteCount = 0
         var rest = parts[...]
-        while let part = rest.first {
-            let stacked = rest.prefix(isSwizzled ? stackable(rest) : 0)
-            let segment =
-                stacked.isEmpty
-                ? try pack(part, firstRow: firstRow) : try packSwizzled(stacked, firstRow: firstRow)
+        while !rest.isEmpty {
+            let swizzled = isExpert ? 0 : stackable(rest)
+            let segment: CUDAWeight.Segment
+            if swizzled > 0 {
+                segment = try packSwizzled(rest.prefix(swizzled), firstRow: firstRow, pairs: pairs)
+                rest = rest.dropFirst(swizzled)
+            } else {
+                let (stack, packing) = try Self.stackOfFragments(isExpert ? rest.prefix(1) : rest)
+                segment = try packFragments(stack, packing, firstRow: firstRow, pairs: pairs)
+                rest = rest.dropFirst(stack.count)
+            }
             byteCount += segment.byteCount
             firstRow += Int(segment.matrix.rows)
             segments.append(segment)
-            rest = rest.dropFirst(max(1, stacked.count))
         }
         let weight = CUDAWeight(segments: segments, byteCount: byteCount)
         return PreparedWeight(rowCount: firstRow, columnCount: columns, byteCount: byteCount, storage: weight)
     }
 
-    private func pack(_ part: StoredTensor, firstRow: Int) throws(BackendError) -> CUDAWeight.Segment {
+    /// How a part is packed by itself.
+    private static func packing(_ part: StoredTensor) throws(BackendError) -> cuda_packing {
         let source = try Self.source(part)
-        let (rows, columns) = (part.shape[0], part.shape[1])
-        let packing = unsafe cuda_packing_of(
-            source, part.bytes.baseAddress?.assumingMemoryBound(to: UInt8.self), Int64(rows), Int64(columns))
-        let tiles = (rows + Int(CUDA_TILE_ROWS) - 1) / Int(CUDA_TILE_ROWS)
+        let bytes = unsafe part.bytes.baseAddress?.assumingMemoryBound(to: UInt8.self)
+        return unsafe cuda_packing_of(source, bytes, Int64(part.shape[0]), Int64(part.shape[1]))
+    }
+
+    /// Those of `parts`, from the first on, that become one matrix: of one format.
+    private static func stackOfFragments(
+        _ parts: ArraySlice<StoredTensor>
+    ) throws(BackendError) -> (parts: ArraySlice<StoredTensor>, packing: cuda_packing) {
+        guard let first = parts.first else { preconditionFailure("a weight without parts") }
+        var (packing, rows, count) = (try packing(first), first.shape[0], 1)
+        for part in parts.dropFirst() {
+            guard part.dtype == first.dtype, rows + part.shape[0] <= 1 << 20 else { break }
+            // Of some types scales decide the format, and how many columns share them.
+            let other = try Self.packing(part)
+            guard other.format == packing.format else { break }
+            if other.group_shift < packing.group_shift { packing = other }
+            (rows, count) = (rows + part.shape[0], count + 1)
+        }
+        return (parts.prefix(count), packing)
+    }
+
+    /// Packs matrices of one format, one below the other, into the fragments of one.
+    private func packFragments(
+        _ stacked: ArraySlice<StoredTensor>, _ packing: cuda_packing, firstRow: Int, pairs: RowPairs
+    ) throws(BackendError) -> CUDAWeight.Segment {
+        guard let first = stacked.first else { preconditionFailure("a weight without parts") }
+        let (rows, columns) = (stacked.reduce(0) { $0 + $1.shape[0] }, first.shape[1])
+        let tileRows = Int(CUDA_TILE_ROWS)
+        let tiles = (rows + tileRows - 1) / tileRows
         func memory(_ tileBytes: Int32) throws(BackendError) -> DeviceBuffer? {
             guard tileBytes > 0 else { return nil }
-            return try device.allocate(byteCount: tiles * Int(tileBytes), purpose: part.name)
+            return try device.allocate(byteCount: tiles * Int(tileBytes), purpose: first.name)
         }
         guard let data = try memory(packing.tile_bytes) else { preconditionFailure("a tile without weights") }
         let scales = try memory(packing.tile_scale_bytes)
         let groups = try memory(packing.tile_group_bytes)
+        let apart = pairs.apart(rows: rows, firstRow: firstRow)
+        let stack = RowStack(
+            stacked, rowBytes: first.dtype.rowByteCount(elementCount: columns) ?? 0, pairs: apart)
         let tilesAtOnce = max(1, (16 << 20) / Int(packing.tile_bytes))
         for first in stride(from: 0, to: tiles, by: tilesAtOnce) {
+            let count = min(tilesAtOnce, tiles - first)
+            let range = first * tileRows..<min(rows, (first + count) * tileRows)
             let packed = Self.pack(
-                part, packing, firstTile: first, tileCount: min(tilesAtOnce, tiles - first))
+                stack.rows(range), rows: range.count, columns: columns, packing, tileCount: count)
             try upload(packed.data, to: data.address + UInt(first) * UInt(packing.tile_bytes))
             if let scales {
                 try upload(packed.scales, to: scales.address + UInt(first) * UInt(packing.tile_scale_bytes))
@@ -91,13 +134,14 @@ extension CUDABackend {
         let matrix = cuda_matrix(
             data: cuda_address(data.address), scales: cuda_address(scales?.address ?? 0),
             groups: cuda_address(groups?.address ?? 0), format: packing.format, rows: Int32(rows),
-            columns: Int32(columns), layout: Int32(CUDA_LAYOUT_FRAGMENTS), group_shift: packing.group_shift, unused: 0)
+            columns: Int32(columns), layout: Int32(CUDA_LAYOUT_FRAGMENTS), group_shift: packing.group_shift,
+            pairs: apart)
         return CUDAWeight.Segment(matrix: matrix, firstRow: firstRow, data: data, scales: scales, groups: groups)
     }
 
-    /// Packs some tiles on all cores.
+    /// Packs some tiles' rows on all cores.
     private static func pack(
-        _ part: StoredTensor, _ packing: cuda_packing, firstTile: Int, tileCount: Int
+        _ source: [UInt8], rows: Int, columns: Int, _ packing: cuda_packing, tileCount: Int
     ) -> (data: [UInt8], scales: [UInt8], groups: [UInt8]) {
         let (tile, tileScale) = (Int(packing.tile_bytes), Int(packing.tile_scale_bytes))
         let tileGroup = Int(packing.tile_group_bytes)
@@ -105,25 +149,27 @@ extension CUDABackend {
         var scales = [UInt8](repeating: 0, count: tileCount * tileScale)
         var groups = [UInt8](repeating: 0, count: tileCount * tileGroup)
         let shareCount = min(tileCount, 16)
-        let (rows, columns) = (Int64(part.shape[0]), Int64(part.shape[1]))
         unsafe data.withUnsafeMutableBytes { data in
             unsafe scales.withUnsafeMutableBytes { scales in
                 unsafe groups.withUnsafeMutableBytes { groups in
-                    // Addresses cross to the threads, which write disjoint tiles and only read the source.
-                    let source = unsafe UInt(bitPattern: part.bytes.baseAddress)
-                    let (dataStart, scaleStart) = (
-                        UInt(bitPattern: data.baseAddress), UInt(bitPattern: scales.baseAddress)
-                    )
-                    let groupStart = UInt(bitPattern: groups.baseAddress)
-                    DispatchQueue.concurrentPerform(iterations: shareCount) { share in
-                        let from = tileCount * share / shareCount
-                        let to = tileCount * (share + 1) / shareCount
-                        var packing = packing
-                        unsafe cuda_pack(
-                            &packing, UnsafePointer(bitPattern: source), rows, columns, Int64(firstTile + from),
-                            Int64(to - from), UnsafeMutablePointer(bitPattern: dataStart + UInt(from * tile)),
-                            UnsafeMutablePointer(bitPattern: scaleStart + UInt(from * tileScale)),
-                            UnsafeMutablePointer(bitPattern: groupStart + UInt(from * tileGroup)))
+                    unsafe source.withUnsafeBytes { source in
+                        // Addresses cross to the threads, which write disjoint tiles and only read the source.
+                        let sourceStart = UInt(bitPattern: source.baseAddress)
+                        let (dataStart, scaleStart) = (
+                            UInt(bitPattern: data.baseAddress), UInt(bitPattern: scales.baseAddress)
+                        )
+                        let groupStart = UInt(bitPattern: groups.baseAddress)
+                        DispatchQueue.concurrentPerform(iterations: shareCount) { share in
+                            let from = tileCount * share / shareCount
+                            let to = tileCount * (share + 1) / shareCount
+                            var packing = packing
+                            unsafe cuda_pack(
+                                &packing, UnsafePointer(bitPattern: sourceStart), Int64(rows), Int64(columns),
+                                Int64(from), Int64(to - from),
+                                UnsafeMutablePointer(bitPattern: dataStart + UInt(from * tile)),
+                                UnsafeMutablePointer(bitPattern: scaleStart + UInt(from * tileScale)),
+                                UnsafeMutablePointer(bitPattern: groupStart + UInt(from * tileGroup)))
+                        }
                     }
                 }
             }

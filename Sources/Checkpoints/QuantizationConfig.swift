@@ -22,11 +22,14 @@ package struct QuantizationConfig: Sendable, Equatable {
     package let storesZerosMinusOne: Bool
     /// Rows and columns that share a scale, where scales are of blocks.
     package let blockShape: [Int]
+    /// Whether inputs are quantized to 8-bit floats as they come, each row by itself, as the weights are.
+    package let quantizesInputs: Bool
 
     /// What tensors tell by themselves.
     static let implied = QuantizationConfig(method: .fp8, bits: 8, storesZerosMinusOne: false, blockShape: [128, 128])
 
     private init(method: Method, bits: Int, storesZerosMinusOne: Bool, blockShape: [Int]) {
+        quantizesInputs = false
         self.method = method
         self.bits = bits
         self.storesZerosMinusOne = storesZerosMinusOne
@@ -67,6 +70,11 @@ package struct QuantizationConfig: Sendable, Equatable {
             throw fields.unsupported("weight_block_size", "\(shape)", "two multiples of 32")
         }
         blockShape = shape
+        switch method {
+        case .fp8: quantizesInputs = try fields.string("activation_scheme") == "dynamic"
+        case .compressedTensors: quantizesInputs = fields.quantizesInputs
+        default: quantizesInputs = false
+        }
     }
 
     private static func check(compressed fields: Fields) throws(CheckpointError) {
@@ -115,6 +123,19 @@ package struct QuantizationConfig: Sendable, Equatable {
                 }
                 return result
             case .some(let other): throw wrong(name, other, "a list of integers")
+            }
+        }
+
+        /// Whether all groups of compressed-tensors say that their inputs become 8-bit floats as they come.
+        var quantizesInputs: Bool {
+            guard case .object(let groups)? = members["config_groups"], !groups.isEmpty else { return false }
+            return groups.allSatisfy { group in
+                guard case .object(let parts) = group.value,
+                    case .object(let inputs)? = parts.first(where: { $0.name == "input_activations" })?.value
+                else { return false }
+                func value(_ name: String) -> JSONValue? { inputs.first { $0.name == name }?.value }
+                return value("dynamic") == .bool(true) && value("type") == .string("float")
+                    && value("num_bits") == .integer(8)
             }
         }
 

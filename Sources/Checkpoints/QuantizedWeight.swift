@@ -57,6 +57,8 @@ struct QuantizedWeight: Sendable {
     let zeros: (grid: Grid, packing: ZeroPacking)?
     /// The group of each column, where it does not follow from the column. [columns] i32
     private(set) var groupIndex: Place?
+    /// Whether the folder wants inputs quantized as they come (`QuantizationConfig`).
+    var quantizesInput = false
     /// Whether a zero does not fit a byte.
     private var hasWideZeros = false
 
@@ -131,7 +133,9 @@ struct QuantizedWeight: Sendable {
                 }
             }
         }
-        return memory.tensor(name, dtype, shape: [rowCount, taken.count], in: 0..<rowCount * rowBytes)
+        var tensor = memory.tensor(name, dtype, shape: [rowCount, taken.count], in: 0..<rowCount * rowBytes)
+        tensor.quantizesInput = quantizesInput && dtype == .e4m3
+        return tensor
     }
 
     /// Columns of a group, where `groupIndex` names groups.

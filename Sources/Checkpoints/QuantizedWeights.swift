@@ -160,10 +160,12 @@ struct QuantizedWeights: Sendable {
             }
             zeros = (try grid(place, rows: rows, columns: columns, types: [.i8]), .bytes)
         }
-        return QuantizedWeight(
+        var weight = QuantizedWeight(
             name: prefix + ".weight", rows: rows, columns: columns, bits: 8,
             packing: codes.info.type == .i8 ? .bytes : .floats, codes: codes, scales: scales, zeros: zeros,
             groupIndex: nil)
+        weight.quantizesInput = config?.quantizesInputs ?? false
+        return weight
     }
 
     /// Where scales are that lie as the rows do: one of all, of each row, of groups of a row, or of blocks.

@@ -21,7 +21,7 @@ package struct ConformanceCase: Sendable {
 
     /// All cases, in the order of the protocol's operations.
     package static let all =
-        rowCases + elementCases + linearCases + furtherTypes + lowRankCases + expertCases + attentionCases
+        rowCases + elementCases + linearCases + furtherTypes + endingCases + lowRankCases + expertCases + attentionCases
         + attentionByteCases + attentionOptionCases + samplingCases
 }
 

@@ -24,8 +24,14 @@ package struct EncodedMatrix {
     /// [rows × columns]
     package let values: [Double]
 
-    /// - Parameter groupColumns: columns of a row that share what their blocks begin with, for types with f32 scales.
-    package init(_ dtype: DType, rows: Int, columns: Int, seed: UInt64, groupColumns: Int? = nil) {
+    /// - Parameters:
+    ///   - groupColumns: columns of a row that share what their blocks begin with, for types with f32 scales.
+    ///   - quantizesInput: as `StoredTensor` has it.
+    ///   - code: what all 8-bit floats are, instead of anything.
+    package init(
+        _ dtype: DType, rows: Int, columns: Int, seed: UInt64, groupColumns: Int? = nil, quantizesInput: Bool = false,
+        code: UInt8? = nil
+    ) {
         var numbers = SeededNumbers(seed)
         var bytes: [UInt8] = []
         var values: [Double] = []
@@ -42,9 +48,14 @@ package struct EncodedMatrix {
                     block * size..<block * size + header, with: bytes[first * size..<first * size + header])
             }
         }
+        if let code, dtype == .e4m3 {
+            for place in bytes.indices where place % 36 >= 4 { bytes[place] = code }
+        }
         let owner = OwnedBytes(bytes)
-        tensor = unsafe StoredTensor(
+        var tensor = unsafe StoredTensor(
             name: "check.\(dtype.rawValue)", dtype: dtype, shape: [rows, columns], bytes: owner.bytes, owner: owner)
+        tensor.quantizesInput = quantizesInput
+        self.tensor = tensor
         self.rows = rows
         self.columns = columns
         self.values = values.isEmpty ? tensor.dequantized().map(Double.init) : values

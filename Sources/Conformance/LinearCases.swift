@@ -155,7 +155,7 @@ extension ConformanceCase {
     }
 
     /// weight · x for `x` of [tokens, columns], into memory that held NaN.
-    private static func multiply(_ backend: any Backend, _ weight: PreparedWeight, _ x: [Float]) throws -> [Float] {
+    static func multiply(_ backend: any Backend, _ weight: PreparedWeight, _ x: [Float]) throws -> [Float] {
         let tokens = x.count / weight.columnCount
         let output = try backend.tensor(
             [Float](repeating: .nan, count: tokens * weight.rowCount), [tokens, weight.rowCount])

@@ -50,6 +50,16 @@ package enum LinearMode: Sendable {
     case accumulate
 }
 
+/// Rows of a matrix whose results a following operation combines. A backend that keeps both in one place can do so
+/// before anything is stored.
+package enum RowPairs: Sendable, Equatable {
+    case none
+    /// (0, 1), (2, 3), …
+    case neighbours
+    /// (0, n/2), (1, n/2 + 1), … of each run of n rows.
+    case halves(of: Int)
+}
+
 /// What a captured step may depend on. Two steps of equal shape run the same operations on the same addresses.
 package struct StepShape: Hashable, Sendable {
     package var tokenCount: Int
@@ -114,6 +124,8 @@ package protocol Backend: AnyObject {
     /// Converts a matrix, given as row blocks stacked in order ([rows_i, columns] each), into the layout `linear`
     /// and `embed` read. Row blocks may differ in dtype.
     func prepare(_ parts: [StoredTensor]) throws(BackendError) -> PreparedWeight
+    /// The same for a matrix whose results are combined in `pairs`: by `linearGated`, or rotated as heads.
+    func prepare(_ parts: [StoredTensor], pairs: RowPairs) throws(BackendError) -> PreparedWeight
     /// The same for a matrix that `mixExperts` reads; `linear` reads it too.
     func prepareExpert(_ parts: [StoredTensor]) throws(BackendError) -> PreparedWeight
     /// Throws unless this backend has `feature`; asked for while loading.
@@ -143,6 +155,10 @@ package protocol Backend: AnyObject {
     func apply(_ function: ElementFunction, to x: Tensor)
     /// output[t] (+)= weight · x[t]. x: [tokens, columns]; output: [tokens, rows].
     func linear(_ x: Tensor, _ weight: PreparedWeight, into output: Tensor, mode: LinearMode)
+    /// output = activation(h[:, :ffn], h[:, ffn:]) with h = weight · x. x: [tokens, columns]; output: [tokens, ffn].
+    /// scratch: [tokens, 2 × ffn], of which nothing is known afterwards.
+    func linearGated(
+        _ x: Tensor, _ weight: PreparedWeight, _ activation: GateActivation, scratch: Tensor, into output: Tensor)
     /// output[t] += up[a] · (down[a] · x[t]) with a = choices[t], in the columns that `deltas` changes; rows whose
     /// choice is negative stay as they are. choices: [tokens] i32. Only after `require(.adapters)`.
     func addLowRank(_ x: Tensor, _ deltas: LowRankDeltas, choices: Tensor, into output: Tensor)
@@ -181,6 +197,17 @@ extension Backend {
     package var collectives: (any Collectives)? { nil }
 
     package func prepareExpert(_ parts: [StoredTensor]) throws(BackendError) -> PreparedWeight { try prepare(parts) }
+
+    package func prepare(_ parts: [StoredTensor], pairs: RowPairs) throws(BackendError) -> PreparedWeight {
+        try prepare(parts)
+    }
+
+    package func linearGated(
+        _ x: Tensor, _ weight: PreparedWeight, _ activation: GateActivation, scratch: Tensor, into output: Tensor
+    ) {
+        linear(x, weight, into: scratch, mode: .overwrite)
+        gate(scratch, activation, into: output)
+    }
 
     /// A layer's cache in the form the backend chooses.
     package func allocateKVLayer(

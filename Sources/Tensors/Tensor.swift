@@ -74,6 +74,9 @@ package struct StoredTensor {
     package let shape: [Int]
     /// The encoded elements, row-major; exactly as many bytes as `shape` and `dtype` call for.
     package let bytes: UnsafeRawBufferPointer
+    /// Whether the checkpoint was made for inputs that are quantized as its weights are, each row by itself. A backend
+    /// may then do so.
+    package var quantizesInput = false
     /// Whatever keeps `bytes` valid: the mapped file, or a test's buffer.
     private let owner: AnyObject
 
@@ -96,7 +99,9 @@ package struct StoredTensor {
         precondition(shape.count > 1 && index >= 0 && index < shape[0], "slice \(index) of a tensor of \(shape)")
         let size = unsafe bytes.count / shape[0]
         let part = unsafe UnsafeRawBufferPointer(rebasing: bytes[index * size..<(index + 1) * size])
-        return unsafe StoredTensor(
+        var tensor = unsafe StoredTensor(
             name: "\(name)[\(index)]", dtype: dtype, shape: Array(shape.dropFirst()), bytes: part, owner: owner)
+        tensor.quantizesInput = quantizesInput
+        return tensor
     }
 }

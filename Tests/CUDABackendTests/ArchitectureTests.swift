@@ -39,6 +39,22 @@ extension EmulatedDevice {
             }
         }
 
+        /// The product of queries, keys and values, attention and its combination, the output's product, that of gates
+        /// and that down: rotation, cache, gates, residuals and norms are done at their ends.
+        @Test(arguments: [(prompt: 1, launches: 6), (8, 9), (30, 9)])
+        func `a layer is six launches in decode`(prompt: Int, launches: Int64) throws {
+            var counts: [Int64] = []
+            for name in ["llama-linear", "llama3"] {
+                let run = try FixtureRun(
+                    FixtureCheckpoint(name).parts(EmulatedDevice.backend { $0.usesGraphs = false }))
+                let before = EmulatedDevice.calls("launch")
+                _ = try run.logits(of: Array(FixtureCheckpoint(name).expected.prompt.prefix(prompt)), chunks: [prompt])
+                counts.append(EmulatedDevice.calls("launch") - before)
+            }
+            // Of one layer and of two.
+            #expect(counts[1] - counts[0] == launches)
+        }
+
         /// Captured steps, filled up, one ahead, in a pool that one table would not fit.
         @Test(arguments: [("gemma3", 3), ("gpt-oss", 1)])
         func `groups of layers give the bits of one table for all layers`(

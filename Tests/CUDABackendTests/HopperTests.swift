@@ -121,9 +121,9 @@ extension EmulatedDevice {
             }
         }
 
-        @Test func `matrices of whole tiles are stacked, and multiplied by one launch`() throws {
+        @Test func `matrices of a type are stacked, and multiplied by one launch`() throws {
             let backend = try EmulatedDevice.backend()
-            for (rows, launches) in [([64, 128, 70], 1), ([64, 70, 64], 2), ([70, 64], 2)] as [([Int], Int64)] {
+            for rows in [[64, 128, 70], [64, 70, 64], [70, 64], [5, 3]] {
                 let parts = rows.enumerated().map {
                     EncodedMatrix(.bf16, rows: $0.element, columns: 72, seed: UInt64($0.offset))
                 }
@@ -134,7 +134,7 @@ extension EmulatedDevice {
                 let stacked = try backend.prepare(parts.map(\.tensor))
                 let before = EmulatedDevice.calls("launch")
                 backend.linear(x, stacked, into: together, mode: .overwrite)
-                #expect(EmulatedDevice.calls("launch") - before == launches)
+                #expect(EmulatedDevice.calls("launch") - before == 1)
                 let alone = try parts.map { part in
                     let output = try backend.allocate([3, part.tensor.shape[0]], .f32, purpose: "a test")
                     backend.linear(x, try backend.prepare([part.tensor]), into: output, mode: .overwrite)

@@ -145,8 +145,40 @@ template <int columns> APUS_DEVICE void multiply_example(const cuda_hopper_examp
     }
 }
 
+/// Multiplies the 64 × 128 8-bit floats of `a` with its first eight rows, `row` times, and adds up. Variant 1 leaves the
+/// adding to the instruction, which the others ask no further than one time.
+APUS_DEVICE void chain_example(const cuda_hopper_example_arguments &a) {
+    DYNAMIC_SHARED(uint8_t, tile);
+    __shared__ uint64_t arrived;
+    wait_for_dependencies();
+    if (threadIdx.x == 0) {
+        barrier_init(&arrived, 1);
+        barrier_fence();
+    }
+    block_sync();
+    if (threadIdx.x == 0) {
+        barrier_arrive(&arrived, CUDA_SWIZZLED_BYTES);
+        copy_bytes(tile, at<uint8_t>(a.a), CUDA_SWIZZLED_BYTES, &arrived);
+    }
+    barrier_wait(&arrived, 0, 0, 0, "the example's operand");
+    float sums[4] = {}, products[4] = {};
+    const uint64_t operand = swizzled_operand(shared_address(tile));
+    for (int time = 0; time < a.row; time++) {
+        wgmma_fence();
+        for (int step = 0; step < 4; step++) {
+            const bool adds = step > 0 || (a.variant == 1 && time > 0);
+            wgmma_e4m3(products, operand + 2 * step, operand + 2 * step, adds);
+        }
+        wgmma_commit();
+        wgmma_wait<0>(products);
+        for (int i = 0; i < 4; i++) sums[i] = a.variant == 1 ? products[i] : sums[i] + products[i];
+    }
+    for (int i = 0; i < 4; i++) at<float>(a.output, 4 * threadIdx.x)[i] = sums[i];
+}
+
 }  // namespace
 
+APUS_HOPPER_KERNEL(example_chain, cuda_hopper_example_arguments, 128, 1, chain_example)
 APUS_HOPPER_KERNEL(example_wgmma_8, cuda_hopper_example_arguments, 128, 1, multiply_example<8>)
 APUS_HOPPER_KERNEL(example_wgmma_16, cuda_hopper_example_arguments, 128, 1, multiply_example<16>)
 APUS_HOPPER_KERNEL(example_wgmma_32, cuda_hopper_example_arguments, 128, 1, multiply_example<32>)

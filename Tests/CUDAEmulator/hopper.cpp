@@ -104,6 +104,8 @@ struct product {
     uint32_t group;
     /// By lane, where the fragments of a are; null where `a` describes it.
     const uint32_t *fragments[32];
+    /// Of 8-bit floats, 32 along k.
+    bool is_e4m3;
 };
 
 struct warp_products {
@@ -185,6 +187,63 @@ __attribute__((target_clones("avx2", "default"))) void multiply(
                 float &sum = sums[static_cast<size_t>(lane * share + index)];
                 sum = product.adds ? sum + line[column] : line[column];
             }
+        }
+    }
+}
+
+/// What 8 bits (E4M3) mean.
+float e4m3_value(uint8_t bits) {
+    if ((bits & 0x7F) == 0x7F) return __builtin_nanf("");
+    const float magnitude =
+        bits & 0x78 ? ldexpf(static_cast<float>(8 + (bits & 7)), (bits >> 3 & 15) - 10) : ldexpf(bits & 7, -9);
+    return bits & 0x80 ? -magnitude : magnitude;
+}
+
+struct e4m3_values {
+    float of[256];
+    e4m3_values() {
+        for (int bits = 0; bits < 256; bits++) of[bits] = e4m3_value(static_cast<uint8_t>(bits));
+    }
+};
+
+/// `sum` and 32 products as Hopper adds them: aligned to the largest, cut off 13 bits below its first, and then added.
+float add_with_14_bits(const float (&left)[32], const float (&right)[32], float sum) {
+    float products[33];
+    products[32] = sum;
+    float largest = fabsf(sum);
+    for (int k = 0; k < 32; k++) {
+        products[k] = left[k] * right[k];
+        largest = fmaxf(largest, fabsf(products[k]));
+        if (products[k] != products[k]) return products[k];
+    }
+    if (sum != sum || largest == 0 || largest > 3e38f) return sum;
+    const double unit = ldexp(1, ilogbf(largest) - 13);
+    double total = 0;
+    for (float product : products) total += trunc(product / unit);
+    return static_cast<float>(total * unit);
+}
+
+/// The bytes of a row of an operand: 32 along k.
+void read_row(const operand &from, int row, const e4m3_values &meaning, float (&values)[32]) {
+    for (uint32_t k = 0; k < 32; k++) {
+        const uint32_t byte = from.address + static_cast<uint32_t>(row / 8) * from.stride
+            + static_cast<uint32_t>(row % 8) * 128 + k;
+        values[k] = meaning.of[from.start[byte ^ (byte >> 7 & 7) << 4]];
+    }
+}
+
+void multiply_e4m3(const product &product, int first_row, std::vector<float> &sums) {
+    static const e4m3_values meaning;
+    const operand a = decode(product.a, 64, "a"), b = decode(product.b, product.columns, "b");
+    const int share = product.columns / 2;
+    float left[16][32], right[32];
+    for (int row = 0; row < 16; row++) read_row(a, first_row + row, meaning, left[row]);
+    for (int column = 0; column < product.columns; column++) {
+        read_row(b, column, meaning, right);
+        for (int row = 0; row < 16; row++) {
+            const int lane = row % 8 * 4 + column % 8 / 2, index = column / 8 * 4 + row / 8 * 2 + column % 2;
+            float &sum = sums[static_cast<size_t>(lane * share + index)];
+            sum = add_with_14_bits(left[row], right, product.adds ? sum : 0);
         }
     }
 }
@@ -306,6 +365,7 @@ struct wgmma_operands {
     int columns;
     bool adds;
     const uint32_t *fragment;
+    bool is_e4m3;
 };
 
 void begin_product(wgmma_operands mine) {
@@ -329,7 +389,7 @@ void begin_product(wgmma_operands mine) {
                 memset(lanes[lane]->d, 0xFF, share * sizeof(float));
             }
         }
-        product made = {first.a, first.b, first.columns, first.adds, first.d, warp.groups, {}};
+        product made = {first.a, first.b, first.columns, first.adds, first.d, warp.groups, {}, first.is_e4m3};
         for (int lane = 0; lane < 32; lane++) made.fragments[lane] = lanes[lane]->fragment;
         warp.waiting.push_back(made);
     });
@@ -338,11 +398,15 @@ void begin_product(wgmma_operands mine) {
 }  // namespace
 
 void wgmma(float *d, int columns, uint64_t a, uint64_t b, bool adds) {
-    begin_product({d, a, b, columns, adds, nullptr});
+    begin_product({d, a, b, columns, adds, nullptr, false});
+}
+
+void wgmma_e4m3(float *d, int columns, uint64_t a, uint64_t b, bool adds) {
+    begin_product({d, a, b, columns, adds, nullptr, true});
 }
 
 void wgmma_fragments(float *d, int columns, const uint32_t *a, uint64_t b) {
-    begin_product({d, 0, b, columns, true, a});
+    begin_product({d, 0, b, columns, true, a, false});
 }
 
 void wgmma_commit() {
@@ -359,7 +423,9 @@ void wgmma_wait(uint32_t newest_groups) {
             const product &next = warp.waiting[done];
             if (next.group + newest_groups >= warp.groups) break;
             sums &own = warp.pending[next.key];
-            multiply(next, static_cast<int>(warp_number() % 4 * 16), own.values);
+            const int first_row = static_cast<int>(warp_number() % 4 * 16);
+            if (next.is_e4m3) multiply_e4m3(next, first_row, own.values);
+            else multiply(next, first_row, own.values);
             if (--own.uses > 0) continue;
             const size_t share = static_cast<size_t>(next.columns / 2);
             for (size_t lane = 0; lane < 32; lane++) {

@@ -54,6 +54,34 @@ struct QuantizedWeightTests {
         }
     }
 
+    @Test func `inputs are quantized where the folder says that they are, as they come and to 8-bit floats`() throws {
+        func method(_ scheme: String) -> String { #"{"quant_method":"fp8","activation_scheme":"\#(scheme)"}"# }
+        #expect(try parsed(method("dynamic")).quantizesInputs)
+        #expect(try !parsed(method("static")).quantizesInputs)
+        #expect(try !parsed(#"{"quant_method":"fp8"}"#).quantizesInputs)
+        func groups(_ inputs: String...) throws -> Bool {
+            let list = inputs.enumerated().map { #""group_\#($0)":{"input_activations":\#($1)}"# }
+            return try parsed(
+                #"{"quant_method":"compressed-tensors","format":"float-quantized","config_groups":{"#
+                    + list.joined(separator: ",") + "}}"
+            ).quantizesInputs
+        }
+        let dynamic = #"{"dynamic":true,"num_bits":8,"type":"float","strategy":"token"}"#
+        #expect(try groups(dynamic))
+        #expect(try groups(dynamic, dynamic))
+        #expect(try !groups(dynamic, "null"))
+        #expect(try !groups())
+        #expect(try !groups(#"{"dynamic":false,"num_bits":8,"type":"float"}"#))
+        #expect(try !groups(#"{"dynamic":true,"num_bits":8,"type":"int"}"#))
+        let folder = weightFixture("quantized/fp8")
+        for (scheme, expected) in [("dynamic", true), ("static", false)] {
+            let checkpoint = try SafetensorsCheckpoint(path: folder, quantization: parsed(method(scheme)))
+            for name in ["tensor.weight", "channel.weight", "block.weight"] {
+                #expect(checkpoint.storedTensor(name)?.tensor.quantizesInput == expected)
+            }
+        }
+    }
+
     @Test func `experts of four-bit floats are GGUF's MXFP4 in another order`() throws {
         let header =
             #"{"e_blocks":{"dtype":"U8","shape":[1,2,1,16],"data_offsets":[0,32]},"#

@@ -26,11 +26,19 @@ STORE = 2.5e-6
 # Host seconds between two steps that nothing hides: launching a graph and its uploads, planned a step ahead.
 HOST = 25e-6
 
+# Host seconds to plan a step and to complete it, of 1 and of 256 sequences that decode with 1,000 tokens of context: medians of
+# 700 steps, measured without a GPU on one core of the project's machine while others compiled.
+PLANNING = (0.4e-6, 62e-6)
+
 LLAMA_8B = {"layers": 32, "hidden": 4096, "ffn": 14336, "heads": 32, "kv": 8, "dim": 128, "vocab": 128256}
 LLAMA_1B = {"layers": 16, "hidden": 2048, "ffn": 8192, "heads": 32, "kv": 8, "dim": 64, "vocab": 128256}
-# Launches of a layer that stream weights (qkv, o, gate and up, down) and that do not (two norms, rotation, cache,
-# attention, its combination, activation); of a step (head; embedding, plan, norm, gathered rows, sampling).
-STREAMS, SMALLS, STEP_STREAMS, STEP_SMALLS = 4, 7, 1, 5
+# Launches of a layer that stream weights (qkv, o, gate and up, down) and that do not (attention, its combination); of a
+# step (head; embedding, plan, cosines, two norms, gathered rows, sampling). Rotation, cache and activation are done at the
+# ends of products, and so are a layer's two norms where rows are few.
+STREAMS, SMALLS, STEP_STREAMS, STEP_SMALLS = 4, 2, 1, 7
+# Seconds that a product takes longer for its ending: in a norm, by the block that is last (an atomic, 16 KB twice from the
+# second-level cache, a barrier); in heads (a row of cosines and a slot, one behind the other).
+NORM_END, HEADS_END = 1.2e-6, 0.5e-6
 
 
 def matrices(model):
@@ -45,12 +53,17 @@ def weights(model):
     return model["layers"] * sum(r * c for r, c in matrices(model)) + model["vocab"] * model["hidden"]
 
 
-def decode_step(model, bytes_a_weight, overlaps=True):
+def launches(model, codes=False):
+    """Launches of a step that stream weights, and others. With codes, inputs that no norm makes are quantized."""
+    return (STREAMS * model["layers"] + STEP_STREAMS, (SMALLS + (2 if codes else 0)) * model["layers"] + STEP_SMALLS)
+
+
+def decode_step(model, bytes_a_weight, overlaps=True, codes=False):
     """Seconds of a step of one sequence with little context."""
-    streams = STREAMS * model["layers"] + STEP_STREAMS
-    smalls = SMALLS * model["layers"] + STEP_SMALLS
-    ends = streams * (STREAM_END if overlaps else STREAM_END_ALONE)
-    return weights(model) * bytes_a_weight / (READ * COPY) + ends + smalls * (SMALL if overlaps else SMALL_ALONE)
+    streams, smalls = launches(model, codes)
+    time = streams * (STREAM_END if overlaps else STREAM_END_ALONE) + smalls * (SMALL if overlaps else SMALL_ALONE)
+    endings = model["layers"] * (2 * NORM_END + HEADS_END)
+    return weights(model) * bytes_a_weight / (READ * COPY) + time + endings
 
 
 def tiles(rows, tokens, width):
@@ -111,8 +124,8 @@ def prefill(tokens, attention_rate):
     operations = 2 * tokens * model["layers"] * sum(r * c for r, c in matrices(model))
     attention = 2 * model["layers"] * model["heads"] * model["dim"] * tokens ** 2
     time = model["layers"] * sum(product(r, c, tokens) for r, c in matrices(model))
-    # Norms, rotation, cache and activation read and write f32 and bf16 rows.
-    rows = model["layers"] * tokens * (2 * 6 * model["hidden"] + 10 * model["ffn"] + 3 * 4 * 6144)
+    # Norms, rotation and cache read and write f32 and bf16 rows; the activation is at the end of its product.
+    rows = model["layers"] * tokens * (2 * 6 * model["hidden"] + 3 * 4 * 6144)
     time += attention / attention_rate + rows / (0.8 * COPY)
     return (operations + attention) / time / MATMUL
 
@@ -178,6 +191,7 @@ def predictions():
     floor_8b = weights(LLAMA_8B) * 2 / COPY
     quantized = weights(LLAMA_8B) * 34 / 32
     q4_0 = weights(LLAMA_8B) * 18 / 32
+    fp8 = weights(LLAMA_8B) + LLAMA_8B["vocab"] * LLAMA_8B["hidden"]
     # 256 sequences of 1,000 tokens of context: weights, cache, and the products' own rate.
     cache = 256 * 1000 * 131072 / (0.95 * COPY)
     step_256 = 32 * sum(product(r, c, 256) for r, c in matrices(LLAMA_8B)) + cache + 400e-6
@@ -190,9 +204,13 @@ def predictions():
         ("G1", "8B bf16, one sequence, of copy", "75 % / 85 %", percent(floor_8b / one),
          f"{1e3 * one:.2f} ms, {1 / one:.0f} tok/s; {percent(floor_8b / without)} without overlap"),
         ("G2", "1B bf16, one sequence, of copy", "60 % / 75 %", percent(weights(LLAMA_1B) * 2 / COPY / small),
-         f"{1e3 * small:.2f} ms; 181 launches are {percent((small - weights(LLAMA_1B) * 2 / READ / COPY) / small)} of it"),
+         f"{1e3 * small:.2f} ms; {sum(launches(LLAMA_1B))} launches are {percent((small - weights(LLAMA_1B) * 2 / READ / COPY) / small)} of it"),
         ("G3", "8B q8_0, one sequence, of copy", "65 % / 78 %",
-         percent(quantized / COPY / decode_step(LLAMA_8B, 34 / 32)), "three launches a layer more are not counted"),
+         percent(quantized / COPY / decode_step(LLAMA_8B, 34 / 32)), "a layer's matrices of one format"),
+        ("G3", "8B fp8, inputs too, one sequence, of copy", "65 % / 78 %",
+         percent(fp8 / COPY / decode_step(LLAMA_8B, fp8 / weights(LLAMA_8B), codes=True)),
+         f"{1e3 * decode_step(LLAMA_8B, fp8 / weights(LLAMA_8B), codes=True):.2f} ms; head in bf16; "
+         "two launches a layer quantize inputs that no norm makes"),
         ("G4", "8B q4_0, one sequence, of copy", "50 % / 70 %",
          percent(q4_0 / COPY / decode_step(LLAMA_8B, 18 / 32)), "4.5 bits a weight; arithmetic hidden"),
         ("G5", "decode attention, uniform, of copy", "85 % / 95 %", "92 %",
@@ -209,7 +227,8 @@ def predictions():
          "attention takes what products leave"),
         ("G11", "host time not hidden, 256 sequences", "10 % / 3 %", f"{100 * HOST / step_256:.1f} %",
          f"{1e6 * HOST:.0f} µs of {1e3 * step_256:.1f} ms: one graph, planned a step ahead"),
-        ("G12", "planning a step, 1 / 256 sequences", "50 / 400 µs", "–", "no GPU in it; measured by `apus bench`"),
+        ("G12", "planning a step, 1 / 256 sequences", "50 / 400 µs",
+         ", ".join(f"{1e6 * time:.2g} µs" for time in PLANNING), "measured: no GPU in it; inputs are filled in addition"),
         ("G17", "cost of the same bits in any batch", "25 % / 10 %", f"{100 * cost:.0f} %",
          "tiles 192 wide in place of 256, for two sets of sums; decoding pays nothing"),
     ]

@@ -26,9 +26,11 @@ typedef uint64_t cuda_address;
     X(gather_rows) \
     X(rms_norm) \
     X(norm_parts) \
+    X(quantize_rows) \
     X(change_elements) \
     X(gate) \
     X(rotate) \
+    X(rotary_table) \
     X(store_kv) \
     X(attention_plan) \
     X(attend_decode_64) \
@@ -86,7 +88,10 @@ typedef uint64_t cuda_address;
     X(expert_linear_mxfp4_8) X(expert_linear_mxfp4_32) X(expert_linear_mxfp4_large) \
     X(expert_linear_e4m3_8) X(expert_linear_e4m3_32) X(expert_linear_e4m3_large) \
     X(linear_hopper_8) X(linear_hopper_16) X(linear_hopper_32) X(linear_hopper_64) X(linear_hopper_128) \
-    X(linear_hopper_192) X(attend_prefill_hopper_64) X(attend_prefill_hopper_128) \
+    X(linear_hopper_192) \
+    X(linear_hopper_e4m3_8) X(linear_hopper_e4m3_16) X(linear_hopper_e4m3_32) X(linear_hopper_e4m3_64) \
+    X(linear_hopper_e4m3_128) \
+    X(attend_prefill_hopper_64) X(attend_prefill_hopper_128) \
     X(add_ranks) X(join_ranks) X(all_reduce) X(all_gather)
 
 /// CUDA_KERNEL_embed, …: index of a kernel in the list.
@@ -113,7 +118,7 @@ typedef struct {
 // MARK: Stamp (stamp.cu)
 
 /// Raised when an argument or a layout changes its meaning but not its size.
-#define CUDA_KERNELS_VERSION 7
+#define CUDA_KERNELS_VERSION 8
 
 /// What kernels and backend must agree on. `stamp` writes the one its fatbin was built with, `cuda_kernels_stamp` returns
 /// the one this program was built with; a difference means that the fatbins are of another version.
@@ -125,8 +130,8 @@ uint64_t cuda_kernels_stamp(void);
 // MARK: The families
 
 #include "weights.h"
-#include "products.h"
 #include "layers.h"
+#include "products.h"
 #include "sampling.h"
 #include "collectives.h"
 

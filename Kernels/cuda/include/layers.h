@@ -28,11 +28,13 @@ typedef struct {
 } cuda_gather_rows_arguments;
 cuda_launch cuda_gather_rows_launch(const cuda_gather_rows_arguments *arguments);
 
-/// output = x · weight / √(mean(x²) + epsilon), row by row, rounded to bf16.
+/// output = x · weight / √(mean(x²) + epsilon), row by row, rounded to bf16; and what quantize_rows makes of that.
 typedef struct {
     cuda_address x;  // [rows, columns] f32
     cuda_address weight;  // [columns] f32
     cuda_address output;  // [rows, columns] bf16
+    cuda_address codes;  // [rows, columns] E4M3, columns being a multiple of 16; or 0
+    cuda_address code_scales;  // [rows] f32
     int32_t row_count;
     int32_t columns;
     float epsilon;
@@ -111,6 +113,19 @@ typedef struct {
     int32_t unused;
 } cuda_rotate_arguments;
 cuda_launch cuda_rotate_launch(const cuda_rotate_arguments *arguments);
+
+/// table[t][i] = cosine and sine of positions[t] · frequencies[i], times `magnitude`: what `rotate` turns by, for
+/// products that end in heads.
+typedef struct {
+    cuda_address positions;  // [tokens] i32
+    cuda_address frequencies;  // [frequency_count] f32: radians per position
+    cuda_address table;  // [tokens, frequency_count, 2] f32
+    int32_t token_count;
+    int32_t frequency_count;
+    float magnitude;
+    int32_t unused;
+} cuda_rotary_table_arguments;
+cuda_launch cuda_rotary_table_launch(const cuda_rotary_table_arguments *arguments);
 
 /// One layer's cached keys and values, bf16, `cuda_kv_bytes` each. The order inside is attention.cu's own: groups of 16
 /// tokens of a block and a head, in the fragments that its products read.

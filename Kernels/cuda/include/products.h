@@ -22,6 +22,55 @@ typedef struct {
 } cuda_linear_arguments;
 cuda_launch cuda_linear_launch(const cuda_linear_arguments *arguments);
 
+// MARK: Endings (endings.cuh)
+
+/// What becomes of the sums of a product while they are still in registers, in place of kernels that would read them
+/// again. Bits are those of the kernels it stands for.
+enum {
+    /// Stored, or added to the output.
+    CUDA_ENDING_PLAIN = 0,
+    /// The output is [tokens, rows / 2] bf16: the first of each pair of rows is a gate of the second.
+    CUDA_ENDING_GATE = 1,
+    /// Rows are heads of queries, keys and values: the first ones are rotated, keys and values go to the cache too.
+    CUDA_ENDING_HEADS = 2,
+};
+typedef struct {
+    cuda_address bias;  // [rows] f32, added to what is stored; or 0
+    cuda_address rotation;  // [tokens, head_dim / 2] cosine and sine f32: cuda_rotary_table_arguments; or 0
+    cuda_address slots;  // [tokens] i32 as of cuda_store_kv_arguments; or 0
+    cuda_kv_layer cache;  // `head_dim` is the heads', with a cache or without
+    cuda_address norm_weight;  // [rows] f32
+    cuda_address normed;  // [tokens, rows] bf16: what rms_norm makes of the output, tokens being few; or 0
+    cuda_address codes;  // [tokens, rows] E4M3: what quantize_rows makes of `normed`; or 0
+    cuda_address code_scales;  // [tokens] f32
+    cuda_address arrivals;  // u32, zero; left as zero
+    /// One of CUDA_ENDING_*.
+    int32_t kind;
+    /// One of CUDA_GATE_*, and the limit of CUDA_GATE_CLAMPED.
+    int32_t gate;
+    float limit;
+    /// Rows that are rotated, all of them before the values.
+    int32_t rotated_rows;
+    /// The first row of keys and of values.
+    int32_t key_row;
+    int32_t value_row;
+    float epsilon;
+    int32_t unused;
+} cuda_ending;
+
+enum {
+    /// Up to so many tokens a product may end in heads, and up to so many in a norm, which one block computes.
+    CUDA_ENDING_HEADS_TOKENS = 64,
+    CUDA_ENDING_NORM_TOKENS = 4,
+};
+
+/// What the kernels of linear.cu take.
+typedef struct {
+    cuda_linear_arguments product;
+    cuda_ending ending;
+} cuda_ended_linear_arguments;
+cuda_launch cuda_ended_linear_launch(const cuda_ended_linear_arguments *arguments);
+
 // MARK: Experts (experts.cu)
 
 enum {
@@ -162,7 +211,8 @@ typedef struct CUDA_PARAMETER_OF_64 {
 /// The same product of a matrix in swizzled tiles. A row's sums have the same order for any number of tokens, but not
 /// the order of `cuda_linear_arguments`' kernels.
 typedef struct {
-    /// Of x [tokens, columns] bf16: boxes of 64 columns by `cuda_linear_hopper_tokens` rows, swizzled by 128 bytes.
+    /// Of x [tokens, columns] bf16, or of codes, two for one: boxes of 64 by `cuda_linear_hopper_tokens` rows, swizzled by
+    /// 128 bytes.
     cuda_tensor_map activations;
     cuda_matrix matrix;
     cuda_address output;  // [tokens, ≥ rows] f32: the first of the matrix's rows
@@ -176,7 +226,9 @@ typedef struct {
     int32_t accumulate;
     /// Of the device: persistent launches fill them.
     int32_t multiprocessors;
-    uint64_t unused[4];
+    cuda_ending ending;
+    cuda_address input_scales;  // [tokens] f32, where weights and x are 8-bit floats
+    uint64_t unused[3];
 } cuda_linear_hopper_arguments;
 /// Rows of the boxes of `activations`, which need not be set yet.
 int32_t cuda_linear_hopper_tokens(const cuda_linear_hopper_arguments *arguments);
@@ -185,6 +237,17 @@ uint64_t cuda_linear_hopper_arrival_bytes(int32_t multiprocessors);
 /// The most shared memory that a launch takes.
 uint32_t cuda_linear_hopper_shared_bytes(void);
 cuda_launch cuda_linear_hopper_launch(const cuda_linear_hopper_arguments *arguments);
+
+/// Rows of x as 8-bit floats: x ≈ codes · scale, the least power of two that suffices. A row's codes follow from the row.
+typedef struct {
+    cuda_address x;  // [rows, columns] bf16
+    cuda_address codes;  // [rows, columns] E4M3
+    cuda_address scales;  // [rows] f32
+    int32_t row_count;
+    /// A multiple of 16.
+    int32_t columns;
+} cuda_quantize_rows_arguments;
+cuda_launch cuda_quantize_rows_launch(const cuda_quantize_rows_arguments *arguments);
 
 /// What a kernel waited for when it gave up.
 enum {

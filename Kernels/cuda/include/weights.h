@@ -104,15 +104,18 @@ typedef struct {
     /// One of CUDA_LAYOUT_*.
     int32_t layout;
     int32_t group_shift;
-    int32_t unused;
+    /// How rows are paired, so that one thread has the sums of both: 0 as they come; n > 1 with the row n further, in
+    /// runs of 2n; 1 with the next. Of sixteen packed rows the i-th and the (i + 8)-th are a pair.
+    int32_t pairs;
 } cuda_matrix;
 
-/// The order of a packed matrix: the fragments above, or, bf16 alone, the swizzled tiles of tiles.h, 64 rows by 64
-/// columns, tile after tile of rows, unit after unit, padded with zeros.
+/// The order of a packed matrix: the fragments above, or the swizzled tiles of tiles.h, 64 rows by 128 bytes, tile after
+/// tile of rows, unit after unit, padded with zeros: bf16, or E4M3, whose scales are then [tile][run of 2^group_shift
+/// units][64 rows] f32.
 enum {
     CUDA_LAYOUT_FRAGMENTS = 0,
     CUDA_LAYOUT_SWIZZLED = 1,
-    /// Rows of a swizzled tile: matrices whose rows are a multiple of it can be stacked.
+    /// Rows of a swizzled tile.
     CUDA_SWIZZLED_ROW_COUNT = 64,
 };
 
@@ -139,6 +142,17 @@ void cuda_pack(
     const cuda_packing *packing, const uint8_t *bytes, int64_t rows, int64_t columns, int64_t first_tile,
     int64_t tile_count, uint8_t *data, uint8_t *scales, uint8_t *groups);
 
+/// The row that is packed `packed`-th in a matrix with such `pairs`.
+int32_t cuda_paired_row(int32_t pairs, int32_t packed);
+/// How many times two units (of 128 columns) of E4M3 have equal scales in every row: `group_shift` in swizzled tiles;
+/// −1 if one unit does not.
+int32_t cuda_swizzled_e4m3_shift(const uint8_t *source, int64_t rows, int64_t columns);
+uint64_t cuda_swizzled_e4m3_bytes(int64_t rows, int64_t columns);
+uint64_t cuda_swizzled_e4m3_scale_bytes(int64_t rows, int64_t columns, int32_t shift);
+/// Packs tiles of 64 rows of a checkpoint's blocks.
+void cuda_pack_swizzled_e4m3(
+    const uint8_t *source, int64_t rows, int64_t columns, int32_t shift, int64_t first_tile, int64_t tile_count,
+    uint8_t *data, uint8_t *scales);
 /// Bytes of a bf16 matrix in swizzled tiles; and packing, as `cuda_pack` does it, of tiles of 64 rows.
 uint64_t cuda_swizzled_bytes(int64_t rows, int64_t columns);
 void cuda_pack_swizzled(
