@@ -116,9 +116,11 @@ extension CUDABackend {
     // MARK: Addresses
 
     func layer(_ cache: KVLayer, kvHeads: Int, headDim: Int) -> cuda_kv_layer {
-        cuda_kv_layer(
-            keys: halves(cache.keys), values: halves(cache.values), block_size: Int32(cache.blockSize),
-            kv_heads: Int32(kvHeads), head_dim: Int32(headDim), unused: 0)
+        let dtype: DType = cache.type == .bfloat16 ? .bf16 : .i32
+        return cuda_kv_layer(
+            keys: address(cache.keys, dtype), values: address(cache.values, dtype),
+            block_size: Int32(cache.blockSize), kv_heads: Int32(kvHeads), head_dim: Int32(headDim),
+            type: cache.type.kernel)
     }
 
     func cudaWeight(_ weight: PreparedWeight) -> CUDAWeight {
@@ -133,5 +135,16 @@ extension CUDABackend {
     private func address(_ tensor: Tensor, _ dtype: DType) -> cuda_address {
         precondition(tensor.dtype == dtype, "a tensor of \(tensor.dtype) where \(dtype) belongs")
         return cuda_address(tensor.address)
+    }
+}
+
+extension KVCacheType {
+    /// The kernels' number of it.
+    var kernel: Int32 {
+        switch self {
+        case .fp8: Int32(CUDA_KV_E4M3)
+        case .int8PerTokenHead: Int32(CUDA_KV_INT8)
+        case .auto, .float32, .bfloat16: Int32(CUDA_KV_BF16)
+        }
     }
 }

@@ -32,6 +32,7 @@ typedef uint64_t cuda_address;
     X(rotate) \
     X(rotary_table) \
     X(store_kv) \
+    X(store_kv_bytes) \
     X(attention_plan) \
     X(attend_decode_64) \
     X(attend_decode_80) \
@@ -53,6 +54,14 @@ typedef uint64_t cuda_address;
     X(attend_prefill_options_96) \
     X(attend_prefill_options_128) \
     X(attend_prefill_options_256) \
+    X(attend_decode_e4m3_64) X(attend_decode_e4m3_80) X(attend_decode_e4m3_96) \
+    X(attend_decode_e4m3_128) X(attend_decode_e4m3_256) \
+    X(attend_decode_int8_64) X(attend_decode_int8_80) X(attend_decode_int8_96) \
+    X(attend_decode_int8_128) X(attend_decode_int8_256) \
+    X(attend_prefill_e4m3_64) X(attend_prefill_e4m3_80) X(attend_prefill_e4m3_96) \
+    X(attend_prefill_e4m3_128) X(attend_prefill_e4m3_256) \
+    X(attend_prefill_int8_64) X(attend_prefill_int8_80) X(attend_prefill_int8_96) \
+    X(attend_prefill_int8_128) X(attend_prefill_int8_256) \
     X(attend_combine) \
     X(linear_bf16_8) X(linear_bf16_16) X(linear_bf16_32) X(linear_bf16_64) X(linear_bf16_large) \
     X(linear_f16_8) X(linear_f16_16) X(linear_f16_32) X(linear_f16_64) X(linear_f16_large) \
