@@ -84,6 +84,9 @@ struct Decoder<Layer: DecoderLayer> {
         guard step.sampledRows.rowCount > 0 else { return }
         backend.gatherRows(scratch.hidden, rows: step.sampledRows, into: scratch.sampledHidden)
         norm(scratch.sampledHidden, into: scratch.sampledNormed, backend: backend)
+        if step.samplesGreedily, logitSoftCap == nil {
+            return backend.linearToChoose(scratch.sampledNormed, head, into: scratch.logits)
+        }
         backend.linear(scratch.sampledNormed, head, into: scratch.logits, mode: .overwrite)
         if let logitSoftCap { backend.apply(.softCap(logitSoftCap), to: scratch.logits) }
     }

@@ -33,23 +33,30 @@ extension CUDABackend {
             x.rowElementCount == weight.columnCount && output.rowElementCount == weight.rowCount
                 && output.rowCount >= x.rowCount)
         if hold(x, cudaWeight(weight), into: output, mode: mode) { return }
+        multiply(x, weight, into: output, mode: mode)
+    }
+
+    /// - Parameter ranks: where ranks go in place of the output, or 0.
+    func multiply(
+        _ x: Tensor, _ weight: PreparedWeight, into output: Tensor, mode: LinearMode, ranks: cuda_address = 0
+    ) {
         for segment in cudaWeight(weight).segments {
             multiply(
                 x, segment.matrix, into: floats(output) + cuda_address(4 * segment.firstRow),
-                stride: output.rowElementCount, mode: mode)
+                stride: output.rowElementCount, mode: mode, ranks: ranks)
         }
     }
 
-    /// output (+)= matrix · x, or what its ending says.
+    /// output (+)= matrix · x, or what its ending says, or its ranks.
     func multiply(
         _ x: Tensor, _ matrix: cuda_matrix, into output: cuda_address, stride: Int, mode: LinearMode,
-        ending: cuda_ending = cuda_ending()
+        ending: cuda_ending = cuda_ending(), ranks: cuda_address = 0
     ) {
         if matrix.layout == Int32(CUDA_LAYOUT_SWIZZLED) {
-            return multiplySwizzled(x, matrix, into: output, stride: stride, mode: mode, ending: ending)
+            return multiplySwizzled(x, matrix, into: output, stride: stride, mode: mode, ending: ending, ranks: ranks)
         }
         let product = cuda_linear_arguments(
-            matrix: matrix, x: halves(x), output: output, token_count: Int32(x.rowCount),
+            matrix: matrix, x: halves(x), output: output, ranks: ranks, token_count: Int32(x.rowCount),
             x_stride: Int32(x.rowElementCount), output_stride: Int32(stride), accumulate: mode == .accumulate ? 1 : 0,
             shared_limit: Int32(clamping: device.properties.maxSharedBytesPerBlock), unused: 0)
         let arguments = cuda_ended_linear_arguments(product: product, ending: ending)

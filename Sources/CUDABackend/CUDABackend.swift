@@ -45,6 +45,7 @@ package final class CUDABackend: Backend {
     /// By the first expert of the layer.
     var expertTables: [ObjectIdentifier: ExpertTables] = [:]
     var expertScratch: ExpertScratch?
+    var ranking = GreedyRanking()
     /// What the kernels for compute capability 9.0 need beside their arguments; nil for those of 8.0.
     let hopper: HopperScratch?
     /// Whether launches say that they may overlap: every kernel waits for those in front before it touches what is
@@ -232,7 +233,7 @@ package final class CUDABackend: Backend {
         let count = Self.bucket(shape.sequenceCount)
         return StepShape(
             tokenCount: count, sequenceCount: count, sampledRowCount: count, isDecodeOnly: true,
-            usesAdapters: shape.usesAdapters)
+            usesAdapters: shape.usesAdapters, samplesGreedily: shape.samplesGreedily)
     }
 
     /// Captured shapes, each of which takes some memory of the driver.
@@ -259,11 +260,15 @@ package final class CUDABackend: Backend {
         return StepShape(
             tokenCount: (shape.tokenCount + step - 1) / step * step, sequenceCount: sequences,
             sampledRowCount: isUsual ? sequences : power(shape.sampledRowCount), isDecodeOnly: false,
-            usesAdapters: shape.usesAdapters)
+            usesAdapters: shape.usesAdapters, samplesGreedily: shape.samplesGreedily)
     }
 
     package func perform(_ shape: StepShape, _ body: () -> Void) {
-        func run() { inStep(body) }
+        func run() {
+            ranking.begin(shape)
+            inStep(body)
+        }
+        defer { ranking.end(shape) }
         guard options.usesGraphs, shape == padded(shape), failure == nil else { return run() }
         // Shapes with prompts are many; those beyond are launched one by one.
         guard shape.isDecodeOnly || graphs[shape] != nil || graphs.count < Self.mostGraphs else { return run() }

@@ -73,11 +73,14 @@ struct ModelRunner {
     /// Hands a step to the device. At most one that was begun before may be uncollected.
     mutating func begin(_ output: borrowing SchedulerOutput, _ constraints: ConstraintWorker) {
         scrub(output.scrubbedBlocks)
-        let step = batch.fill(output, backend: backend)
+        var step = batch.fill(output, backend: backend)
+        step.samplesGreedily =
+            constraints.isEmpty && !batch.samplingRows.isEmpty && batch.samplingRows.allSatisfy(\.isPlainlyGreedy)
+            && !readsLogits(output)
         let shape = StepShape(
             tokenCount: step.batch.tokenCount, sequenceCount: step.batch.sequenceCount,
             sampledRowCount: step.sampledRows.rowCount, isDecodeOnly: step.batch.maxQueryLength == 1,
-            usesAdapters: step.adapters != nil)
+            usesAdapters: step.adapters != nil, samplesGreedily: step.samplesGreedily)
         backend.perform(shape) {
             model.forward(step, cache: cache, backend: backend)
         }
@@ -137,10 +140,14 @@ struct ModelRunner {
         return reading.states
     }
 
+    /// Whether a sequence of the step asks for the log-probabilities of certain tokens.
+    private func readsLogits(_ output: borrowing SchedulerOutput) -> Bool {
+        output.sequences.contains { $0.samples && $0.sampling.logprobTokens != nil }
+    }
+
     /// The logits of all rows, where a sequence of the step asks for those of certain tokens; waits for the device.
     private func namedLogits(of output: borrowing SchedulerOutput) -> [Float] {
-        let isAsked = output.sequences.contains { $0.samples && $0.sampling.logprobTokens != nil }
-        return isAsked ? backend.download(model.logits.prefix(rows: batch.samplingRows.count)) : []
+        readsLogits(output) ? backend.download(model.logits.prefix(rows: batch.samplingRows.count)) : []
     }
 
     /// A sample with the log-probabilities of `tokens` in place of the most likely ones: they differ from that of the

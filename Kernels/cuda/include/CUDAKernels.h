@@ -79,6 +79,7 @@ typedef uint64_t cuda_address;
     X(add_low_rank) \
     X(adjust_logits) \
     X(sample) \
+    X(sample_greedily) \
     X(route_experts) \
     X(group_routes) \
     X(gate_experts) \
@@ -126,7 +127,7 @@ typedef struct {
 // MARK: Stamp (stamp.cu)
 
 /// Raised when an argument or a layout changes its meaning but not its size.
-#define CUDA_KERNELS_VERSION 8
+#define CUDA_KERNELS_VERSION 9
 
 /// What kernels and backend must agree on. `stamp` writes the one its fatbin was built with, `cuda_kernels_stamp` returns
 /// the one this program was built with; a difference means that the fatbins are of another version.
