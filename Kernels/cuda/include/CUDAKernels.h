@@ -127,7 +127,7 @@ typedef struct {
 // MARK: Stamp (stamp.cu)
 
 /// Raised when an argument or a layout changes its meaning but not its size.
-#define CUDA_KERNELS_VERSION 9
+#define CUDA_KERNELS_VERSION 10
 
 /// What kernels and backend must agree on. `stamp` writes the one its fatbin was built with, `cuda_kernels_stamp` returns
 /// the one this program was built with; a difference means that the fatbins are of another version.
@@ -145,10 +145,15 @@ uint64_t cuda_kernels_stamp(void);
 
 /// The value of both stamps: version, number of kernels and sizes of what crosses.
 #define CUDA_KERNELS_STAMP \
-    ((uint64_t)CUDA_KERNELS_VERSION << 32 | (uint64_t)CUDA_KERNEL_COUNT << 16 \
+    ((uint64_t)CUDA_KERNELS_VERSION << 48 | (uint64_t)CUDA_KERNEL_COUNT << 32 \
      | (sizeof(cuda_embed_arguments) + 3 * sizeof(cuda_linear_arguments) + 5 * sizeof(cuda_attend_arguments) \
         + 7 * sizeof(cuda_sampling_row) + 11 * sizeof(cuda_sampling_result) + 13 * sizeof(cuda_rotate_arguments) \
-        + 17 * sizeof(cuda_linear_hopper_arguments)))
+        + 17 * sizeof(cuda_linear_hopper_arguments) + 19 * sizeof(cuda_store_kv_arguments) \
+        + 23 * sizeof(cuda_add_low_rank_arguments) + 29 * sizeof(cuda_logit_adjustment) \
+        + 31 * sizeof(cuda_route_experts_arguments) + 37 * sizeof(cuda_group_routes_arguments) \
+        + 41 * sizeof(cuda_expert_item) + 43 * sizeof(cuda_expert_matrix) + 47 * sizeof(cuda_expert_linear_arguments) \
+        + 53 * sizeof(cuda_gate_experts_arguments) + 59 * sizeof(cuda_combine_experts_arguments) \
+        + 61 * sizeof(cuda_ended_linear_arguments) + 67 * sizeof(cuda_rotary_table_arguments)))
 
 #ifdef __cplusplus
 }
