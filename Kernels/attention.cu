@@ -1,7 +1,8 @@
 // Math:    output[t] = Σ_p softmax_p(scale · q[t] · k[p]) · v[p] over positions p ≤ position[t] of t's sequence;
-//          the kernels called options also have windows, soft caps and sinks (cuda/span.cuh), which cost registers.
+//          the kernels called options also have windows, soft caps and sinks (cuda/span.cuh), which cost registers, and
+//          those for a cache of 8 bits have them too: codes are multiplied, scores and weights with the tokens' scales.
 // Shapes:  q [tokens, stride] f32, heads side by side; cache as in cuda/pages.cuh; output [tokens, heads, head_dim]
-//          bf16. Here for sequences with one query row; the others are prefill.cu's.
+//          bf16. Here for sequences with one query row (cuda/decode.cuh); the others are prefill.cu's.
 // Launch:  plan: one block, once a step. decode: a warp per (kv head, up to 8 of its heads, span of 128 positions),
 //          from global memory straight to registers: products are transposed, 16 positions (rows) by 8 heads (columns),
 //          so that cached fragments are operands as they are. combine: a block per (row, head) folds the spans in
@@ -13,9 +14,7 @@
 // Checked: AttentionCases (f64 reference within the bound; bitwise over chunks, batch and kernels; NaN in unused slots)
 // Source:  Dao et al., "Flash-Decoding" (2023); fixed splits: He, "Defeating Nondeterminism in LLM Inference" (2025)
 
-#include "cuda/device.cuh"
-#include "cuda/pages.cuh"
-#include "cuda/span.cuh"
+#include "cuda/decode.cuh"
 
 // MARK: Plan
 
@@ -112,184 +111,6 @@ APUS_KERNEL(attention_plan, cuda_attention_plan_arguments, 256, 1) {
     }
 }
 
-// MARK: Decode
-
-/// Computes a span for the columns of `query`, which all see the first `limit` positions of the sequence. Fragments are
-/// read a piece ahead of their products; the compiler goes as much further as registers allow.
-template <bool has_options, int FRAGMENTS>
-APUS_DEVICE void attend_span(
-    const cuda_attend_arguments &a, const int32_t *table, int head, int first_token, int limit, const int &behind,
-    const uint32_t (&query)[FRAGMENTS][2], softmax_state<FRAGMENTS> &span) {
-    constexpr int piece = FRAGMENTS == 16 ? 2 : FRAGMENTS % 4 == 0 ? 4 : FRAGMENTS, parts = FRAGMENTS / piece;
-    constexpr int half = TILE_GROUPS * parts, pieces = 2 * half;
-    // Lane i knows where the span's i-th group is; −1 is nowhere.
-    const int token = first_token + lane_index() * CUDA_GROUP_TOKENS;
-    int place = -1;
-    const bool is_behind = has_options && token + CUDA_GROUP_TOKENS <= behind;
-    if (lane_index() < SPAN_GROUPS && token < limit && !is_behind) {
-        const int size = a.cache.block_size;
-        place = cuda_kv_group(table[token / size], token % size, head, a.cache.kv_heads, size);
-    }
-    uint4 fragments[2][piece];
-    const auto load = [&](int tile, int i, uint4 (&target)[piece]) {
-        const int group = shuffle(place, tile * TILE_GROUPS + i % half / parts);
-        const int64_t fragment = static_cast<int64_t>(group) * FRAGMENTS + i % parts * piece;
-        const uint16_t *const source = at<const uint16_t>(
-            i < half ? a.cache.keys : a.cache.values,
-            fragment * CUDA_FRAGMENT_ELEMENTS + lane_index() * CUDA_LANE_ELEMENTS);
-#pragma unroll
-        for (int f = 0; f < piece; f++) {
-            target[f] = make_uint4(0, 0, 0, 0);
-            if (group >= 0) target[f] = load_streaming_16(source + f * CUDA_FRAGMENT_ELEMENTS);
-        }
-    };
-    span.clear();
-    load(0, 0, fragments[0]);
-#pragma unroll 1
-    for (int tile = 0; tile < 2 && first_token + tile * TILE_TOKENS < limit; tile++) {
-        const int tile_limit = limit - first_token - tile * TILE_TOKENS;
-        float scores[TILE_GROUPS][4] = {};
-        uint32_t weights[TILE_GROUPS][2];
-#pragma unroll
-        for (int i = 0; i < pieces; i++) {
-            // Behind the last piece comes the next tile's first, which after the last tile is nowhere.
-            load(tile + (i + 1) / pieces, (i + 1) % pieces, fragments[(i + 1) % 2]);
-            const int group = i % half / parts, part = i % parts * piece;
-            if (i == half) {
-                if (has_options && a.soft_cap > 0) cap_scores(scores, a.soft_cap);
-                if (has_options && a.window > 0) {
-                    const int hidden = behind - first_token - tile * TILE_TOKENS - lane_index() / 4;
-                    mask_behind(scores, hidden, hidden);
-                }
-                if (tile_limit < TILE_TOKENS) {
-                    const int remaining = tile_limit - lane_index() / 4;
-                    mask_scores(scores, remaining, remaining);
-                }
-                weigh_tile(scores, tile == 0, span, weights);
-            }
-            const value_mask mask = mask_of_values(tile_limit - group * CUDA_GROUP_TOKENS);
-#pragma unroll
-            for (int f = 0; f < piece; f++) {
-                const uint4 fragment = fragments[i % 2][f];
-                if (i < half) multiply_fragment(scores[group], fragment, query[part + f]);
-                else multiply_fragment(span.output[part + f], keep_values(fragment, mask), weights[group]);
-            }
-        }
-    }
-    finish_span(span);
-}
-
-/// Writes the first `columns` columns of a state to consecutive heads of a slot, or reads them.
-template <bool is_store, int FRAGMENTS>
-APUS_DEVICE void move_columns(
-    const cuda_attend_arguments &a, int64_t slot, int head, int columns, softmax_state<FRAGMENTS> &state) {
-#pragma unroll
-    for (int c = 0; c < 2; c++) {
-        const int column = lane_index() % 4 * 2 + c;
-        if (column < columns) move_partial<is_store>(a, slot, head + column, c, state);
-    }
-}
-
-/// Writes the first `columns` columns of a total, normalized, to consecutive heads of a row.
-template <bool has_options, int FRAGMENTS>
-APUS_DEVICE void store_columns(
-    const cuda_attend_arguments &a, int64_t row, int head, int columns, const softmax_state<FRAGMENTS> &total) {
-#pragma unroll
-    for (int c = 0; c < 2; c++) {
-        const int column = lane_index() % 4 * 2 + c;
-        if (column >= columns) continue;
-        const int64_t place = row * a.batch.heads + head + column;
-        const float inverse = has_options ? inverse_with_sink(a, head + column, total.maximum[c], total.sum[c])
-                                          : inverse_of_sum(total.sum[c]);
-        store_output(total, c, inverse, at<uint16_t>(a.output, place * a.batch.head_dim));
-    }
-}
-
-/// One of a warp's items: some spans of a sequence, for up to eight heads that share a kv head.
-struct decode_item {
-    int sequence;
-    int kv_head;
-    int first_head;
-    int columns;
-    int row;
-    int limit;
-    /// Positions before this one are behind the window.
-    int behind;
-    /// As in the plan.
-    int slot;
-    int first_span;
-    int last_span;
-};
-
-APUS_DEVICE decode_item find_item(const cuda_attend_arguments &a, int item) {
-    const cuda_attention_batch &batch = a.batch;
-    const int32_t *const units = at<const int32_t>(batch.plan);
-    const int group = batch.heads / batch.kv_heads, tiles = cuda_decode_tiles(batch.heads, batch.kv_heads);
-    const int pairs = batch.kv_heads * tiles;
-    decode_item own;
-    own.sequence = find_sequence(units, batch.sequence_count, item / pairs);
-    const int start = units[own.sequence], count = units[own.sequence + 1] - start, local = item - start * pairs;
-    const int pair = local / count, first_column = pair % tiles * 8;
-    own.kv_head = pair / tiles;
-    own.first_head = own.kv_head * group + first_column;
-    own.columns = min(8, group - first_column);
-    own.row = at<const int32_t>(batch.query_starts)[own.sequence];
-    own.limit =
-        min(at<const int32_t>(batch.context_lengths)[own.sequence], at<const int32_t>(batch.positions)[own.row] + 1);
-    own.slot = units[cuda_plan_slots(batch.sequence_count) + own.sequence];
-    // Spans behind the window are nobody's work: combine does not look at them.
-    own.behind = window_start(a, own.limit);
-    const int hidden = own.behind / static_cast<int>(CUDA_SPAN_TOKENS);
-    own.first_span = own.slot >= 0 ? local % count : hidden;
-    own.last_span = own.slot >= 0 ? own.first_span : max(cuda_spans(own.limit) - 1, hidden);
-    if (own.first_span < hidden) own.last_span = -1;
-    return own;
-}
-
-template <int FRAGMENTS, bool has_options> APUS_DEVICE void attend_decode(const cuda_attend_arguments &a) {
-    // In shared memory, and read again where needed, because the products take all registers.
-    __shared__ decode_item items[4];
-    const decode_item &own = items[warp_index()];
-    const cuda_attention_batch &batch = a.batch;
-    // Items are (sequence, kv head, eight heads, span). The first ones go to a warp of each block, not to all warps of
-    // the first blocks, so that a small batch is spread over the multiprocessors.
-    const int32_t *const units = at<const int32_t>(batch.plan) + batch.sequence_count;
-    const int pairs = batch.kv_heads * cuda_decode_tiles(batch.heads, batch.kv_heads);
-    const int blocks = static_cast<int>(gridDim.x);
-    for (int item = warp_index() * blocks + static_cast<int>(blockIdx.x); item < *units * pairs; item += 4 * blocks) {
-        const decode_item found = find_item(a, item);
-        warp_sync();
-        if (lane_index() == 0) items[warp_index()] = found;
-        warp_sync();
-        uint32_t query[FRAGMENTS][2];
-        const float *const q = at<const float>(a.q, static_cast<int64_t>(own.row) * a.q_stride)
-            + (own.first_head + lane_index() / 4) * batch.head_dim;
-        load_query(lane_index() / 4 < own.columns ? q : nullptr, a.scale, query);
-        // A span of its own, or all of the sequence's with the total in memory.
-#pragma unroll 1
-        for (int index = own.first_span; index <= own.last_span; index++) {
-            const int32_t *const table =
-                at<const int32_t>(batch.block_tables, static_cast<int64_t>(own.sequence) * batch.blocks_per_sequence);
-            softmax_state<FRAGMENTS> span;
-            attend_span<has_options>(a, table, own.kv_head, index * CUDA_SPAN_TOKENS, own.limit, own.behind, query, span);
-            warp_sync();
-            if (own.slot >= 0) {
-                move_columns<true>(a, own.slot + index, own.first_head, own.columns, span);
-                continue;
-            }
-            softmax_state<FRAGMENTS> total;
-            total.clear();
-            if (index > (has_options ? own.first_span : 0)) {
-                move_columns<false>(a, own.sequence, own.first_head, own.columns, total);
-            }
-            warp_sync();
-            fold_span(total, span);
-            if (index < own.last_span) move_columns<true>(a, own.sequence, own.first_head, own.columns, total);
-            else store_columns<has_options>(a, own.row, own.first_head, own.columns, total);
-        }
-    }
-}
-
 // MARK: Combine
 
 struct combined_span {
@@ -369,10 +190,16 @@ APUS_KERNEL(attend_combine, cuda_attend_arguments, 128, 6) {
 
 #define DECODE(dimensions, blocks) \
     APUS_KERNEL(attend_decode_##dimensions, cuda_attend_arguments, 128, blocks) { \
-        attend_decode<dimensions / 16, false>(a); \
+        attend_decode<CUDA_KV_BF16, dimensions / 16, false>(a); \
     } \
     APUS_KERNEL(attend_decode_options_##dimensions, cuda_attend_arguments, 128, 2) { \
-        attend_decode<dimensions / 16, true>(a); \
+        attend_decode<CUDA_KV_BF16, dimensions / 16, true>(a); \
+    } \
+    APUS_KERNEL(attend_decode_e4m3_##dimensions, cuda_attend_arguments, 128, blocks) { \
+        attend_decode<CUDA_KV_E4M3, dimensions / 16, true>(a); \
+    } \
+    APUS_KERNEL(attend_decode_int8_##dimensions, cuda_attend_arguments, 128, blocks) { \
+        attend_decode<CUDA_KV_INT8, dimensions / 16, true>(a); \
     }
 
 DECODE(64, 3)

@@ -147,6 +147,7 @@ APUS_DEVICE void find_work(const cuda_expert_linear_arguments &a, int tiles_of_b
         work.rows = {routes, work.inputs};
         work.product.matrix = found.matrix;
         work.product.x = a.x;
+        work.product.ranks = 0;
         work.product.output = a.output + 4 * static_cast<cuda_address>(found.first_row);
         work.product.token_count = item.count;
         work.product.x_stride = a.x_stride;

@@ -13,6 +13,7 @@
 
 #include "cuda/endings.cuh"
 #include "cuda/hopper.cuh"
+#include "cuda/ranks.cuh"
 
 namespace linear_hopper {
 
@@ -259,9 +260,27 @@ APUS_DEVICE bool add_slices(const cuda_linear_hopper_arguments &a, const work_it
     return true;
 }
 
+/// Leaves the best of each sixteen rows for each token.
+template <int format, int tokens>
+APUS_DEVICE void write_ranks(
+    const cuda_linear_hopper_arguments &a, const work_item &item, const float (&total)[tokens / 2]) {
+    const int tile = item.row_tile * hopper_consumers(tokens) * 4 + warp_index(), lane = lane_index();
+    const int first_token = item.token_tile * tokens + lane % 4 * 2;
+#pragma unroll
+    for (int i = 0; i < tokens / 4; i++) {
+        const int token = first_token + i / 2 * 8 + i % 2, index = i / 2 * 4 + i % 2;
+        const bool is_scaled = format == CUDA_WEIGHT_E4M3 && token < a.token_count;
+        const float scale = is_scaled ? at<const float>(a.input_scales)[token] : 1;
+        const float first = is_scaled ? total[index] * scale : total[index];
+        const float second = is_scaled ? total[index + 2] * scale : total[index + 2];
+        write_best(a.ranks, a.matrix.rows, tile, token, a.token_count, lane, first, second);
+    }
+}
+
 /// Ends a tile: a thread has two rows of sixteen, and a sector of 8 rows for each token.
 template <int format, int tokens>
 APUS_DEVICE void write(const cuda_linear_hopper_arguments &a, const work_item &item, const float (&total)[tokens / 2]) {
+    if (a.ranks != 0) return write_ranks<format, tokens>(a, item, total);
     const int packed =
         item.row_tile * hopper_consumers(tokens) * CUDA_SWIZZLED_ROWS + 16 * warp_index() + lane_index() / 4;
     if (packed >= a.matrix.rows) return;

@@ -12,9 +12,7 @@ FIELDS = ["registers", "spill_stores", "spill_loads", "stack", "shared"]
 
 # Kernels that may spill or have a stack frame, each with its reason and the most bytes of stack it may take.
 ALLOWED = {
-    "attend_decode_options_256": ("one value, once a tile, on Ampere: the products take all registers", 8),
     "linear_int4_64": ("the count of rounds, two a launch, on Ampere", 8),
-    "expert_linear_q4_k_large": ("one value a slice, eight a launch, on Hopper", 8),
 }
 
 # Kernels that stream weights are bound by bytes in flight: these they load, and copy to shared memory, 16 at a time.

@@ -1,14 +1,16 @@
 // Math:    rotate: (x_a, x_b) ← (x_a · cos θ − x_b · sin θ, x_b · cos θ + x_a · sin θ), θ = position · frequency
 //          rounded to f32, its cosine and sine right to the last place; rotary_table: these alone. store_kv: keys and
-//          values rounded to bf16.
+//          values rounded to bf16, or (store_kv_bytes) to 8 bits of a scale for each token and head.
 // Shapes:  x [tokens, stride], the first heads × head_dim of each row in place; frequencies [rotary / 2]; the cache in
 //          groups of 16 tokens, in the fragments of cuda/pages.cuh.
 // Launch:  rotate: a block per token and 8 heads, with a table of the token's cosines and sines in shared memory.
 //          store_kv: a warp per 8 tokens and 16 dimensions, so that it fills whole sectors where slots are adjacent.
+//          store_kv_bytes: a warp per 8 tokens and a head's keys or values, which it reads twice.
 // Bound:   bytes of x; of keys and values.
 // Checked: RowCases, AttentionCases
 // Source:  Su et al., "RoFormer" (2021)
 
+#include "cuda/bytes.cuh"
 #include "cuda/device.cuh"
 #include "cuda/pages.cuh"
 
@@ -108,4 +110,52 @@ APUS_KERNEL(store_kv, cuda_store_kv_arguments, 256, 4) {
     values[cuda_value_element(row, dimension + 1)] = float_to_bf16(value.y);
     values[cuda_value_element(row, dimension + 2)] = float_to_bf16(value.z);
     values[cuda_value_element(row, dimension + 3)] = float_to_bf16(value.w);
+}
+
+/// The largest of four magnitudes as bits; a NaN's are above all others.
+APUS_DEVICE uint32_t largest_magnitude(float4 four) {
+    const uint32_t x = __float_as_uint(four.x) & 0x7FFFFFFF, y = __float_as_uint(four.y) & 0x7FFFFFFF;
+    const uint32_t z = __float_as_uint(four.z) & 0x7FFFFFFF, w = __float_as_uint(four.w) & 0x7FFFFFFF;
+    return max(max(x, y), max(z, w));
+}
+
+/// The same lanes, of every fragment of a head's keys, or values. What a token becomes follows from its own numbers.
+APUS_KERNEL(store_kv_bytes, cuda_store_kv_arguments, 256, 4) {
+    const cuda_kv_layer &cache = a.cache;
+    const int token = static_cast<int>(blockIdx.x) * 8 + lane_index() / 4;
+    const int part = static_cast<int>(blockIdx.y) * 8 + warp_index(), head = part / 2;
+    if (part >= 2 * cache.kv_heads) return;
+    const bool is_value = part % 2 == 1, is_integer = cache.type == CUDA_KV_INT8;
+    const int slot = token < a.token_count ? at<const int32_t>(a.slots)[token] : -1, first = lane_index() % 4 * 4;
+    const float *const source = at<const float>(a.qkv, static_cast<int64_t>(token) * a.qkv_stride)
+        + (is_value ? a.value_offset : a.key_offset) + head * cache.head_dim + first;
+    uint32_t largest = 0;
+    for (int d = 0; slot >= 0 && d < cache.head_dim; d += 16) {
+        largest = max(largest, largest_magnitude(*reinterpret_cast<const float4 *>(source + d)));
+    }
+    largest = max(largest, shuffle_xor(largest, 1));
+    largest = max(largest, shuffle_xor(largest, 2));
+    if (slot < 0) return;
+
+    const int block = slot / cache.block_size, offset = slot % cache.block_size, row = offset % CUDA_GROUP_TOKENS;
+    const int64_t group = cuda_kv_group(block, offset, head, cache.kv_heads, cache.block_size);
+    uint8_t *const target =
+        at<uint8_t>(is_value ? cache.values : cache.keys, group * cuda_kv_group_bytes(cache.type, cache.head_dim));
+    const float most = __uint_as_float(largest);
+    const byte_scale scale = is_integer ? scale_of_integers(most) : scale_of_e4m3(most);
+    if (first == 0) {
+        reinterpret_cast<float *>(target + cuda_kv_element_bytes(cache.type, cache.head_dim))[row] = scale.scale;
+    }
+    for (int d = 0; d < cache.head_dim; d += 16) {
+        const float4 four = *reinterpret_cast<const float4 *>(source + d);
+        const float x[4] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int dimension = d + first + i;
+            const int element = is_value ? cuda_value_element(row, dimension) : cuda_key_element(row, dimension);
+            const float scaled = x[i] * scale.factor;
+            target[cuda_kv_code_place(element, cache.head_dim)] =
+                static_cast<uint8_t>(is_integer ? float_to_byte(scaled) : float_to_e4m3(scaled));
+        }
+    }
 }

@@ -2,7 +2,9 @@
 //          and top-p in that order, then argmax of x' / temperature + Gumbel noise; drawn as argmin of E / p with
 //          exponential E, which is the same and takes no second logarithm. Log-probabilities are those of softmax(x).
 // Shapes:  logits [rows, vocab] f32, left as they are; vocab up to 2¹⁹.
-// Launch:  a block per row. Filters find floors (selection.cuh) among candidates listed in shared memory.
+// Launch:  a block per row. Filters find floors (selection.cuh) among candidates listed in shared memory. Where all rows
+//          are greedy and nothing is asked of their logits, the head leaves the best of each tile (ranks.cuh) and
+//          sample_greedily finds the best of those.
 // Bound:   latency of one multiprocessor reading a row of logits from L2, two to four times.
 // Checked: in the emulator (χ², sets against a sort, Philox against published vectors, masks)
 // Source:  Salmon et al. (2011) for Philox; order of filters: vLLM
@@ -247,6 +249,30 @@ APUS_KERNEL(sample, cuda_sample_arguments, SAMPLE_THREADS, 1) {
     if (threadIdx.x != 0) return;
     result->token = token;
     result->logprob = logprob;
+    result->is_finite = is_finite ? 1 : 0;
+    if (a.samples != 0) at<int32_t>(a.samples)[blockIdx.x] = token;
+}
+
+/// Of rows that a product left ranks of, all of them greedy: what `sample` would choose from their logits.
+APUS_KERNEL(sample_greedily, cuda_sample_greedily_arguments, ROW_THREADS, 4) {
+    __shared__ uint64_t of_warps[ROW_WARPS];
+    const uint64_t *const ranks = at<const uint64_t>(a.ranks, static_cast<int64_t>(blockIdx.x) * a.tile_count);
+    uint64_t best = 0;
+#pragma unroll 8
+    for (int tile = static_cast<int>(threadIdx.x); tile < a.tile_count; tile += ROW_THREADS) {
+        best = higher_rank(best, ranks[tile]);
+    }
+#pragma unroll
+    for (int mask = 16; mask > 0; mask /= 2) best = higher_rank(best, shuffle_xor(best, mask));
+    if (lane_index() == 0) of_warps[warp_index()] = best;
+    block_sync();
+    if (threadIdx.x != 0) return;
+    for (int warp = 1; warp < ROW_WARPS; warp++) best = higher_rank(best, of_warps[warp]);
+    const bool is_finite = best != RANK_OF_NAN && fabsf(logit_of(best)) <= 0x1.fffffep127f;
+    const int token = is_finite ? token_of(best) : 0;
+    cuda_sampling_result *const result = at<cuda_sampling_result>(a.results, blockIdx.x);
+    result->token = token;
+    result->logprob = 0;
     result->is_finite = is_finite ? 1 : 0;
     if (a.samples != 0) at<int32_t>(a.samples)[blockIdx.x] = token;
 }

@@ -15,6 +15,8 @@ package struct ForwardStep {
     package let sampledRows: Tensor
     /// [tokens] i32: the place of each row's adapter, or −1; nil where no row has one.
     package let adapters: Tensor?
+    /// Whether each sampled row's likeliest token is chosen and its logits are not looked at.
+    package var samplesGreedily = false
 
     package init(
         tokens: Tensor, batch: AttentionBatch, windowed: [AttentionBatch] = [], sampledRows: Tensor,

@@ -12,7 +12,7 @@ enum {
     COMBINE_THREADS = 128,
     /// That fit on a multiprocessor.
     COMBINE_BLOCKS = 6,
-    /// Decode blocks of the kernels with options that do.
+    /// Decode blocks of the kernels over bf16 with options that do.
     OPTIONS_BLOCKS = 2,
     /// Positions that a prefill block stages at a time, twice, keys and values.
     STAGE_TOKENS = 64,
@@ -24,17 +24,20 @@ static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static int64_t spans_of(int64_t tokens) { return (tokens + CUDA_SPAN_TOKENS - 1) / CUDA_SPAN_TOKENS; }
 
-/// The kernels of a head size, and how many decode blocks fit on a multiprocessor.
+/// The kernels of a head size and of a form of the cache, and how many decode blocks fit on a multiprocessor.
 static bool find_kernels(
-    int32_t head_dim, bool has_options, int32_t *decode, int32_t *prefill, int32_t *decode_blocks) {
+    int32_t head_dim, int32_t type, bool has_options, int32_t *decode, int32_t *prefill, int32_t *decode_blocks) {
     switch (head_dim) {
+#define KERNELS(dimensions, kind) \
+    *decode = CUDA_KERNEL_attend_decode_##kind##dimensions; \
+    *prefill = CUDA_KERNEL_attend_prefill_##kind##dimensions;
 #define HEAD_DIM(dimensions, blocks) \
     case dimensions: \
-        *decode = has_options ? CUDA_KERNEL_attend_decode_options_##dimensions \
-                              : CUDA_KERNEL_attend_decode_##dimensions; \
-        *prefill = has_options ? CUDA_KERNEL_attend_prefill_options_##dimensions \
-                               : CUDA_KERNEL_attend_prefill_##dimensions; \
-        *decode_blocks = has_options ? OPTIONS_BLOCKS : blocks; \
+        *decode_blocks = has_options && type == CUDA_KV_BF16 ? OPTIONS_BLOCKS : blocks; \
+        if (type == CUDA_KV_E4M3) { KERNELS(dimensions, e4m3_) } \
+        else if (type == CUDA_KV_INT8) { KERNELS(dimensions, int8_) } \
+        else if (has_options) { KERNELS(dimensions, options_) } \
+        else { KERNELS(dimensions, ) } \
         return true;
     HEAD_DIM(64, 3)
     HEAD_DIM(80, 3)
@@ -42,13 +45,14 @@ static bool find_kernels(
     HEAD_DIM(128, 3)
     HEAD_DIM(256, 2)
 #undef HEAD_DIM
+#undef KERNELS
     default: *decode = *prefill = -1; *decode_blocks = 0; return false;
     }
 }
 
 bool cuda_attention_supports(int32_t head_dim) {
     int32_t decode, prefill, blocks;
-    return find_kernels(head_dim, false, &decode, &prefill, &blocks);
+    return find_kernels(head_dim, CUDA_KV_BF16, false, &decode, &prefill, &blocks);
 }
 
 uint64_t cuda_attention_plan_bytes(int64_t max_sequences, int64_t max_tokens) {
@@ -81,7 +85,8 @@ static bool has_options(const cuda_attend_arguments *arguments) {
 cuda_launch cuda_attend_decode_launch(const cuda_attend_arguments *arguments) {
     const cuda_attention_batch *batch = &arguments->batch;
     int32_t decode, prefill, blocks;
-    (void)find_kernels(batch->head_dim, has_options(arguments), &decode, &prefill, &blocks);
+    (void)find_kernels(
+        batch->head_dim, arguments->cache.type, has_options(arguments), &decode, &prefill, &blocks);
     int64_t most_spans = spans_of((int64_t)batch->blocks_per_sequence * arguments->cache.block_size);
     int64_t warps = (int64_t)batch->sequence_count * most_spans * batch->kv_heads
         * cuda_decode_tiles(batch->heads, batch->kv_heads);
@@ -101,16 +106,26 @@ cuda_launch cuda_attend_combine_launch(const cuda_attend_arguments *arguments) {
     };
 }
 
+/// Two stages of fragments and scales, and of 8 bits the codes of a tile.
+static int32_t prefill_shared_bytes(int32_t type, int32_t head_dim) {
+    const int32_t groups = 2 * STAGE_TOKENS / CUDA_GROUP_TOKENS;
+    const int32_t fragments = cuda_kv_element_bytes(CUDA_KV_BF16, head_dim), scales = cuda_kv_scale_bytes(type);
+    const int32_t codes = type == CUDA_KV_BF16 ? 0 : cuda_kv_element_bytes(type, head_dim);
+    return groups * (2 * (fragments + scales) + codes);
+}
+
 cuda_launch cuda_attend_prefill_launch(const cuda_attend_arguments *arguments) {
     const cuda_attention_batch *batch = &arguments->batch;
     int32_t decode, prefill, blocks;
-    (void)find_kernels(batch->head_dim, has_options(arguments), &decode, &prefill, &blocks);
+    (void)find_kernels(
+        batch->head_dim, arguments->cache.type, has_options(arguments), &decode, &prefill, &blocks);
     int64_t columns = cuda_prefill_columns(batch->head_dim), group = batch->heads / batch->kv_heads;
     int64_t tiles = (int64_t)batch->token_count * group / columns + batch->sequence_count;
     int64_t most_spans = spans_of((int64_t)batch->blocks_per_sequence * arguments->cache.block_size);
     int64_t runs = batch->cuts_prefill ? (most_spans + CUDA_RUN_SPANS - 1) / CUDA_RUN_SPANS : 1;
-    const bool is_hopper =
-        arguments->takes_hopper && !has_options(arguments) && (batch->head_dim == 64 || batch->head_dim == 128);
+    const bool is_bf16 = arguments->cache.type == CUDA_KV_BF16;
+    const bool is_hopper = arguments->takes_hopper && is_bf16 && !has_options(arguments)
+        && (batch->head_dim == 64 || batch->head_dim == 128);
     if (is_hopper) {
         return (cuda_launch){
             .kernel = batch->head_dim == 64 ? CUDA_KERNEL_attend_prefill_hopper_64
@@ -126,6 +141,6 @@ cuda_launch cuda_attend_prefill_launch(const cuda_attend_arguments *arguments) {
         .grid_x = (uint32_t)least(arguments->multiprocessors, tiles * runs * batch->kv_heads), .grid_y = 1,
         .grid_z = 1,
         .threads = PREFILL_THREADS,
-        .shared_bytes = 2 * 2 * STAGE_TOKENS * (uint32_t)batch->head_dim * sizeof(uint16_t),
+        .shared_bytes = (uint32_t)prefill_shared_bytes(arguments->cache.type, batch->head_dim),
     };
 }

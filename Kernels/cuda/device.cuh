@@ -195,6 +195,15 @@ template <class T> APUS_DEVICE T *at(cuda_address address, int64_t offset = 0) {
 APUS_DEVICE int lane_index() { return static_cast<int>(threadIdx.x & 31); }
 APUS_DEVICE int warp_index() { return static_cast<int>(threadIdx.x >> 5); }
 
+/// The value, of which the compiler does not know that it is the same as before: what follows from it is computed again
+/// instead of held in registers.
+APUS_DEVICE int recomputed(int value) {
+#ifdef __CUDACC__
+    asm volatile("" : "+r"(value));
+#endif
+    return value;
+}
+
 // MARK: Numbers
 
 APUS_DEVICE float bf16_to_float(uint16_t value) { return __uint_as_float(static_cast<uint32_t>(value) << 16); }

@@ -57,15 +57,6 @@ static inline void wait_for_dependencies() { emulator::wait_for_dependencies(); 
 
 #endif
 
-/// The value, of which the compiler does not know that it is the same as before: what follows from it is computed again
-/// instead of held in registers.
-APUS_DEVICE int recomputed(int value) {
-#ifdef __CUDACC__
-    asm volatile("" : "+r"(value));
-#endif
-    return value;
-}
-
 // MARK: Barriers
 
 /// The address of shared memory as instructions and descriptors take it.

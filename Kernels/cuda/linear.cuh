@@ -153,10 +153,12 @@ APUS_DEVICE void skinny(
 
 // MARK: More tokens
 
-/// Eight warps as four pairs of row tiles times two halves of the tokens; every warp walks all of K.
+/// Eight warps as four pairs of row tiles times two halves of the tokens; every warp walks all of K. Where the results go
+/// is found anew in the end (`first_tile` may lie in shared memory), because the products take all registers.
 template <int format, class Rows>
 APUS_DEVICE void large(
-    const cuda_linear_arguments &a, const cuda_ending *ending, int first_tile, int block_token, const Rows &rows) {
+    const cuda_linear_arguments &a, const cuda_ending *ending, const int &first_tile, int block_token,
+    const Rows &rows) {
     constexpr int row_tiles = 2, token_tiles = LINEAR_LARGE_TOKENS / 16;
     constexpr int stages = linear_large_stages(format, false), stage_bytes = linear_large_stage_bytes(format);
     constexpr int stages_of_small = linear_large_stages(format, true);
@@ -169,7 +171,6 @@ APUS_DEVICE void large(
     const int ring_bytes = (is_small ? stages_of_small : stages) * stage_bytes;
     const int lane = lane_index(), warp = warp_index();
     const int units = units_of(a.matrix.columns);
-    const int my_tile = first_tile + warp / 2 * row_tiles, my_token = block_token + warp % 2 * (8 * token_tiles);
     const uint8_t *const my_weights = shared + warp / 2 * row_tiles * tile_bytes;
     uint8_t *const activations_place = shared + LINEAR_LARGE_TILES * tile_bytes;
     const uint8_t *const my_activations = activations_place + warp % 2 * (x_bytes / 2);
@@ -224,7 +225,10 @@ APUS_DEVICE void large(
         for (int r = 0; r < row_tiles; r++) add(total[r], sums[r]);
     }
 #pragma unroll
-    for (int r = 0; r < row_tiles; r++) write<false>(a, ending, rows, my_tile + r, my_token, lane, total[r]);
+    for (int r = 0; r < row_tiles; r++) {
+        const int own = recomputed(warp), token = block_token + own % 2 * (8 * token_tiles);
+        write<false>(a, ending, rows, first_tile + own / 2 * row_tiles + r, token, lane, total[r]);
+    }
 }
 
 }  // namespace linear

@@ -3,7 +3,8 @@
 //
 // A cache is cut into groups of 16 tokens of one block and one head. A group holds head_dim / 16 fragments of 512
 // bytes, each the A operand of one mma.m16n8k16 as the 32 lanes of a warp hold it, 16 bytes after 16 bytes: a product's
-// operand is one load that a warp makes of adjacent memory, and no lane has to pass on what it has read.
+// operand is one load that a warp makes of adjacent memory, and no lane has to pass on what it has read. Codes of 8 bits
+// have the same places: a load of 16 bytes is then a lane's share of two fragments, and the tokens' scales come behind.
 
 #ifndef APUS_PAGES_CUH
 #define APUS_PAGES_CUH
@@ -11,7 +12,9 @@
 #include "include/CUDAKernels.h"
 
 #ifdef __CUDACC__
-#define APUS_INDEX __host__ __device__ __forceinline__
+#define APUS_INDEX __host__ __device__ __forceinline__ constexpr
+#elif defined(__cplusplus)
+#define APUS_INDEX constexpr
 #else
 #define APUS_INDEX static inline
 #endif
@@ -46,6 +49,23 @@ APUS_INDEX int32_t cuda_value_element(int32_t token, int32_t dimension) {
     int32_t lane = dimension % 16 / 2 * 4 + token % 8 / 2, half = token / 8;
     return dimension / 16 * CUDA_FRAGMENT_ELEMENTS + lane * CUDA_LANE_ELEMENTS + half * 4 + dimension % 2 * 2
         + token % 2;
+}
+
+/// Bytes of a group: of its elements, and of the f32 scales of its 16 tokens behind codes of 8 bits.
+APUS_INDEX int32_t cuda_kv_element_bytes(int32_t type, int32_t head_dim) {
+    return CUDA_GROUP_TOKENS * head_dim * (type == CUDA_KV_BF16 ? 2 : 1);
+}
+APUS_INDEX int32_t cuda_kv_scale_bytes(int32_t type) { return type == CUDA_KV_BF16 ? 0 : CUDA_GROUP_TOKENS * 4; }
+APUS_INDEX int32_t cuda_kv_group_bytes(int32_t type, int32_t head_dim) {
+    return cuda_kv_element_bytes(type, head_dim) + cuda_kv_scale_bytes(type);
+}
+
+/// Where an element of a group of codes lies: a lane has 16 bytes of two fragments, 8 of one that comes alone at the end.
+APUS_INDEX int32_t cuda_kv_code_place(int32_t element, int32_t head_dim) {
+    int32_t fragment = element / CUDA_FRAGMENT_ELEMENTS, lane = element % CUDA_FRAGMENT_ELEMENTS / CUDA_LANE_ELEMENTS;
+    int32_t is_alone = fragment % 2 == 0 && fragment + 1 == head_dim / 16;
+    int32_t share = is_alone ? lane * CUDA_LANE_ELEMENTS : (2 * lane + fragment % 2) * CUDA_LANE_ELEMENTS;
+    return fragment / 2 * 2 * CUDA_FRAGMENT_ELEMENTS + share + element % CUDA_LANE_ELEMENTS;
 }
 
 // MARK: Plan

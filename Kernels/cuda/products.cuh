@@ -7,6 +7,7 @@
 
 #include "device.cuh"
 #include "endings.cuh"
+#include "ranks.cuh"
 #include "weights.cuh"
 
 namespace linear {
@@ -272,11 +273,21 @@ template <int count> APUS_DEVICE void add(float (&total)[count][4], const float 
 }
 
 /// Stores (or adds) a tile's results for `token_tiles` times 8 tokens, a sector of 8 rows for each token; or ends them,
-/// where there is an ending.
+/// where there is an ending; or leaves the best.
 template <bool has_heads, class Rows, int token_tiles>
 APUS_DEVICE void write(
     const cuda_linear_arguments &a, [[maybe_unused]] const cuda_ending *ending, const Rows &rows, int tile,
     int first_token, int lane, const float (&sums)[token_tiles][4]) {
+    if (Rows::are_adjacent && a.ranks != 0) {
+        const int own_tile = recomputed(tile), own = recomputed(lane);
+#pragma unroll
+        for (int i = 0; i < 2 * token_tiles; i++) {
+            const int token = first_token + i / 2 * 8 + own % 4 * 2 + i % 2;
+            const float (&pair)[4] = sums[i / 2];
+            write_best(a.ranks, a.matrix.rows, own_tile, token, a.token_count, own, pair[i % 2], pair[i % 2 + 2]);
+        }
+        return;
+    }
     const int packed = CUDA_TILE_ROWS * tile + lane / 4;
     if (packed >= a.matrix.rows) return;
     const row_pair pair = rows_of(a.matrix, packed);

@@ -13,6 +13,13 @@ cuda_launch cuda_sample_launch(const cuda_sample_arguments *arguments) {
     };
 }
 
+cuda_launch cuda_sample_greedily_launch(const cuda_sample_greedily_arguments *arguments) {
+    return (cuda_launch){
+        .kernel = CUDA_KERNEL_sample_greedily, .grid_x = (uint32_t)arguments->row_count, .grid_y = 1, .grid_z = 1,
+        .threads = ROW_THREADS,
+    };
+}
+
 cuda_launch cuda_adjust_logits_launch(const cuda_adjust_logits_arguments *arguments) {
     return (cuda_launch){
         .kernel = CUDA_KERNEL_adjust_logits, .grid_x = (uint32_t)arguments->row_count, .grid_y = 1, .grid_z = 1,

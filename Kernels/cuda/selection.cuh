@@ -6,12 +6,10 @@
 #define APUS_SELECTION_CUH
 
 #include "exponential.cuh"
+#include "ranks.cuh"
 #include "rows.h"
 
 enum {
-    /// Bits of a rank that hold the token.
-    RANK_TOKEN_BITS = 22,
-    LAST_TOKEN = (1 << RANK_TOKEN_BITS) - 1,
     BIN_BITS = 10,
     BINS = 1 << BIN_BITS,
     /// Candidates that are listed in shared memory; when there are more, passes go over the row.
@@ -30,25 +28,6 @@ struct selection_workspace {
     int32_t bin;
     int32_t is_done;
 };
-
-// MARK: Ranks
-
-APUS_DEVICE uint64_t rank_of(float logit, int token) {
-    // −0 equals 0 and must rank with it.
-    const uint32_t bits = logit == 0 ? 0 : __float_as_uint(logit);
-    const uint32_t key = (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
-    return static_cast<uint64_t>(key) << RANK_TOKEN_BITS | static_cast<uint32_t>(LAST_TOKEN - token);
-}
-
-/// No token of at least this logit ranks below.
-APUS_DEVICE uint64_t lowest_rank(float logit) { return rank_of(logit, LAST_TOKEN); }
-
-APUS_DEVICE int token_of(uint64_t rank) { return LAST_TOKEN - static_cast<int>(rank & LAST_TOKEN); }
-
-APUS_DEVICE float logit_of(uint64_t rank) {
-    const uint32_t key = static_cast<uint32_t>(rank >> RANK_TOKEN_BITS);
-    return __uint_as_float((key & 0x80000000u) != 0 ? key ^ 0x80000000u : ~key);
-}
 
 // MARK: Tokens
 

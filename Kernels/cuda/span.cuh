@@ -11,6 +11,8 @@
 #include "cuda/device.cuh"
 #include "cuda/pages.cuh"
 
+#include <type_traits>
+
 enum {
     /// Positions whose scores a warp holds at a time, and their groups.
     TILE_TOKENS = 64,
@@ -51,13 +53,16 @@ APUS_DEVICE void mask_scores(float (&scores)[TILE_GROUPS][4], int remaining_0, i
     }
 }
 
-/// Takes a tile's scores into the span's maximum and sum, rescales its outputs, and gives the weights, rounded to bf16,
-/// as B operands of the product with the values. The sum is of the rounded weights, so that they add up to one. A tile
-/// that is masked entirely changes nothing, exactly.
-template <int FRAGMENTS>
+/// The scales of values that have none.
+struct no_scales {};
+
+/// Takes a tile's scores into the span's maximum and sum, rescales its outputs, and gives the weights, times the values'
+/// scales if they have any, rounded to bf16, as B operands of the product with the values. Without scales the sum is of
+/// the rounded weights, so that they add up to one. A tile that is masked entirely changes nothing, exactly.
+template <class Scales, int FRAGMENTS>
 APUS_DEVICE void weigh_tile(
     const float (&scores)[TILE_GROUPS][4], bool is_first, softmax_state<FRAGMENTS> &span,
-    uint32_t (&weights)[TILE_GROUPS][2]) {
+    uint32_t (&weights)[TILE_GROUPS][2], const Scales &scales) {
     float reference[2], factor[2];
 #pragma unroll
     for (int c = 0; c < 2; c++) {
@@ -88,12 +93,20 @@ APUS_DEVICE void weigh_tile(
     for (int group = 0; group < TILE_GROUPS; group++) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            const uint32_t pair = pack_bf16(
+            const float own[2] = {
                 exp2_approx(scores[group][2 * half] - reference[0]),
-                exp2_approx(scores[group][2 * half + 1] - reference[1]));
-            span.sum[0] += bf16_low(pair);
-            span.sum[1] += bf16_high(pair);
-            weights[group][half] = transpose_8x8(pair);
+                exp2_approx(scores[group][2 * half + 1] - reference[1])};
+            if constexpr (std::is_same<Scales, no_scales>::value) {
+                const uint32_t pair = pack_bf16(own[0], own[1]);
+                span.sum[0] += bf16_low(pair);
+                span.sum[1] += bf16_high(pair);
+                weights[group][half] = transpose_8x8(pair);
+            } else {
+                const float scale = scales.of_row(group, half);
+                span.sum[0] += own[0];
+                span.sum[1] += own[1];
+                weights[group][half] = transpose_8x8(pack_bf16(own[0] * scale, own[1] * scale));
+            }
         }
     }
 }

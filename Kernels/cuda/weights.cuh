@@ -5,7 +5,7 @@
 #ifndef APUS_WEIGHTS_CUH
 #define APUS_WEIGHTS_CUH
 
-#include "device.cuh"
+#include "bytes.cuh"
 #include "matrix_layout.h"
 #include "tiles.h"
 
@@ -21,47 +21,6 @@ APUS_DEVICE int groups_of(int units, int shift) { return (units + (1 << shift) -
 APUS_DEVICE int units_of(int columns) { return (columns + CUDA_UNIT_COLUMNS - 1) / CUDA_UNIT_COLUMNS; }
 
 // MARK: Values
-
-/// (value & mask) | bits, one instruction: left alone, the compiler makes two of two constants.
-APUS_DEVICE uint32_t and_or(uint32_t value, uint32_t mask, uint32_t bits) {
-#ifdef __CUDACC__
-    uint32_t result;
-    asm("lop3.b32 %0, %1, %2, %3, 0xEA;" : "=r"(result) : "r"(value), "r"(mask), "r"(bits));
-    return result;
-#else
-    return (value & mask) | bits;
-#endif
-}
-
-/// Four signed bytes as two pairs of bf16. A byte is its low seven bits minus 128 if its high bit is set: both are
-/// below 256, and OR-ing them into 128.0 gives 128 + low bits, and 128.0 or 256.0.
-APUS_DEVICE uint2 bytes_to_bf16(uint32_t bytes) {
-#ifdef __CUDACC__
-    const uint32_t spread[2] = {__byte_perm(bytes, 0, 0x4140), __byte_perm(bytes, 0, 0x4342)};
-#else
-    const uint32_t spread[2] = {(bytes & 0xFF) | (bytes & 0xFF00) << 8, (bytes >> 16 & 0xFF) | (bytes >> 24) << 16};
-#endif
-    uint32_t pair[2];
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        const uint32_t sign = and_or(spread[i], 0x00800080, 0x43004300);
-        pair[i] = bf16x2_sub(and_or(spread[i], 0x007F007F, 0x43004300), sign);
-    }
-    return make_uint2(pair[0], pair[1]);
-}
-
-/// Four bytes (E4M3) as two pairs of bf16. Their seven lower bits are a bf16 that is 2^−120 of what they mean.
-APUS_DEVICE uint2 e4m3_to_bf16(uint32_t bytes) {
-    const uint32_t spread[2] = {__byte_perm(bytes, 0, 0x1404), __byte_perm(bytes, 0, 0x3424)};
-    uint32_t pair[2];
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        const uint32_t small = and_or(spread[i] >> 4, 0x07F007F0, spread[i] & 0x80008000);
-        // Plus −0, which keeps the sign of a zero.
-        pair[i] = bf16x2_fma(small, 0x7B807B80, 0x80008000);
-    }
-    return make_uint2(pair[0], pair[1]);
-}
 
 /// The weights 2i and 2i + 1 of a step's eight (E2M1), times two. Their three lower bits are a bf16 that is 2^−127 of that.
 APUS_DEVICE uint32_t e2m1_to_bf16(uint32_t nibbles, int i) {

@@ -86,6 +86,10 @@ struct Decoder<Layer: DecoderLayer> {
         guard step.sampledRows.rowCount > 0 else { return }
         backend.gatherRows(scratch.hidden, rows: step.sampledRows, into: scratch.sampledHidden)
         norm(scratch.sampledHidden, into: scratch.sampledNormed, backend: backend)
+        // Ranks have parts of the head, whose best ones nobody compares yet.
+        if step.samplesGreedily, logitSoftCap == nil, backend.collectives == nil {
+            return backend.linearToChoose(scratch.sampledNormed, head, into: scratch.logits)
+        }
         computeLogits(scratch, backend: backend)
         if let logitSoftCap { backend.apply(.softCap(logitSoftCap), to: scratch.logits) }
     }

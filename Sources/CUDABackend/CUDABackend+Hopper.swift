@@ -60,10 +60,10 @@ final class HopperScratch {
 }
 
 extension CUDABackend {
-    /// output (+)= matrix · x, for a matrix in swizzled tiles; or what its ending says.
+    /// output (+)= matrix · x, for a matrix in swizzled tiles; or what its ending says, or its ranks.
     func multiplySwizzled(
         _ x: Tensor, _ matrix: cuda_matrix, into output: cuda_address, stride: Int, mode: LinearMode,
-        ending: cuda_ending
+        ending: cuda_ending, ranks: cuda_address
     ) {
         guard let hopper else { preconditionFailure("swizzled tiles on a device that has no kernels for them") }
         var arguments = cuda_linear_hopper_arguments()
@@ -75,6 +75,7 @@ extension CUDABackend {
         arguments.token_count = Int32(x.rowCount)
         arguments.output_stride = Int32(stride)
         arguments.accumulate = mode == .accumulate ? 1 : 0
+        arguments.ranks = ranks
         arguments.multiprocessors = Int32(device.properties.multiprocessorCount)
         arguments.ending = ending
         let tokens = unsafe cuda_linear_hopper_tokens(&arguments)

@@ -33,23 +33,30 @@ extension CUDABackend {
             x.rowElementCount == weight.columnCount && output.rowElementCount == weight.rowCount
                 && output.rowCount >= x.rowCount)
         if hold(x, cudaWeight(weight), into: output, mode: mode) { return }
+        multiply(x, weight, into: output, mode: mode)
+    }
+
+    /// - Parameter ranks: where ranks go in place of the output, or 0.
+    func multiply(
+        _ x: Tensor, _ weight: PreparedWeight, into output: Tensor, mode: LinearMode, ranks: cuda_address = 0
+    ) {
         for segment in cudaWeight(weight).segments {
             multiply(
                 x, segment.matrix, into: floats(output) + cuda_address(4 * segment.firstRow),
-                stride: output.rowElementCount, mode: mode)
+                stride: output.rowElementCount, mode: mode, ranks: ranks)
         }
     }
 
-    /// output (+)= matrix · x, or what its ending says.
+    /// output (+)= matrix · x, or what its ending says, or its ranks.
     func multiply(
         _ x: Tensor, _ matrix: cuda_matrix, into output: cuda_address, stride: Int, mode: LinearMode,
-        ending: cuda_ending = cuda_ending()
+        ending: cuda_ending = cuda_ending(), ranks: cuda_address = 0
     ) {
         if matrix.layout == Int32(CUDA_LAYOUT_SWIZZLED) {
-            return multiplySwizzled(x, matrix, into: output, stride: stride, mode: mode, ending: ending)
+            return multiplySwizzled(x, matrix, into: output, stride: stride, mode: mode, ending: ending, ranks: ranks)
         }
         let product = cuda_linear_arguments(
-            matrix: matrix, x: halves(x), output: output, token_count: Int32(x.rowCount),
+            matrix: matrix, x: halves(x), output: output, ranks: ranks, token_count: Int32(x.rowCount),
             x_stride: Int32(x.rowElementCount), output_stride: Int32(stride), accumulate: mode == .accumulate ? 1 : 0,
             shared_limit: Int32(clamping: device.properties.maxSharedBytesPerBlock), unused: 0)
         let arguments = cuda_ended_linear_arguments(product: product, ending: ending)
@@ -116,9 +123,11 @@ extension CUDABackend {
     // MARK: Addresses
 
     func layer(_ cache: KVLayer, kvHeads: Int, headDim: Int) -> cuda_kv_layer {
-        cuda_kv_layer(
-            keys: halves(cache.keys), values: halves(cache.values), block_size: Int32(cache.blockSize),
-            kv_heads: Int32(kvHeads), head_dim: Int32(headDim), unused: 0)
+        let dtype: DType = cache.type == .bfloat16 ? .bf16 : .i32
+        return cuda_kv_layer(
+            keys: address(cache.keys, dtype), values: address(cache.values, dtype),
+            block_size: Int32(cache.blockSize), kv_heads: Int32(kvHeads), head_dim: Int32(headDim),
+            type: cache.type.kernel)
     }
 
     func cudaWeight(_ weight: PreparedWeight) -> CUDAWeight {
@@ -133,5 +142,16 @@ extension CUDABackend {
     private func address(_ tensor: Tensor, _ dtype: DType) -> cuda_address {
         precondition(tensor.dtype == dtype, "a tensor of \(tensor.dtype) where \(dtype) belongs")
         return cuda_address(tensor.address)
+    }
+}
+
+extension KVCacheType {
+    /// The kernels' number of it.
+    var kernel: Int32 {
+        switch self {
+        case .fp8: Int32(CUDA_KV_E4M3)
+        case .int8PerTokenHead: Int32(CUDA_KV_INT8)
+        case .auto, .float32, .bfloat16: Int32(CUDA_KV_BF16)
+        }
     }
 }

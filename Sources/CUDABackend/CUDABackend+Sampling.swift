@@ -58,12 +58,14 @@ extension CUDABackend {
         precondition(rows.count <= logits.rowCount && rows.count <= Sampler.maxRows && logits.dtype == .f32)
         precondition(sampler.pending < Sampler.depth, "results must be collected before more are asked for")
         attempt { () throws(BackendError) in
-            try uploadSamplingRows(rows, of: logits)
-            let arguments = cuda_sample_arguments(
-                logits: cuda_address(logits.address), rows: cuda_address(sampler.parameters.address),
-                results: cuda_address(sampler.results.address), samples: sampler.samplesAddress,
-                row_count: Int32(rows.count), vocab: Int32(logits.rowElementCount))
-            unsafe launch(cuda_sample_launch, arguments, "sample")
+            if !chooseByRanks(rows, vocab: logits.rowElementCount) {
+                try uploadSamplingRows(rows, of: logits)
+                let arguments = cuda_sample_arguments(
+                    logits: cuda_address(logits.address), rows: cuda_address(sampler.parameters.address),
+                    results: cuda_address(sampler.results.address), samples: sampler.samplesAddress,
+                    row_count: Int32(rows.count), vocab: Int32(logits.rowElementCount))
+                unsafe launch(cuda_sample_launch, arguments, "sample")
+            }
             let slot = sampler.slots[sampler.next]
             // A step that samples nothing ends with an event like every other.
             if !rows.isEmpty {

@@ -45,6 +45,7 @@ package final class CUDABackend: Backend {
     /// By the first expert of the layer.
     var expertTables: [ObjectIdentifier: ExpertTables] = [:]
     var expertScratch: ExpertScratch?
+    var ranking = GreedyRanking()
     /// What the kernels for compute capability 9.0 need beside their arguments; nil for those of 8.0.
     let hopper: HopperScratch?
     /// Whether launches say that they may overlap: every kernel waits for those in front before it touches what is
@@ -109,10 +110,14 @@ package final class CUDABackend: Backend {
     }
 
     package func kvCacheType(_ type: KVCacheType) throws(BackendError) -> KVCacheType {
-        guard type == .auto || type == .bfloat16 else {
-            throw .unsupported(operation: "a KV cache of \(type.rawValue) on a GPU", reason: "it has bfloat16 only")
+        switch type {
+        case .auto, .bfloat16: return .bfloat16
+        case .fp8, .int8PerTokenHead: return type
+        case .float32:
+            throw .unsupported(
+                operation: "a KV cache of \(type.rawValue) on a GPU",
+                reason: "it has bfloat16, fp8 and int8_per_token_head")
         }
-        return .bfloat16
     }
 
     package func allocateKVLayer(
@@ -128,36 +133,42 @@ package final class CUDABackend: Backend {
                 operation: "attention heads of \(headDim) on a GPU",
                 reason: "there are kernels for 64, 80, 96, 128 and 256")
         }
-        let (needed, most) = (Self.attentionSharedBytes(headDim: headDim), device.properties.maxSharedBytesPerBlock)
+        let needed = Self.attentionSharedBytes(headDim: headDim, type: type)
+        let most = device.properties.maxSharedBytesPerBlock
         guard needed <= most else {
             throw .unsupported(
                 operation: "attention heads of \(headDim) on \(device.properties.name)",
                 reason: "they take \(needed) bytes of shared memory, and it gives a block \(most)")
         }
         let byteCount = Int(
-            clamping: cuda_kv_bytes(Int64(blockCount), Int32(blockSize), Int32(kvHeads), Int32(headDim)))
-        let shape: Shape = [blockCount, kvHeads, blockSize, headDim]
+            clamping: cuda_kv_bytes(type.kernel, Int64(blockCount), Int32(blockSize), Int32(kvHeads), Int32(headDim)))
+        // Of 8 bits, elements and scales in words.
+        let isBytes = type != .bfloat16
+        let shape: Shape =
+            isBytes
+            ? [blockCount, kvHeads, blockSize * (headDim + 4) / 4] : [blockCount, kvHeads, blockSize, headDim]
         func pages(_ purpose: String) throws(BackendError) -> Tensor {
             let buffer = try device.allocate(byteCount: byteCount, purpose: purpose)
             let result = unsafe device.driver.calls.fill(cuda_pointer(buffer.address), 0, byteCount, stream.handle)
             try device.driver.check(result, "clearing \(purpose)")
-            return Tensor(buffer: buffer, shape: shape, dtype: .bf16)
+            return Tensor(buffer: buffer, shape: shape, dtype: isBytes ? .i32 : .bf16)
         }
         return KVLayer(
             keys: try pages("the key cache"), values: try pages("the value cache"), blockSize: blockSize, type: type)
     }
 
     /// The most dynamic shared memory that attention over heads of this size takes.
-    private static func attentionSharedBytes(headDim: Int) -> Int {
+    private static func attentionSharedBytes(headDim: Int, type: KVCacheType) -> Int {
         var arguments = cuda_attend_arguments()
+        arguments.cache.type = type.kernel
         arguments.batch.head_dim = Int32(headDim)
         (arguments.batch.heads, arguments.batch.kv_heads, arguments.cache.block_size) = (1, 1, 16)
         return Int(unsafe withUnsafePointer(to: arguments) { unsafe cuda_attend_prefill_launch($0) }.shared_bytes)
     }
 
     package func kvBytesPerToken(kvHeads: Int, headDim: Int, type: KVCacheType) throws(BackendError) -> Int {
-        _ = try kvCacheType(type)
-        return 2 * kvHeads * headDim * 2
+        let type = try kvCacheType(type)
+        return 2 * Int(clamping: cuda_kv_bytes(type.kernel, 1, 16, Int32(kvHeads), Int32(headDim))) / 16
     }
 
     package func upload(_ values: [Int32], count: Int, to tensor: Tensor) {
@@ -230,7 +241,7 @@ package final class CUDABackend: Backend {
         let count = Self.bucket(shape.sequenceCount)
         return StepShape(
             tokenCount: count, sequenceCount: count, sampledRowCount: count, isDecodeOnly: true,
-            usesAdapters: shape.usesAdapters)
+            usesAdapters: shape.usesAdapters, samplesGreedily: shape.samplesGreedily)
     }
 
     /// Captured shapes, each of which takes some memory of the driver.
@@ -257,11 +268,15 @@ package final class CUDABackend: Backend {
         return StepShape(
             tokenCount: (shape.tokenCount + step - 1) / step * step, sequenceCount: sequences,
             sampledRowCount: isUsual ? sequences : power(shape.sampledRowCount), isDecodeOnly: false,
-            usesAdapters: shape.usesAdapters)
+            usesAdapters: shape.usesAdapters, samplesGreedily: shape.samplesGreedily)
     }
 
     package func perform(_ shape: StepShape, _ body: () -> Void) {
-        func run() { inStep(body) }
+        func run() {
+            ranking.begin(shape)
+            inStep(body)
+        }
+        defer { ranking.end(shape) }
         guard options.usesGraphs, shape == padded(shape), failure == nil else { return run() }
         // Shapes with prompts are many; those beyond are launched one by one.
         guard shape.isDecodeOnly || graphs[shape] != nil || graphs.count < Self.mostGraphs else { return run() }

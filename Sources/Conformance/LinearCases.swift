@@ -9,6 +9,12 @@ extension ConformanceCase {
             ConformanceCase("linear adds to what is there, and stacks parts", isSmall: true, accumulationError),
             ConformanceCase("linear reads scales that groups of any size share", groupError),
         ]
+        + [(DType.bf16, 200, [1, 24, 72]), (.q4_1, 1000, [2, 16, 80]), (.q6_k, 1003, [4, 40, 96])].map {
+            dtype, vocab, rowCounts in
+            ConformanceCase("a greedy head of \(dtype.rawValue) chooses what sampling its logits does") {
+                try greedyError($0, dtype, vocab, rowCounts)
+            }
+        }
 
     /// Products with, and rows of, the types that fewer files have.
     package static let furtherTypes = cases(linearOf: furtherWeightTypes) + furtherWeightTypes.map(embedCase)
@@ -64,6 +70,47 @@ extension ConformanceCase {
                         worst.note(Double(result[t * rows + r]) - exact, allowed: allowed)
                     }
                 }
+            }
+        }
+        return worst.value
+    }
+
+    /// The same tokens as from all logits, ties and NaN included, the first time and when a device replays the step.
+    private static func greedyError(
+        _ backend: any Backend, _ dtype: DType, _ vocab: Int, _ rowCounts: [Int]
+    ) throws -> Double {
+        let columns = 256
+        var worst = WorstError()
+        let matrix = EncodedMatrix(dtype, rows: vocab, columns: columns, seed: 3)
+        // As a matrix, and as one of an expert, which some devices lay out differently.
+        let heads = [try backend.prepare([matrix.tensor]), try backend.prepareExpert([matrix.tensor])]
+        for (index, head) in heads.enumerated() {
+            for rows in rowCounts {
+                var numbers = SeededNumbers(UInt64(rows))
+                var x = numbers.normals(rows * columns)
+                // All logits of the last row are 0, and of the one before NaN.
+                if rows > 1 { x = x.dropLast(columns) + [Float](repeating: 0, count: columns) }
+                if rows > 8 { x[(rows - 2) * columns] = .nan }
+                let input = try backend.tensor(x, [rows, columns], backend.linearInputType)
+                let logits = try backend.allocate([rows, vocab], .f32, purpose: "a check")
+                // Shapes that no other check has.
+                var shape = StepShape(
+                    tokenCount: rows, sequenceCount: rows, sampledRowCount: rows, isDecodeOnly: true,
+                    usesAdapters: index == 1)
+                var results = SamplingResults(rowCapacity: rows)
+                func choose(_ body: () -> Void) throws -> [Int32] {
+                    backend.perform(shape, body)
+                    backend.sample(logits, Array(repeating: SamplingRow(), count: rows))
+                    try backend.collect(into: &results)
+                    return (0..<rows).map { results.isFinite[$0] ? results.tokens[$0] : -1 }
+                }
+                let expected = try choose { backend.linear(input, head, into: logits, mode: .overwrite) }
+                shape.samplesGreedily = true
+                for _ in 0..<3 {
+                    worst.note(try choose { backend.linearToChoose(input, head, into: logits) } == expected)
+                }
+                worst.note(rows == 1 || expected[rows - 1] == 0)
+                worst.note(rows <= 8 || expected[rows - 2] == -1 || backend.linearInputType == .f32)
             }
         }
         return worst.value

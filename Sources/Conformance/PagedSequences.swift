@@ -173,15 +173,17 @@ struct PagedSequences {
 
     /// Largest error against f64 of some rows of each sequence, as a fraction of what is allowed.
     ///
-    /// Keys and values are those the cache holds. A backend that keeps them in bf16 rounds its scaled queries and its
-    /// weights p too: the first is repeated here, the second may move a result by 2⁻⁸ Σ p|v|. With 8-bit integers the
-    /// rounding of queries, keys and values is repeated here; a weight times its value's scale is then 16 bits of the
-    /// largest such product, which may move a result by half a unit for every position, and the exponentials by 2⁻¹².
+    /// Keys and values are those the cache holds. A backend that computes in bf16 rounds its scaled queries and its
+    /// weights p too, of a cache of 8 bits times their value's scale: the first is repeated here, the second may move a
+    /// result by 2⁻⁸ Σ p|v|. One that computes with integers rounds queries too, which is repeated here; a weight times
+    /// its value's scale is then 16 bits of the largest such product, which may move a result by half a unit for every
+    /// position, and the exponentials by 2⁻¹².
     /// - Parameter last: how many of each sequence's last rows there are; nil for all.
     func worstError(_ results: [[[Float]]], _ backend: any Backend, last: Int? = nil) throws -> Double {
         var worst = WorstError()
         let type = try backend.kvCacheType(type)
-        let share = type == .float32 ? 4e-6 : type == .bfloat16 ? 0x1p-8 : 0x1p-12
+        let isInteger = type == .int8PerTokenHead && backend.linearInputType == .f32
+        let share = type == .float32 ? 4e-6 : isInteger ? 0x1p-12 : 0x1p-8
         for (sequence, length) in lengths.enumerated() {
             let rows = max(0, length - (last ?? length))..<length
             for position in Set([0, 1, length / 2, length - 2, length - 1]) where rows.contains(position) {
@@ -189,7 +191,7 @@ struct PagedSequences {
                 worst.note(result.count == heads * headDim)
                 guard result.count == heads * headDim else { continue }
                 for head in 0..<heads {
-                    let (exact, sizes, unit) = reference(sequence, position, head, type)
+                    let (exact, sizes, unit) = reference(sequence, position, head, type, isInteger: isInteger)
                     for d in 0..<headDim {
                         worst.note(
                             Double(result[head * headDim + d]) - exact[d],
@@ -203,7 +205,7 @@ struct PagedSequences {
 
     /// [headDim] Σ p·v and Σ p·|v| of one row and head, and what rounding the weights of 8-bit values may move them by.
     private func reference(
-        _ sequence: Int, _ position: Int, _ head: Int, _ type: KVCacheType
+        _ sequence: Int, _ position: Int, _ head: Int, _ type: KVCacheType, isInteger: Bool
     ) -> (values: [Double], sizes: [Double], unit: Double) {
         let kvHead = head / (heads / kvHeads)
         let log2e = Float(1.4426950408889634)
@@ -215,9 +217,10 @@ struct PagedSequences {
         let given = qkv[sequence][start..<start + headDim]
         let query =
             switch type {
-            case .bfloat16: given.map { Double(($0 * (scale * log2e)).roundedToBF16) / Double(log2e) }
-            case .int8PerTokenHead: Self.rounded(given, most: 127 * 128 + 63).map { $0 * Double(scale) }
-            default: given.map { Double($0) * Double(scale) }
+            case .float32: given.map { Double($0) * Double(scale) }
+            case .int8PerTokenHead where isInteger:
+                Self.rounded(given, most: 127 * 128 + 63).map { $0 * Double(scale) }
+            default: given.map { Double(($0 * (scale * log2e)).roundedToBF16) / Double(log2e) }
             }
         let seen = firstSeen(from: position)...position
         let scores = seen.map { p in
@@ -239,7 +242,7 @@ struct PagedSequences {
                 largest = max(largest, abs(value))
             }
         }
-        return (values, sizes, type == .int8PerTokenHead ? Double(seen.count) * largest / 131_070 : 0)
+        return (values, sizes, isInteger ? Double(seen.count) * largest / 131_070 : 0)
     }
 
     /// A token's key or value of one head, as a cache of `type` gives it back.
@@ -247,6 +250,7 @@ struct PagedSequences {
         switch type {
         case .bfloat16: values.map { Double($0.roundedToBF16) }
         case .int8PerTokenHead: rounded(values, most: 127)
+        case .fp8: roundedToE4M3(values)
         default: values.map { Double($0) }
         }
     }
@@ -256,6 +260,22 @@ struct PagedSequences {
         let largest = values.reduce(0) { max($0, abs($1)) }
         let factor = most / largest, unit = Double(largest) / Double(most)
         return values.map { Double(($0 * factor).rounded(.toNearestOrEven)) * unit }
+    }
+}
+
+extension PagedSequences {
+    /// Numbers of three bits behind the first, no finer than 2⁻⁹, times the least power of two with which none exceeds
+    /// 448.
+    private static func roundedToE4M3(_ values: ArraySlice<Float>) -> [Double] {
+        let largest = Double(values.reduce(0) { max($0, abs($1)) })
+        var scale = 1.0
+        while largest > 448 * scale { scale *= 2 }
+        while largest > 0 && largest <= 224 * scale { scale /= 2 }
+        return values.map { value in
+            let number = Double(value) / scale
+            let unit = exp2(max(floor(log2(max(abs(number), 0x1p-100))), -6) - 3)
+            return (number / unit).rounded(.toNearestOrEven) * unit * scale
+        }
     }
 }
 

@@ -98,11 +98,14 @@ struct ModelRunner {
     /// Asks for everything but the samples; returns the shape that the step is filled up to.
     private mutating func forward(_ output: borrowing SchedulerOutput) -> StepShape {
         scrub(output.scrubbedBlocks)
-        let step = batch.fill(output, backend: backend)
+        var step = batch.fill(output, backend: backend)
+        step.samplesGreedily =
+            constraints.isEmpty && !batch.samplingRows.isEmpty && batch.samplingRows.allSatisfy(\.isPlainlyGreedy)
+            && !readsLogits(output)
         let shape = StepShape(
             tokenCount: step.batch.tokenCount, sequenceCount: step.batch.sequenceCount,
             sampledRowCount: step.sampledRows.rowCount, isDecodeOnly: step.batch.maxQueryLength == 1,
-            usesAdapters: step.adapters != nil)
+            usesAdapters: step.adapters != nil, samplesGreedily: step.samplesGreedily)
         backend.perform(shape) {
             model.forward(step, cache: cache, backend: backend)
         }
@@ -155,10 +158,14 @@ struct ModelRunner {
         return reading.states
     }
 
+    /// Whether a sequence of the step asks for the log-probabilities of certain tokens.
+    private func readsLogits(_ output: borrowing SchedulerOutput) -> Bool {
+        output.sequences.contains { $0.samples && $0.sampling.logprobTokens != nil }
+    }
+
     /// The logits of all rows, where a sequence of the step asks for those of certain tokens; waits for the device.
     private func namedLogits(of output: borrowing SchedulerOutput) -> [Float] {
-        let isAsked = output.sequences.contains { $0.samples && $0.sampling.logprobTokens != nil }
-        return isAsked ? backend.download(model.logits.prefix(rows: batch.samplingRows.count)) : []
+        readsLogits(output) ? backend.download(model.logits.prefix(rows: batch.samplingRows.count)) : []
     }
 
     /// A sample with the log-probabilities of `tokens` in place of the most likely ones: they differ from that of the

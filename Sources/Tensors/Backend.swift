@@ -70,11 +70,15 @@ package struct StepShape: Hashable, Sendable {
     package var isDecodeOnly: Bool
     /// Whether some row has an adapter; those without then run the same operations.
     package var usesAdapters: Bool
+    /// Whether each sampled row's likeliest token is chosen and its logits are not looked at.
+    package var samplesGreedily: Bool
 
     package init(
-        tokenCount: Int, sequenceCount: Int, sampledRowCount: Int, isDecodeOnly: Bool, usesAdapters: Bool = false
+        tokenCount: Int, sequenceCount: Int, sampledRowCount: Int, isDecodeOnly: Bool, usesAdapters: Bool = false,
+        samplesGreedily: Bool = false
     ) {
         self.usesAdapters = usesAdapters
+        self.samplesGreedily = samplesGreedily
         self.tokenCount = tokenCount
         self.sequenceCount = sequenceCount
         self.sampledRowCount = sampledRowCount
@@ -162,6 +166,9 @@ package protocol Backend: AnyObject {
     /// output[t] += up[a] · (down[a] · x[t]) with a = choices[t], in the columns that `deltas` changes; rows whose
     /// choice is negative stay as they are. choices: [tokens] i32. Only after `require(.adapters)`.
     func addLowRank(_ x: Tensor, _ deltas: LowRankDeltas, choices: Tensor, into output: Tensor)
+    /// `linear` into logits that are chosen from greedily and not read otherwise, within `perform` of a shape that says
+    /// so: a backend may keep less than the logits, which `sample` then chooses by.
+    func linearToChoose(_ x: Tensor, _ head: PreparedWeight, into logits: Tensor)
     /// Rotates the first `heads` heads of each row of `x` in place (`x`: [tokens, ≥ heads × headDim], row stride its
     /// width). frequencies: [rotaryDim / 2] f32 radians per position. What was turned is multiplied by `magnitude`.
     func rotate(
@@ -215,6 +222,10 @@ extension Backend {
     ) throws(BackendError) -> KVLayer {
         try allocateKVLayer(
             blockCount: blockCount, kvHeads: kvHeads, blockSize: blockSize, headDim: headDim, type: .auto)
+    }
+
+    package func linearToChoose(_ x: Tensor, _ head: PreparedWeight, into logits: Tensor) {
+        linear(x, head, into: logits, mode: .overwrite)
     }
 
     /// output[t] = x[t] · weight / √(mean(x[t]²) + epsilon).

@@ -98,6 +98,14 @@ package struct SamplingRow: Sendable {
     }
 }
 
+extension SamplingRow {
+    /// Whether the likeliest token of the row as it is will be chosen, and nothing else is asked.
+    package var isPlainlyGreedy: Bool {
+        (temperature < 1e-5 || topK == 1) && logprobCount == nil && adjustments == nil && scoredToken == nil
+            && mask == nil
+    }
+}
+
 /// What `sample` chose, row by row. Allocated once and reused, so that a step allocates nothing.
 package struct SamplingResults {
     /// The most alternatives a row can report.

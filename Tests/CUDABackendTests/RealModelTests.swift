@@ -92,6 +92,35 @@ extension EmulatedDevice {
             await chunked.drain(timeout: .seconds(30))
         }
 
+        @Test(arguments: [(KVCacheType.int8PerTokenHead, 0.04), (.fp8, 0.08)])
+        func `keys and values in 8 bits move log-probabilities by little`(type: KVCacheType, bound: Double) throws {
+            let text = Array(try GoldenCompletions.smollm2().completions[0].prompt_ids.prefix(16))
+            let capacity = StepCapacity(tokens: 32, sampledRows: 32)
+            let results = try [KVCacheType.bfloat16, type].map { type in
+                try DirectForward(
+                    RealModel.parts(EmulatedDevice.backend(), capacity: capacity), capacity: 32, kvCacheType: type
+                ).logprobs(text)
+            }
+            let errors = (0..<text.count - 1).map { position in
+                let next = Int(text[position + 1])
+                return abs(Double(results[0][position][next] - results[1][position][next]))
+            }
+            let mean = errors.reduce(0, +) / Double(errors.count)
+            print("emulated device, \(type.rawValue): mean |Δ| \(mean), worst \(errors.max() ?? 0)")
+            #expect(mean <= bound)
+            #expect(mean > 0)
+        }
+
+        @Test func `greedy tokens are the same whether their logits are kept or not`() async throws {
+            let prompts = try GoldenCompletions.smollm2().completions.prefix(2).map { Array($0.prompt_ids.prefix(4)) }
+            let engine = try await engine()
+            let chosen = try await engine.generate(prompts, maxNewTokens: 3)
+            let kept = try await engine.generate(
+                prompts, maxNewTokens: 3, sampling: SamplingParameters(temperature: 0, logprobCount: 0))
+            #expect(chosen.map(\.tokens) == kept.map(\.tokens))
+            await engine.drain(timeout: .seconds(30))
+        }
+
         @Test func `a vector is close to the exact path's, and the same bits in chunks`() async throws {
             let prompt = Array(try GoldenCompletions.smollm2().completions[0].prompt_ids.prefix(12))
             let exact = try await RealModel.engine(BackendOptions(precision: .float32))

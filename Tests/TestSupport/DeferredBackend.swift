@@ -76,7 +76,7 @@ package final class DeferredBackend: Backend {
         return StepShape(
             tokenCount: up(shape.tokenCount), sequenceCount: up(shape.sequenceCount),
             sampledRowCount: up(shape.sampledRowCount), isDecodeOnly: shape.isDecodeOnly,
-            usesAdapters: shape.usesAdapters)
+            usesAdapters: shape.usesAdapters, samplesGreedily: shape.samplesGreedily)
     }
 
     package func perform(_ shape: StepShape, _ body: () -> Void) {

@@ -32,6 +32,7 @@ typedef uint64_t cuda_address;
     X(rotate) \
     X(rotary_table) \
     X(store_kv) \
+    X(store_kv_bytes) \
     X(attention_plan) \
     X(attend_decode_64) \
     X(attend_decode_80) \
@@ -53,6 +54,14 @@ typedef uint64_t cuda_address;
     X(attend_prefill_options_96) \
     X(attend_prefill_options_128) \
     X(attend_prefill_options_256) \
+    X(attend_decode_e4m3_64) X(attend_decode_e4m3_80) X(attend_decode_e4m3_96) \
+    X(attend_decode_e4m3_128) X(attend_decode_e4m3_256) \
+    X(attend_decode_int8_64) X(attend_decode_int8_80) X(attend_decode_int8_96) \
+    X(attend_decode_int8_128) X(attend_decode_int8_256) \
+    X(attend_prefill_e4m3_64) X(attend_prefill_e4m3_80) X(attend_prefill_e4m3_96) \
+    X(attend_prefill_e4m3_128) X(attend_prefill_e4m3_256) \
+    X(attend_prefill_int8_64) X(attend_prefill_int8_80) X(attend_prefill_int8_96) \
+    X(attend_prefill_int8_128) X(attend_prefill_int8_256) \
     X(attend_combine) \
     X(linear_bf16_8) X(linear_bf16_16) X(linear_bf16_32) X(linear_bf16_64) X(linear_bf16_large) \
     X(linear_f16_8) X(linear_f16_16) X(linear_f16_32) X(linear_f16_64) X(linear_f16_large) \
@@ -70,6 +79,7 @@ typedef uint64_t cuda_address;
     X(add_low_rank) \
     X(adjust_logits) \
     X(sample) \
+    X(sample_greedily) \
     X(route_experts) \
     X(group_routes) \
     X(gate_experts) \
@@ -118,7 +128,7 @@ typedef struct {
 // MARK: Stamp (stamp.cu)
 
 /// Raised when an argument or a layout changes its meaning but not its size.
-#define CUDA_KERNELS_VERSION 8
+#define CUDA_KERNELS_VERSION 10
 
 /// What kernels and backend must agree on. `stamp` writes the one its fatbin was built with, `cuda_kernels_stamp` returns
 /// the one this program was built with; a difference means that the fatbins are of another version.
@@ -137,10 +147,16 @@ uint64_t cuda_kernels_stamp(void);
 
 /// The value of both stamps: version, number of kernels and sizes of what crosses.
 #define CUDA_KERNELS_STAMP \
-    ((uint64_t)CUDA_KERNELS_VERSION << 32 | (uint64_t)CUDA_KERNEL_COUNT << 16 \
+    ((uint64_t)CUDA_KERNELS_VERSION << 48 | (uint64_t)CUDA_KERNEL_COUNT << 32 \
      | (sizeof(cuda_embed_arguments) + 3 * sizeof(cuda_linear_arguments) + 5 * sizeof(cuda_attend_arguments) \
         + 7 * sizeof(cuda_sampling_row) + 11 * sizeof(cuda_sampling_result) + 13 * sizeof(cuda_rotate_arguments) \
-        + 17 * sizeof(cuda_linear_hopper_arguments) + 19 * sizeof(cuda_all_reduce_arguments)))
+        + 17 * sizeof(cuda_linear_hopper_arguments) + 19 * sizeof(cuda_store_kv_arguments) \
+        + 23 * sizeof(cuda_add_low_rank_arguments) + 29 * sizeof(cuda_logit_adjustment) \
+        + 31 * sizeof(cuda_route_experts_arguments) + 37 * sizeof(cuda_group_routes_arguments) \
+        + 41 * sizeof(cuda_expert_item) + 43 * sizeof(cuda_expert_matrix) + 47 * sizeof(cuda_expert_linear_arguments) \
+        + 53 * sizeof(cuda_gate_experts_arguments) + 59 * sizeof(cuda_combine_experts_arguments) \
+        + 61 * sizeof(cuda_ended_linear_arguments) + 67 * sizeof(cuda_rotary_table_arguments) \
+         + 71 * sizeof(cuda_all_reduce_arguments)))
 
 #ifdef __cplusplus
 }

@@ -127,8 +127,16 @@ typedef struct {
 } cuda_rotary_table_arguments;
 cuda_launch cuda_rotary_table_launch(const cuda_rotary_table_arguments *arguments);
 
-/// One layer's cached keys and values, bf16, `cuda_kv_bytes` each. The order inside is attention.cu's own: groups of 16
-/// tokens of a block and a head, in the fragments that its products read.
+/// How keys and values are kept: bf16, or codes of 8 bits (E4M3, or signed integers as the CPU's cache has them) and an f32
+/// scale for each token's key and value of each head.
+enum {
+    CUDA_KV_BF16 = 0,
+    CUDA_KV_E4M3 = 1,
+    CUDA_KV_INT8 = 2,
+};
+
+/// One layer's cached keys and values, `cuda_kv_bytes` each. The order inside is attention.cu's own: groups of 16 tokens of
+/// a block and a head, in the fragments that its products read (pages.cuh).
 typedef struct {
     cuda_address keys;
     cuda_address values;
@@ -137,10 +145,11 @@ typedef struct {
     int32_t kv_heads;
     /// A multiple of 16, up to 256.
     int32_t head_dim;
-    int32_t unused;
+    /// One of CUDA_KV_*.
+    int32_t type;
 } cuda_kv_layer;
 /// Bytes of the keys (or of the values) of `blocks` blocks.
-uint64_t cuda_kv_bytes(int64_t blocks, int32_t block_size, int32_t kv_heads, int32_t head_dim);
+uint64_t cuda_kv_bytes(int32_t type, int64_t blocks, int32_t block_size, int32_t kv_heads, int32_t head_dim);
 
 /// Writes each row's keys and values to its slot (block × block_size + offset); a negative slot is skipped.
 typedef struct {
@@ -216,7 +225,7 @@ typedef struct {
     int32_t window;
     /// Scores s become cap · tanh(s / cap); 0 leaves them.
     float soft_cap;
-    /// 1 where the device is of compute capability 9.0 and gives a block 227 KB: prefill without options then takes
+    /// 1 where the device is of compute capability 9.0 and gives a block 227 KB: prefill of bf16 without options then takes
     /// prefill_hopper.cu, where that has a kernel for the head.
     int32_t takes_hopper;
     cuda_address sinks;  // [heads] f32: scores that take part of the weights and have no value; 0 for none

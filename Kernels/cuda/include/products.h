@@ -6,11 +6,12 @@
 
 // MARK: Matrices (linear.cu)
 
-/// output[t] (+)= matrix · x[t].
+/// output[t] (+)= matrix · x[t]; or only which of each sixteen rows has the highest result.
 typedef struct {
     cuda_matrix matrix;
     cuda_address x;  // [tokens, columns] bf16, rows 16-byte aligned
     cuda_address output;  // [tokens, ≥ rows] f32: the first of the matrix's rows
+    cuda_address ranks;  // [tokens, rows / 16 rounded up] u64 (ranks.cuh) in place of the output; or 0
     int32_t token_count;
     int32_t x_stride;
     int32_t output_stride;
@@ -228,7 +229,8 @@ typedef struct {
     int32_t multiprocessors;
     cuda_ending ending;
     cuda_address input_scales;  // [tokens] f32, where weights and x are 8-bit floats
-    uint64_t unused[3];
+    cuda_address ranks;  // as those of cuda_linear_arguments
+    uint64_t unused[2];
 } cuda_linear_hopper_arguments;
 /// Rows of the boxes of `activations`, which need not be set yet.
 int32_t cuda_linear_hopper_tokens(const cuda_linear_hopper_arguments *arguments);

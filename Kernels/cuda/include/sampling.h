@@ -89,4 +89,14 @@ typedef struct {
 } cuda_sample_arguments;
 cuda_launch cuda_sample_launch(const cuda_sample_arguments *arguments);
 
+/// Chooses the likeliest token of each row by the ranks that a product left.
+typedef struct {
+    cuda_address ranks;  // [rows, tiles] u64
+    cuda_address results;  // [rows] cuda_sampling_result, without log-probabilities
+    cuda_address samples;  // [rows] i32
+    int32_t row_count;
+    int32_t tile_count;
+} cuda_sample_greedily_arguments;
+cuda_launch cuda_sample_greedily_launch(const cuda_sample_greedily_arguments *arguments);
+
 #endif

@@ -50,6 +50,12 @@ package enum KernelShapes: String, CaseIterable, Sendable {
             : [(1, 1, 1024), (16, 1, 1024), (64, 1, 1024), (64, 1, 4096), (1, 2048, 2048), (1, 8192, 8192)]
     }
 
+    /// Keys and values in 8 bits: what every device has, and the contexts that are long enough to read much.
+    private var byteTypes: [KVCacheType] { self == .small ? [.int8PerTokenHead] : [.int8PerTokenHead, .fp8] }
+    private var byteContexts: [(Int, Int, Int)] {
+        self == .small ? [(4, 1, 256)] : [(64, 1, 1024), (64, 1, 4096), (1, 2048, 2048)]
+    }
+
     private var rowCounts: [Int] { self == .small ? [1, 16] : [1, 64, 2048] }
     private var sampledRowCounts: [Int] { self == .small ? [1, 4] : [1, 64] }
 
@@ -89,6 +95,11 @@ package enum KernelShapes: String, CaseIterable, Sendable {
             let cases: [KernelCase] = [.attend(shape)]
             return isNew ? cases + [.rotate(shape), .storeKV(shape)] : cases
         }
+            + byteTypes.flatMap { type in
+                byteContexts.map { sequences, query, context in
+                    .attend(ContextShape(config, sequences: sequences, query: query, context: context, type: type))
+                }
+            }
     }
 
     /// What these read was written by the operation before, so it is in the cache in a model too.

@@ -134,7 +134,8 @@ package final class KernelOperands {
         let blocks = (0..<Int32(blockCount)).shuffled(using: &numbers)
         let caches = try copies(of: try shape.cacheBytes(backend)) {
             let cache = try backend.allocateKVLayer(
-                blockCount: blockCount, kvHeads: shape.kvHeads, blockSize: blockSize, headDim: shape.headDim)
+                blockCount: blockCount, kvHeads: shape.kvHeads, blockSize: blockSize, headDim: shape.headDim,
+                type: shape.type)
             try fill(cache, shape, slotCount: blockCount * blockSize)
             return cache
         }
@@ -181,13 +182,15 @@ package struct ContextShape: Equatable, Sendable {
     let heads: Int
     let kvHeads: Int
     let headDim: Int
+    /// What keys and values are kept as.
+    var type = KVCacheType.auto
 
     /// Columns of a row of queries, keys and values.
     var width: Int { (heads + 2 * kvHeads) * headDim }
 
     /// Bytes of keys and values that attention reads.
     func cacheBytes(_ backend: any Backend) throws -> Int {
-        sequences * context * (try backend.kvBytesPerToken(kvHeads: kvHeads, headDim: headDim, type: .auto))
+        sequences * context * (try backend.kvBytesPerToken(kvHeads: kvHeads, headDim: headDim, type: type))
     }
 
     /// Pairs of a query and a key that it may see, in one sequence.

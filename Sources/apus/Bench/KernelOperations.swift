@@ -26,10 +26,10 @@ package struct KernelMatrix: Sendable {
 }
 
 extension ContextShape {
-    init(_ config: ModelConfig, sequences: Int, query: Int, context: Int) {
+    init(_ config: ModelConfig, sequences: Int, query: Int, context: Int, type: KVCacheType = .auto) {
         self.init(
             sequences: sequences, query: query, context: context, heads: config.headCount,
-            kvHeads: config.kvHeadCount, headDim: config.headDim)
+            kvHeads: config.kvHeadCount, headDim: config.headDim, type: type)
     }
 }
 
@@ -69,7 +69,8 @@ extension KernelCase {
 
     static func attend(_ shape: ContextShape) -> KernelCase {
         KernelCase(
-            name: shape.query == 1 ? "attend decode" : "attend prefill",
+            name: (shape.query == 1 ? "attend decode" : "attend prefill")
+                + (shape.type == .auto ? "" : " \(shape.type.rawValue)"),
             shape: "sequences=\(shape.sequences) query=\(shape.query) context=\(shape.context) heads=\(shape.heads) "
                 + "kv_heads=\(shape.kvHeads) head_dim=\(shape.headDim)"
         ) { operands in

@@ -1,0 +1,83 @@
+// Cached keys and values as a lane reads them: its shares of fragments, 16 bytes of bf16 or 8 of codes that become bf16 in
+// registers, and the scales of its tokens. Codes are exact in bf16, so that what is multiplied is what was stored.
+
+#ifndef APUS_CACHED_CUH
+#define APUS_CACHED_CUH
+
+#include "cuda/bytes.cuh"
+#include "cuda/pages.cuh"
+#include "cuda/span.cuh"
+
+/// A lane's share of a fragment.
+template <int type> struct cached_share {
+    uint2 words;
+};
+template <> struct cached_share<CUDA_KV_BF16> {
+    uint4 words;
+};
+
+/// As the operand of a product, scales aside. (Out of line for the emulator, whose loops would grow too long to unroll.)
+#ifdef __CUDACC__
+template <int type> APUS_DEVICE uint4 fragment_of(const cached_share<type> &share) {
+#else
+template <int type> __noinline__ uint4 fragment_of(const cached_share<type> &share) {
+#endif
+    const bool is_integer = type == CUDA_KV_INT8;
+    const uint2 low = is_integer ? bytes_to_bf16(share.words.x) : e4m3_to_bf16(share.words.x);
+    const uint2 high = is_integer ? bytes_to_bf16(share.words.y) : e4m3_to_bf16(share.words.y);
+    return make_uint4(low.x, low.y, high.x, high.y);
+}
+template <> APUS_DEVICE uint4 fragment_of(const cached_share<CUDA_KV_BF16> &share) { return share.words; }
+
+/// Reads a lane's shares of `count` fragments of a group, from the `first`-th on, which is even of codes. Where the group
+/// is nowhere they are zeros.
+template <int type, int count>
+APUS_DEVICE void load_shares(
+    const uint8_t *group, int first, bool is_somewhere, cached_share<type> (&shares)[count]) {
+    if constexpr (type == CUDA_KV_BF16) {
+        const uint8_t *const source = group + (first * 32 + lane_index()) * 16;
+#pragma unroll
+        for (int f = 0; f < count; f++) {
+            shares[f].words = make_uint4(0, 0, 0, 0);
+            if (is_somewhere) shares[f].words = load_streaming_16(source + f * 512);
+        }
+    } else {
+        const uint8_t *const source = group + first / 2 * 512;
+#pragma unroll
+        for (int f = 0; f + 1 < count; f += 2) {
+            uint4 words = make_uint4(0, 0, 0, 0);
+            if (is_somewhere) words = load_streaming_16(source + f / 2 * 512 + lane_index() * 16);
+            shares[f].words = make_uint2(words.x, words.y);
+            shares[f + 1].words = make_uint2(words.z, words.w);
+        }
+        if constexpr (count % 2 != 0) {
+            shares[count - 1].words = make_uint2(0, 0);
+            if (is_somewhere) shares[count - 1].words = load_8(source + count / 2 * 512 + lane_index() * 8);
+        }
+    }
+}
+
+/// The scales of the 64 positions of a tile: lane l has those of positions l and l + 32.
+struct lane_scales {
+    float scales[2];
+
+    /// That of the position g + 8 · half of a group, for lane 4g + t.
+    __device__ __forceinline__ float of_row(int group, int half) const {
+        return shuffle(scales[group / 2], group % 2 * CUDA_GROUP_TOKENS + half * 8 + lane_index() / 4);
+    }
+};
+
+/// Scores of codes become scores.
+template <class Scales> APUS_DEVICE void scale_scores(float (&scores)[TILE_GROUPS][4], const Scales &scales) {
+#pragma unroll
+    for (int group = 0; group < TILE_GROUPS; group++) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const float scale = scales.of_row(group, half);
+            scores[group][2 * half] *= scale;
+            scores[group][2 * half + 1] *= scale;
+        }
+    }
+}
+
+#endif
