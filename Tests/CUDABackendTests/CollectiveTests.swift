@@ -2,6 +2,7 @@
 // kernels. Ranks are threads, and truly wait for one another.
 
 import CUDABackend
+import CUDADriver
 import CUDAEmulator
 import CUDAKernels
 import Conformance
@@ -83,6 +84,44 @@ extension EmulatedDevice {
 
         @Test func `a kernel that waits in vain says for whom, and ends`() {
             #expect(cuda_example_meet_alone(4, 1, 5_000, 3) == -4)
+        }
+
+        /// A matrix cut by its outputs, then one cut by its inputs, and the sum: by calls of the library, on the host.
+        @Test(arguments: [1, 2, 4]) func `a product in parts is whole after the library's sum`(count: Int) throws {
+            nccl_stub_reset(nil)
+            var numbers = SeededNumbers(3)
+            let (width, inner) = (24, 32)
+            let (x, up) = (numbers.normals(width), numbers.normals(inner * width))
+            let down = numbers.normals(width * inner)
+            @Sendable func features(_ range: Range<Int>) -> [Float] {
+                range.map { row in max(0, (0..<width).reduce(0) { $0 + up[row * width + $1] * x[$1] }) }
+            }
+            @Sendable func output(_ range: Range<Int>) -> [Float] {
+                let values = features(range)
+                return (0..<width).map { row in
+                    zip(range, values).reduce(0) { $0 + down[row * inner + $1.0] * $1.1 }
+                }
+            }
+            var identity = nccl_identity()
+            let calls = unsafe try #require(nccl_stub_calls())
+            unsafe #expect(calls.pointee.make_identity(&identity) == NCCL_SUCCESS)
+            let sums = try onRanks(count) { [identity] shard in
+                var identity = identity
+                var communicator: nccl_communicator?
+                let started = unsafe nccl_start_rank(
+                    nccl_stub_calls(), &communicator, Int32(count), &identity, Int32(shard.rank))
+                #expect(started == NCCL_IN_PROGRESS)
+                let part = inner / count
+                var y = output(shard.rank * part..<(shard.rank + 1) * part)
+                let added = unsafe y.withUnsafeMutableBytes { y in
+                    unsafe nccl_stub_calls().pointee.all_reduce(
+                        y.baseAddress, y.baseAddress, width, Int32(NCCL_FLOAT32), Int32(NCCL_SUM), communicator, nil)
+                }
+                #expect(added == NCCL_SUCCESS)
+                return y
+            }.map { try $0.get() }
+            for (one, whole) in zip(sums[0], output(0..<inner)) { #expect(abs(one - whole) < 1e-4) }
+            #expect(sums.allSatisfy { $0.map(\.bitPattern) == sums[0].map(\.bitPattern) })
         }
 
         @Test(arguments: [(2, 300_000), (3, 700_000), (3, 5_000), (4, 1), (8, 90_000)] as [(Int32, Int64)])
