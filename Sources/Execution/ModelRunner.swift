@@ -78,7 +78,7 @@ struct ModelRunner {
     /// Hands a step to the device. At most one that was begun before may be uncollected.
     mutating func begin(_ output: borrowing SchedulerOutput, _ constraints: ConstraintWorker) {
         ranks?.compute(output)
-        let shape = forward(output)
+        let shape = forward(output, hasMasks: !constraints.isEmpty)
         readings.append(
             Reading(
                 states: StepStates(output, shape, model: model, backend: backend), logits: namedLogits(of: output)))
@@ -91,16 +91,16 @@ struct ModelRunner {
 
     /// Computes a step of which another rank takes the samples, and waits for the device.
     mutating func follow(_ output: borrowing SchedulerOutput) throws(BackendError) {
-        _ = forward(output)
+        _ = forward(output, hasMasks: false)
         try backend.synchronize()
     }
 
     /// Asks for everything but the samples; returns the shape that the step is filled up to.
-    private mutating func forward(_ output: borrowing SchedulerOutput) -> StepShape {
+    private mutating func forward(_ output: borrowing SchedulerOutput, hasMasks: Bool) -> StepShape {
         scrub(output.scrubbedBlocks)
         var step = batch.fill(output, backend: backend)
         step.samplesGreedily =
-            constraints.isEmpty && !batch.samplingRows.isEmpty && batch.samplingRows.allSatisfy(\.isPlainlyGreedy)
+            !hasMasks && !batch.samplingRows.isEmpty && batch.samplingRows.allSatisfy(\.isPlainlyGreedy)
             && !readsLogits(output)
         let shape = StepShape(
             tokenCount: step.batch.tokenCount, sequenceCount: step.batch.sequenceCount,
