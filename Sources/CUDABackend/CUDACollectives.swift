@@ -111,6 +111,8 @@ package final class CUDACollectives: Collectives {
         let progress = ranks.progress[shard.rank]
         let name = "\(kind) \(progress.count + 1)"
         progress.add(1)
+        // What the others wait for must have been asked for.
+        backend.settle()
         backend.attempt { () throws(BackendError) in
             if let failure = group.failure { throw .rankFailure(failure) }
             try body(name)

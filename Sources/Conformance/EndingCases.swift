@@ -122,7 +122,8 @@ package struct EndedLayer {
         let positions = try backend.tensor((0..<Int32(rows)).map { 1000 - 7 * $0 })
         // Backwards through blocks of 32; one row has no place.
         let slots = try backend.tensor((0..<Int32(rows)).map { $0 == 1 ? -1 : 95 + Int32(rows) - $0 })
-        let cache = try backend.allocateKVLayer(blockCount: 8, kvHeads: kvHeads, blockSize: 32, headDim: headDim)
+        let cache = try backend.allocateKVLayer(
+            blockCount: (rows + 95) / 32 + 1, kvHeads: kvHeads, blockSize: 32, headDim: headDim)
         let operations = {
             backend.linear(x, qkvWeight, into: qkv, mode: .overwrite)
             if hasBias { backend.addBias(qkvBias, to: qkv) }
