@@ -225,8 +225,10 @@ struct EngineCore: ~Copyable {
             promptTokens: max(0, tokenCount - samples.count), tokens: tokenCount, elapsed: now - start,
             isFull: scheduler.statistics.waiting > 0 || 2 * tokenCount >= information.tokenBudget,
             state: scheduler.statistics)
+        // Before anybody is told: whoever ends the recording with an answer in hand finds its step there.
+        if let trace { board.tracer.note(trace(scheduler.statistics, now)) }
         publish(events, tokenCount: tokenCount, now: now)
-        if let trace { board.tracer.note(trace(scheduler.statistics, clock.now)) }
+        if trace != nil { board.tracer.amendLast(told: clock.now) }
         events.removeAll(keepingCapacity: true)
         swap(&events, &spareEvents)
         // Everything that remains was deferred; sleep a moment instead of spinning.

@@ -12,7 +12,7 @@ package struct TracedStep: Sendable {
     package let planned: Duration
     package let begun: Duration
     package let collected: Duration
-    package let told: Duration
+    package fileprivate(set) var told: Duration
     package let sequences: Int
     package let tokens: Int
     /// Tokens that were chosen; the others are of prompts.
@@ -69,6 +69,14 @@ final class StepTracer: Sendable {
             } else {
                 state?.trace.missed += 1
             }
+        }
+    }
+
+    /// Says when everybody had been told of the step noted last; nothing where that was one too many.
+    func amendLast(told: Duration) {
+        state.withLock { state in
+            guard state?.trace.missed == 0, let last = state?.trace.steps.indices.last else { return }
+            state?.trace.steps[last].told = told
         }
     }
 }
