@@ -1,7 +1,7 @@
 // Math:    sums of 8-bit floats (E4M3) with an f32 scale for each 32 columns: Σ d · Σ e4m3 · x, activations unrounded.
 //          Even and odd columns are summed apart, so that one token does not wait for every addition.
-// Shapes:  row groups × tokens, as linear.c's other tiles
-// Launch:  included by linear.c once for every instruction set
+// Shapes:  row groups × tokens, as linear_tile.h's other tiles
+// Launch:  included by linear_tile.h once for every instruction set
 // Bound:   one token: bytes of W. Many: f32 multiply-adds.
 // Checked: LinearTests (f64 reference; bitwise over batches, threads and layouts), FormatTests
 // Source:  layout: each row's scale, then column by column a byte of every row. Micikevicius et al., FP8 Formats (2022).

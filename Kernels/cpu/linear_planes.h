@@ -1,7 +1,7 @@
 // Math:    sums of the formats whose codes lie in planes: Σ d_w · d_x · Σ (code − offset) · q_x [+ m_w · d_x · Σ q_x],
 //          block by block; a format with two scales in a block takes each half as a block.
-// Shapes:  row groups × tokens, as linear.c's other tiles
-// Launch:  included by linear.c once for every instruction set; `format` is a constant in every tile
+// Shapes:  row groups × tokens, as linear_tile.h's other tiles
+// Launch:  included by linear_tile.h once for every instruction set; `format` is a constant in every tile
 // Bound:   one token: bytes of W. Many: 8-bit multiply-adds, and for each block of 32 a conversion and 2–3 products.
 // Checked: LinearTests (f64 reference; bitwise over batches, threads and layouts), FormatTests
 // Source:  layout in planes.h
