@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent
-FAMILIES = ["linear.c", "attention.c"]
+FAMILIES = ["linear.c", "linear_bf16.c", "attention.c"]
 HOT = re.compile(r"^(tile|score|weigh)_\w+_(avx2|avx512|avx512_bf16)$")
 
 # Tiles that may, and how often: AVX2 has 16 registers, which tiles of four tokens or six rows exceed.

@@ -164,6 +164,9 @@ static inline void pack_row(
         }
         break;
     case CPU_WEIGHT_F32: pack_row_f32(a, row, target, group, lane); break;
+    case CPU_WEIGHT_BF16_PAIRS:
+        for (int64_t k = 0; k < a->columns; k += 2) memcpy(target + (k * group + 2 * lane) * 2, row + 2 * k, 4);
+        break;
     default:
         for (int64_t k = 0; k < a->columns; k++) memcpy(target + (k * group + lane) * 2, row + 2 * k, 2);
     }
@@ -264,6 +267,11 @@ static void embed_row(const cpu_segment *segment, int64_t columns, int64_t group
         break;
     case CPU_WEIGHT_BF16:
         for (int64_t k = 0; k < columns; k++) output[k] = load_bf16(base + (k * group + lane) * 2);
+        break;
+    case CPU_WEIGHT_BF16_PAIRS:
+        for (int64_t k = 0; k < columns; k++) {
+            output[k] = load_bf16(base + (k / 2 * 2 * group + 2 * lane + k % 2) * 2);
+        }
         break;
     default:
         for (int64_t k = 0; k < columns; k++) memcpy(output + k, base + (k * group + lane) * 4, 4);

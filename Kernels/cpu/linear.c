@@ -1,5 +1,6 @@
 // Math:    output[t][r] (+)= Σ_k W[r][k] · x[t][k]. Quantized weights: x is rounded to 8 bits in blocks of 32
 //          (x ≈ d_x · q_x), so that a block's sum is d_w · d_x · Σ (q_w − offset) · q_x [+ m_w · d_x · Σ q_x].
+//          Weights in bf16 where pairs of it are multiplied by one instruction: linear_bf16.c.
 // Shapes:  x [tokens, columns], W [rows, columns], output [tokens, rows]; all f32 but W.
 // Launch:  tiles of row groups × tokens; threads take runs of row groups, never parts of a row. Every tile sums a
 //          row's blocks in the same order with the same roundings: results do not depend on tile, batch or threads.
@@ -20,15 +21,16 @@
 #include "each_isa.h"
 
 static const worker_task linear_tasks[CPU_ISA_COUNT] = EACH_ISA(linear_task);
-static const worker_task quantize_tasks[CPU_ISA_COUNT] = EACH_ISA(quantize_task);
+static const worker_task round_tasks[CPU_ISA_COUNT] = EACH_ISA(round_task);
 static void (*const range_functions[CPU_ISA_COUNT])(const linear_arguments *, int, int64_t, int64_t) =
     EACH_ISA(multiply_range);
 
-static bool has_quantized(const cpu_weight *weight) {
-    for (int64_t i = 0; i < weight->segment_count; i++) {
-        if (weight_is_quantized(weight->segments[i].format)) return true;
+/// Finds out how the weight's segments want their activations rounded.
+static void find_roundings(linear_arguments *a) {
+    for (int64_t i = 0; i < a->weight->segment_count; i++) {
+        a->has_quantized |= weight_is_quantized(a->weight->segments[i].format);
+        a->has_bf16 |= a->weight->segments[i].format == CPU_WEIGHT_BF16_PAIRS;
     }
-    return false;
 }
 
 bool cpu_linear(
@@ -41,11 +43,13 @@ bool cpu_linear(
     if (record(context, whole)) return true;
     linear_arguments arguments = {
         .x = x, .tokens = tokens, .x_stride = x_stride, .weight = weight, .output = output,
-        .output_stride = output_stride, .accumulate = accumulate, .has_quantized = has_quantized(weight),
+        .output_stride = output_stride, .accumulate = accumulate,
         .fetch = worker_pool_threads(context->pool) == 1 ? &context->fetch : NULL,
     };
+    find_roundings(&arguments);
     bool is_alone = tokens * weight->rows * weight->columns < ALONE_PRODUCTS;
-    if (arguments.has_quantized) {
+    bool has_rounded = arguments.has_quantized || arguments.has_bf16;
+    if (has_rounded) {
         int workers = worker_pool_threads(context->pool);
         arguments.is_private = is_alone || tokens <= PRIVATE_TOKENS;
         arguments.scratch_stride = activation_bytes(tokens, weight->columns);
@@ -56,8 +60,8 @@ bool cpu_linear(
     if (is_alone) {
         run_alone(context, linear_tasks[context->isa], &arguments);
     } else {
-        if (arguments.has_quantized && !arguments.is_private) {
-            run_on_available(context, quantize_tasks[context->isa], &arguments);
+        if (has_rounded && !arguments.is_private) {
+            run_on_available(context, round_tasks[context->isa], &arguments);
         }
         run_on_available(context, linear_tasks[context->isa], &arguments);
     }
@@ -74,11 +78,12 @@ void begin_linear(
     arguments->output_stride = layer->linear.output_stride;
     arguments->accumulate = layer->linear.accumulate;
     arguments->fetch = &context->fetch;
-    arguments->has_quantized = has_quantized(&layer->linear.weight);
+    arguments->has_quantized = arguments->has_bf16 = false;
+    find_roundings(arguments);
     arguments->is_private = true;
     arguments->scratch = context->scratch[SCRATCH_ACTIVATIONS].address;
     atomic_store_explicit(&arguments->next_rows.next, 0, memory_order_relaxed);
-    if (arguments->has_quantized) quantize_tasks[context->isa](arguments, &(team){ NULL, 1 }, 0);
+    if (arguments->has_quantized || arguments->has_bf16) round_tasks[context->isa](arguments, &(team){ NULL, 1 }, 0);
 }
 
 bool has_whole_halves(const cpu_context *context, const cpu_weight *weight) {
@@ -121,6 +126,7 @@ void multiply_pairs(cpu_context *context, linear_arguments *arguments, int64_t f
 
 #define run_pairs NAME(run_pairs)
 #define rounded_rows NAME(rounded_rows)
+#define round_rows NAME(round_rows)
 
 #include "linear_rounding.h"
 #include "linear_tile.h"
@@ -146,22 +152,29 @@ static void run_pairs(
 INLINE quantized_rows rounded_rows(const linear_arguments *a, int worker) {
     int64_t columns = a->weight->columns;
     uint8_t *base = a->scratch + (a->is_private ? worker * a->scratch_stride : 0);
-    int64_t scale_bytes = round_up(a->tokens * (columns / 32) * (int64_t)sizeof(block_scale), 64);
-    return (quantized_rows){ (int8_t *)(base + scale_bytes), (block_scale *)base, columns, NULL };
+    uint8_t *values = base + scale_bytes(a->tokens, columns);
+    uint16_t *bf16 = (uint16_t *)(values + round_up(a->tokens * columns, 64));
+    return (quantized_rows){ (int8_t *)values, (block_scale *)base, bf16, columns, NULL };
+}
+
+/// Rounds rows `begin` to `end` in every way that is wanted.
+INLINE void round_rows(const linear_arguments *a, int64_t begin, int64_t end, const quantized_rows *x) {
+    if (a->has_quantized) quantize_rows(a->x, a->x_stride, begin, end, x);
+    if (a->has_bf16) round_rows_bf16(a->x, a->x_stride, begin, end, x->columns, x->bf16);
 }
 
 /// Rounds the activations for all threads.
-static void NAME(quantize_task)(void *arguments, const team *team, int worker) {
+static void NAME(round_task)(void *arguments, const team *team, int worker) {
     linear_arguments *a = arguments;
     quantized_rows x = rounded_rows(a, worker);
     int64_t begin, end, at_a_time = rows_at_a_time(a->tokens, team);
-    while (take_rows(&a->next_rows, a->tokens, at_a_time, &begin, &end)) quantize_rows(a->x, a->x_stride, begin, end, &x);
+    while (take_rows(&a->next_rows, a->tokens, at_a_time, &begin, &end)) round_rows(a, begin, end, &x);
 }
 
 /// Multiplies pairs `first` to `end` of the whole weight.
 static void NAME(multiply_range)(const linear_arguments *a, int worker, int64_t first, int64_t end) {
     quantized_rows x = { 0 };
-    if (a->has_quantized) x = rounded_rows(a, worker);
+    if (a->has_quantized || a->has_bf16) x = rounded_rows(a, worker);
     fetch_list nothing = { 0 };
     x.fetch = a->fetch != NULL ? a->fetch : &nothing;
     int64_t offset = 0;
@@ -170,7 +183,11 @@ static void NAME(multiply_range)(const linear_arguments *a, int worker, int64_t 
         int64_t pairs = row_pairs(segment->rows, ISA_ROWS);
         int64_t from = first > offset ? first : offset;
         int64_t to = end < offset + pairs ? end : offset + pairs;
-        if (from < to) run_pairs(a, &x, segment, from - offset, to - from);
+        if (from < to && segment->format == CPU_WEIGHT_BF16_PAIRS) {
+            multiply_bf16(a, segment, from - offset, to - from, x.bf16, x.fetch);
+        } else if (from < to) {
+            run_pairs(a, &x, segment, from - offset, to - from);
+        }
         offset += pairs;
     }
 }
@@ -178,9 +195,9 @@ static void NAME(multiply_range)(const linear_arguments *a, int worker, int64_t 
 static void NAME(linear_task)(void *arguments, const team *team, int worker) {
     linear_arguments *a = arguments;
     prefetch_first(a->weight);
-    if (a->has_quantized && a->is_private) {
+    if (a->is_private) {
         quantized_rows x = rounded_rows(a, worker);
-        quantize_rows(a->x, a->x_stride, 0, a->tokens, &x);
+        round_rows(a, 0, a->tokens, &x);
     }
     int64_t total = 0;
     for (int64_t i = 0; i < a->weight->segment_count; i++) {

@@ -25,10 +25,12 @@ typedef struct {
     int32_t low_sum;
 } block_scale;
 
-/// Activations rounded to 8 bits: values [tokens, columns], scales [tokens, columns / 32].
+/// Activations rounded to 8 bits: values [tokens, columns], scales [tokens, columns / 32]; and to bf16 [tokens,
+/// columns]. What no segment of the weight multiplies is not there.
 typedef struct {
     int8_t *values;
     block_scale *scales;
+    uint16_t *bf16;
     int64_t columns;
     /// What is asked for beside the weights.
     fetch_list *fetch;
@@ -54,7 +56,9 @@ typedef struct {
     bool accumulate;
     /// What the one thread asks for beside the weights; NULL where threads share the layer.
     fetch_list *fetch;
+    /// Whether segments multiply activations rounded to 8 bits, to bf16.
     bool has_quantized;
+    bool has_bf16;
     /// Whether every thread has its own copy of the rounded activations, `scratch_stride` bytes apart.
     bool is_private;
     uint8_t *scratch;
@@ -76,8 +80,20 @@ bool has_whole_halves(const cpu_context *context, const cpu_weight *weight);
 void multiply_pairs(cpu_context *context, linear_arguments *arguments, int64_t first, int64_t end);
 
 static inline bool weight_is_quantized(int32_t format) {
-    return format >= CPU_WEIGHT_Q8_0 && format != CPU_WEIGHT_E4M3;
+    return format >= CPU_WEIGHT_Q8_0 && format != CPU_WEIGHT_E4M3 && format != CPU_WEIGHT_BF16_PAIRS;
 }
+
+// MARK: Pairs of bf16 (linear_bf16.c)
+
+/// Rounds rows `begin` to `end` to bf16: rounded […, columns].
+void round_rows_bf16(
+    const float *x, int64_t x_stride, int64_t begin, int64_t end, int64_t columns, uint16_t *rounded);
+/// Multiplies `count` pairs of row groups of a segment × all tokens, whose rounded rows are `x`.
+void multiply_bf16(
+    const linear_arguments *a, const cpu_segment *segment, int64_t pair, int64_t count, const uint16_t *x,
+    fetch_list *fetch);
+
+// MARK: Sizes
 
 /// Tiles are two row groups high, so groups come in pairs; what a last pair lacks is zero and its sums are dropped.
 static inline int64_t row_pairs(int64_t rows, int64_t group) {
@@ -89,7 +105,8 @@ static inline int64_t group_bytes(int32_t format, int64_t rows, int64_t columns)
     switch (format) {
     case CPU_WEIGHT_F32: return columns * 4 * rows;
     case CPU_WEIGHT_F16:
-    case CPU_WEIGHT_BF16: return columns * 2 * rows;
+    case CPU_WEIGHT_BF16:
+    case CPU_WEIGHT_BF16_PAIRS: return columns * 2 * rows;
     case CPU_WEIGHT_Q8_0: return columns / 32 * 34 * rows;
     case CPU_WEIGHT_Q4_0: return columns / 32 * 18 * rows;
     case CPU_WEIGHT_Q4_1: return columns / 32 * 20 * rows;
@@ -98,8 +115,12 @@ static inline int64_t group_bytes(int32_t format, int64_t rows, int64_t columns)
     }
 }
 
+/// Bytes of the scales of so many rounded rows, and of all that `quantized_rows` may hold.
+static inline int64_t scale_bytes(int64_t tokens, int64_t columns) {
+    return round_up(tokens * (columns / 32) * (int64_t)sizeof(block_scale), 64);
+}
 static inline int64_t activation_bytes(int64_t tokens, int64_t columns) {
-    return round_up(tokens * (columns / 32) * (int64_t)sizeof(block_scale), 64) + round_up(tokens * columns, 64);
+    return scale_bytes(tokens, columns) + round_up(tokens * columns, 64) + round_up(tokens * columns * 2, 64);
 }
 
 #endif

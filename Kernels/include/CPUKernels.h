@@ -46,6 +46,9 @@ enum {
     /// Only as a checkpoint's: packed as Q6_K and Q8_0, which hold the same values.
     CPU_WEIGHT_Q3_K = 17,
     CPU_WEIGHT_IQ4_NL = 18,
+    /// Only as packed, of bf16: for dot products of pairs, of activations rounded to bf16 (CPU_AVX512_BF16; columns a
+    /// multiple of 32).
+    CPU_WEIGHT_BF16_PAIRS = 19,
 };
 
 typedef struct cpu_context cpu_context;

@@ -77,7 +77,7 @@ extension CPUBackend {
                     operation: operation,
                     reason: "\(storedBytes) bytes are not \(part.shape) of \(part.dtype.rawValue)")
             }
-            let format = precision == .float32 ? CPU_WEIGHT_F32 : Self.packedFormat(of: stored)
+            let format = precision == .float32 ? CPU_WEIGHT_F32 : packedFormat(of: stored, columns: columns)
             if let last = result.last, last.format == format, last.rowCount % rowGroup == 0 {
                 result[result.count - 1].rowCount += part.shape[0]
                 result[result.count - 1].parts.append(part)
@@ -90,10 +90,11 @@ extension CPUBackend {
     }
 
     /// The format whose kernels multiply what is stored as `format`; it holds the same values.
-    private static func packedFormat(of format: Int) -> Int {
+    private func packedFormat(of format: Int, columns: Int) -> Int {
         switch format {
         case CPU_WEIGHT_Q3_K: CPU_WEIGHT_Q6_K
         case CPU_WEIGHT_IQ4_NL: CPU_WEIGHT_Q8_0
+        case CPU_WEIGHT_BF16 where instructionSet == .avx512BF16 && columns.isMultiple(of: 32): CPU_WEIGHT_BF16_PAIRS
         default: format
         }
     }

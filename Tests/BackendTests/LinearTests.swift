@@ -23,20 +23,43 @@ private func roundedToBlocks(_ row: ArraySlice<Float>) -> [Double] {
     return result
 }
 
+/// How a weight's kernels round their activations.
+private enum Rounding {
+    case none, blocks, bf16
+
+    /// On `instructionSet`, unless everything is computed in 32 bits.
+    static func of(_ dtype: DType, _ instructionSet: CPUInstructionSet) -> Rounding {
+        if dtype == .bf16 && instructionSet == .avx512BF16 { return .bf16 }
+        return dtype.isQuantized ? .blocks : .none
+    }
+}
+
+/// The bf16 number next to a float, of two equally near the even one.
+private func roundedToBF16(_ value: Float) -> Double {
+    let bits = value.bitPattern
+    return Double(Float(bitPattern: (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000))
+}
+
 struct LinearTests {
     /// Largest error of `output` against f64, as a fraction of the bound (4√K + 4) · 2⁻²⁴ · Σ|w·x|.
     private func worstRatio(
-        _ output: [Float], _ parts: [EncodedMatrix], x: [Float], rounds: (DType) -> Bool
+        _ output: [Float], _ parts: [EncodedMatrix], x: [Float], rounding: (DType) -> Rounding
     ) -> Double {
         let columns = parts[0].columns, rows = parts.reduce(0) { $0 + $1.rows }
         var worst = 0.0
         for token in 0..<x.count / columns {
             let row = x[token * columns..<(token + 1) * columns]
             let exact = row.map(Double.init)
-            let rounded = columns % 32 == 0 ? roundedToBlocks(row) : exact
+            let inBlocks = columns % 32 == 0 ? roundedToBlocks(row) : exact
+            let inBF16 = row.map(roundedToBF16)
             var outputIndex = token * rows
             for part in parts {
-                let input = rounds(part.tensor.dtype) ? rounded : exact
+                let input =
+                    switch rounding(part.tensor.dtype) {
+                    case .none: exact
+                    case .blocks: inBlocks
+                    case .bf16: inBF16
+                    }
                 for r in 0..<part.rows {
                     var sum = 0.0, size = 0.0
                     for k in 0..<columns {
@@ -68,7 +91,7 @@ struct LinearTests {
                 var numbers = SeededNumbers(UInt64(tokens))
                 let x = numbers.normals(tokens * columns)
                 let output = try backend.multiply(weight, x)
-                let ratio = worstRatio(output, [matrix], x: x, rounds: \.isQuantized)
+                let ratio = worstRatio(output, [matrix], x: x) { Rounding.of($0, instructionSet) }
                 #expect(ratio <= 1, "\(dtype) [\(rows), \(columns)] × \(tokens) tokens")
             }
         }
@@ -85,7 +108,7 @@ struct LinearTests {
         for tokens in [1, 2, 3, 4, 9] {
             var numbers = SeededNumbers(UInt64(tokens))
             let x = numbers.normals(tokens * columns)
-            #expect(worstRatio(try backend.multiply(weight, x), [matrix], x: x, rounds: { _ in false }) <= 1)
+            #expect(worstRatio(try backend.multiply(weight, x), [matrix], x: x, rounding: { _ in .none }) <= 1)
         }
     }
 
@@ -98,13 +121,15 @@ struct LinearTests {
             EncodedMatrix(.q4_1, rows: 24, columns: 64, seed: 1), EncodedMatrix(.q4_1, rows: 5, columns: 64, seed: 2),
             EncodedMatrix(.q4_1, rows: 16, columns: 64, seed: 3), EncodedMatrix(.q8_0, rows: 9, columns: 64, seed: 4),
             EncodedMatrix(.f32, rows: 11, columns: 64, seed: 5), EncodedMatrix(.q4_0, rows: 48, columns: 64, seed: 6),
+            EncodedMatrix(.bf16, rows: 19, columns: 64, seed: 7),
         ]
         let weight = try backend.prepare(parts.map(\.tensor))
-        #expect(weight.rowCount == 113)
+        #expect(weight.rowCount == 132)
         for tokens in [1, 2, 5] {
             var numbers = SeededNumbers(UInt64(tokens))
             let x = numbers.normals(tokens * 64)
-            #expect(worstRatio(try backend.multiply(weight, x), parts, x: x, rounds: \.isQuantized) <= 1)
+            let output = try backend.multiply(weight, x)
+            #expect(worstRatio(output, parts, x: x) { Rounding.of($0, instructionSet) } <= 1)
         }
     }
 
