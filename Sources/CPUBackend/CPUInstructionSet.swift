@@ -4,7 +4,7 @@ import CPUKernels
 
 /// An instruction set of the CPU kernels; the raw value is its spelling in flags and reports.
 package enum CPUInstructionSet: String, Sendable, CaseIterable {
-    /// The same with dot products of bf16, for attention.
+    /// The same with dot products of bf16, for attention and bf16 weights.
     case avx512BF16 = "avx512-bf16"
     /// AVX-512 with VNNI: 16 rows at a time, four 8-bit products to a lane.
     case avx512
