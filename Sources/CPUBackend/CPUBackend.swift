@@ -123,11 +123,10 @@ package final class CPUBackend: Backend {
     }
 
     package func kvBytesPerToken(kvHeads: Int, headDim: Int, type: KVCacheType) throws(BackendError) -> Int {
-        switch try kvCacheType(type) {
-        case .float32: 2 * kvHeads * headDim * 4
-        case .int8PerTokenHead: 2 * kvHeads * (headDim + 4)
-        case .auto, .bfloat16, .fp8: 2 * kvHeads * headDim * 2
+        guard let count = try kvCacheType(type).bytesPerToken(kvHeads: kvHeads, headDim: headDim) else {
+            preconditionFailure("a type that was chosen is not chosen")
         }
+        return count
     }
 
     package func upload(_ values: [Int32], count: Int, to tensor: Tensor) {
