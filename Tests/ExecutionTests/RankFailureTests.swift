@@ -109,10 +109,10 @@ private final class FaultyModel: LanguageModel {
     @Test func `a rank that fails in a step says why`() async throws {
         let group = RankGroup(count: 3, deadline: .seconds(10))
         let (engine, error, elapsed) = try await outcome(
-            group, deferral: { Deferral(synchronizeLimit: $0 == 1 ? 4 : .max) })
+            group, deferral: { Deferral(collectLimit: $0 == 1 ? 4 : .max) })
         let failure = try #require(group.failure)
         #expect(failure.shard == Shard(rank: 1, of: 3) && failure.call == "a step")
-        #expect(failure.reason == "failed: The device failed during synchronize: a test asked for it")
+        #expect(failure.reason == "failed: The device failed during collect: a test asked for it")
         requireEnded(engine, failure, error)
         #expect(elapsed < .seconds(5), "nobody waited for the deadline: \(elapsed)")
     }
