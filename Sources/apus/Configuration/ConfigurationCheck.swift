@@ -10,7 +10,7 @@ package struct ConfigurationCheck: Sendable {
 
     package static let all = [
         budgetHoldsEverySequence, thresholdWithinBudget, oneCacheSize, knownDevice, exactOnCPU, reachableHost,
-        namedOrigins, certificateForTLS, roomForAdapters, namedAdapters, wholeForAdapters,
+        namedOrigins, certificateForTLS, roomForAdapters, namedAdapters,
     ]
 
     /// A running sequence needs at least one token of the budget in each step.
@@ -97,15 +97,6 @@ package struct ConfigurationCheck: Sendable {
         guard !given.isEmpty else { return nil }
         return "\(given.joined(separator: " and ")) without enable-lora: there is no room for adapters. "
             + "Give --enable-lora too."
-    }
-
-    private static let wholeForAdapters = ConfigurationCheck(
-        settings: [.enableLoRA, .tensorParallelSize]
-    ) { settings in
-        let ranks = settings.number(.tensorParallelSize)
-        guard settings.boolean(.enableLoRA), ranks > 1 else { return nil }
-        return "enable-lora and tensor-parallel-size (\(ranks)): a model that ranks share has no room for adapters. "
-            + "Give --tensor-parallel-size 1, or leave --enable-lora out."
     }
 
     private static let namedAdapters = ConfigurationCheck(settings: [.loraModules, .maxLoRAs]) { settings in
