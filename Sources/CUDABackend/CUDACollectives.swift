@@ -73,7 +73,7 @@ package final class CUDACollectives: Collectives {
             case .nccl(let communicator):
                 try unsafe communicator.sum(
                     x.address, count: x.elementCount, stream: backend.stream.handle, call: name)
-            case .peers(let memory): sum(x, memory)
+            case .peers(let memory): if !backend.hold(sumOf: x, memory.peers) { sum(x, memory) }
             case .oneDevice(let arrived, let done):
                 try together(x.address, name, arrived: arrived.event, done: done.event) { addresses in
                     let arguments = cuda_add_ranks_arguments(

@@ -88,6 +88,21 @@ extension EmulatedDevice {
             try compare(Model(model.name, kvHeads: model.kvHeads, isQuantized: isQuantized), 4, .nccl)
         }
 
+        /// Sums of a group of one are copies, by the kernels of many: alone, or with the norms that follow them.
+        @Test(arguments: ["llama3", "gemma3", "mixtral"])
+        func `a group of one computes the bits of none`(name: String) throws {
+            let model = try Model(name)
+            let prompt = model.fixture.expected.prompt
+            let ranks = try CUDARanks(RankGroup(count: 1, deadline: .seconds(60)), exchange: .peers)
+            let bits = try [true, false].map { isRank in
+                let backend = try EmulatedDevice.backend { $0.usesGraphs = false }
+                if isRank { try backend.join(ranks, as: .whole) }
+                return try FixtureRun(model.load(backend, capacity)).logits(of: prompt, chunks: [prompt.count - 9, 9])
+                    .map { $0.map(\.bitPattern) }
+            }
+            #expect(bits[0] == bits[1])
+        }
+
         @Test(arguments: [2, 4])
         func `an engine with ranks gives the tokens of one without, captured or not`(count: Int) async throws {
             let model = try count == 2 ? Model("llama3") : Model("llama3", kvHeads: 4, isQuantized: false)
