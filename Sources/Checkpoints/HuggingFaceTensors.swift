@@ -51,8 +51,9 @@ package struct HuggingFaceTensors: TensorSource, Sendable {
         try cut.require(shape, of: name, file: path, offset: 0)
         if let rows = choice.rows(of: form, shard: cut.shard) {
             // What is cut are rows, of which some are chosen already, or blocks of all of them.
-            let own = cut.axis == 1 ? rows.taking(cut.ranges) : cut
-            return try source.storedTensor(origin.name, cut: own)
+            if cut.axis == 1 { return try source.storedTensor(origin.name, cut: rows.taking(cut.ranges)) }
+            if rows.count == rows.extent { return try source.storedTensor(origin.name, cut: cut) }
+            return try storedTensor(name)?.part(cut, file: path)
         }
         guard let found = source.storedTensor(origin.name) else { return nil }
         return found.tensor.transposed(choice, name: name, cut: cut).map {
