@@ -4,6 +4,7 @@
 import Execution
 import Foundation
 import Logging
+import NIOCore
 import ServiceLifecycle
 import Serving
 import Synchronization
@@ -47,9 +48,19 @@ struct HTTPService: Service {
             try await server.run()
         } catch {
             guard hasListened.isRaised || error is CancellationError else {
-                throw StartupError.cannotListen(address: address, reason: "\(error)")
+                throw StartupError.cannotListen(address: address, reason: Self.reason(error))
             }
             throw error
+        }
+    }
+
+    /// What the system says, in words.
+    private static func reason(_ error: any Error) -> String {
+        switch (error as? IOError)?.errnoCode {
+        case EADDRINUSE: "another process listens on it"
+        case EADDRNOTAVAIL: "this machine has no such address"
+        case EACCES, EPERM: "permission denied"
+        default: "\(error)"
         }
     }
 }
