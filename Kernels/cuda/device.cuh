@@ -134,9 +134,12 @@ struct kernel {
     uint32_t max_threads;
     size_t argument_bytes;
     void (*body)(const void *arguments);
+    /// Blocks that run together, 1 or 2.
+    uint32_t together;
     const kernel *next;
 
-    kernel(const char *name, uint32_t max_threads, size_t argument_bytes, void (*body)(const void *));
+    kernel(
+        const char *name, uint32_t max_threads, size_t argument_bytes, void (*body)(const void *), uint32_t together = 1);
 };
 
 /// The block's dynamic shared memory.

@@ -66,16 +66,19 @@ APUS_DEVICE void end_heads(
     end_cached(e, slot, rows.second, second);
 }
 
+/// A gate's row and its value's, of which one element is stored.
+APUS_DEVICE void end_gated(
+    const cuda_ending &e, cuda_address output, int stride, row_pair rows, int token, float first, float second) {
+    at<uint16_t>(output, static_cast<int64_t>(token) * stride)[rows.first] =
+        float_to_bf16(gated(first, second, e.gate, e.limit));
+}
+
 /// The sums of two rows for one token.
 template <bool has_heads>
 APUS_DEVICE void end_pair(
     const cuda_ending &e, const cuda_matrix &matrix, cuda_address output, int stride, bool adds, row_pair rows,
     bool has_second, int token, float first, float second) {
-    if (e.kind == CUDA_ENDING_GATE) {
-        at<uint16_t>(output, static_cast<int64_t>(token) * stride)[rows.first] =
-            float_to_bf16(gated(first, second, e.gate, e.limit));
-        return;
-    }
+    if (e.kind == CUDA_ENDING_GATE) return end_gated(e, output, stride, rows, token, first, second);
     float *const row = at<float>(output, static_cast<int64_t>(token) * stride);
     if (has_heads && e.kind == CUDA_ENDING_HEADS) return end_heads(e, matrix, row, rows, token, first, second);
     end_plain(row, rows.first, first, adds, at<const float>(e.bias));

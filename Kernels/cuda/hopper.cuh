@@ -26,6 +26,19 @@
     extern "C" __global__ void apus_##name(const __grid_constant__ Arguments a) { asm volatile("trap;"); }
 #endif
 
+/// The same of a kernel whose blocks come in pairs, 2n and 2n + 1, on neighbouring multiprocessors: each can write the
+/// other's shared memory. A grid has an even number of them.
+#ifdef APUS_IS_HOPPER
+#define APUS_HOPPER_PAIR_KERNEL(name, Arguments, threads, blocks, body) \
+    extern "C" __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(threads, blocks) \
+        apus_##name(const __grid_constant__ Arguments a) { \
+        body(a); \
+    }
+#else
+#define APUS_HOPPER_PAIR_KERNEL(name, Arguments, threads, blocks, body) \
+    APUS_HOPPER_KERNEL(name, Arguments, threads, blocks, body)
+#endif
+
 #else
 
 namespace emulator {
@@ -36,6 +49,9 @@ void barrier_wait(const uint64_t *barrier, uint32_t parity, const char *name);
 void named_barrier(uint32_t barrier, uint32_t threads);
 void copy_bytes(void *shared, const void *global, uint32_t bytes, uint64_t *barrier);
 void copy_box(void *shared, const void *map, int32_t column, int32_t row, uint64_t *barrier);
+void pair_sync();
+void barrier_arrive_in(uint64_t *barrier, uint32_t rank);
+void copy_box_to_pair(void *shared, const void *map, int32_t column, int32_t row, uint64_t *barrier);
 uint32_t shared_address(const void *pointer);
 void wgmma_fence();
 void wgmma(float *d, int columns, uint64_t a, uint64_t b, bool adds);
@@ -51,6 +67,10 @@ void change_registers(uint32_t count);
     [[maybe_unused]] static const emulator::kernel apus_entry_##name( \
         "apus_" #name, threads, sizeof(Arguments), \
         [](const void *arguments) { body(*static_cast<const Arguments *>(arguments)); });
+#define APUS_HOPPER_PAIR_KERNEL(name, Arguments, threads, blocks, body) \
+    [[maybe_unused]] static const emulator::kernel apus_entry_##name( \
+        "apus_" #name, threads, sizeof(Arguments), \
+        [](const void *arguments) { body(*static_cast<const Arguments *>(arguments)); }, 2);
 
 static inline void release_dependents() {}
 static inline void wait_for_dependencies() { emulator::wait_for_dependencies(); }
@@ -182,6 +202,45 @@ APUS_DEVICE void copy_box(
 #endif
 }
 
+// MARK: Pairs of blocks
+
+/// Waits for all threads of both blocks: once before either touches the other's shared memory, once after, for memory is
+/// gone with its block.
+APUS_DEVICE void pair_sync() {
+#if defined(APUS_IS_HOPPER)
+    asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+#elif !defined(__CUDACC__)
+    emulator::pair_sync();
+#endif
+}
+
+/// Arrives at the barrier that lies there in block `rank`, 0 or 1, of the pair.
+APUS_DEVICE void barrier_arrive_in(uint64_t *barrier, uint32_t rank) {
+#if defined(APUS_IS_HOPPER)
+    asm volatile(
+        "{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"
+        "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}" ::"r"(shared_address(barrier)),
+        "r"(rank)
+        : "memory");
+#elif !defined(__CUDACC__)
+    emulator::barrier_arrive_in(barrier, rank);
+#endif
+}
+
+/// As copy_box, to the same place of both blocks; in each the bytes count on the barrier at the same place.
+APUS_DEVICE void copy_box_to_pair(
+    void *shared, const cuda_tensor_map *map, int32_t column, int32_t row, uint64_t *barrier) {
+#if defined(APUS_IS_HOPPER)
+    asm volatile(
+        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
+        "[%0], [%1, {%2, %3}], [%4], %5;" ::"r"(shared_address(shared)),
+        "l"(map), "r"(column), "r"(row), "r"(shared_address(barrier)), "h"(static_cast<uint16_t>(3))
+        : "memory");
+#elif !defined(__CUDACC__)
+    emulator::copy_box_to_pair(shared, map, column, row, barrier);
+#endif
+}
+
 // MARK: Products of a warpgroup: all 128 threads of four warps, the first a multiple of four, have to call these
 
 /// Orders the registers of sums before the products that follow.
@@ -230,6 +289,10 @@ template <int newest, int count> APUS_DEVICE void wgmma_wait(float (&sums)[count
     REGISTERS_64 \
     ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79" \
     ", %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+#define REGISTERS_128 \
+    REGISTERS_96 \
+    ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111" \
+    ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
 /// What the instruction is for so many columns and `k` of a type: `a` and `b` are descriptors, `adds` 0 overwrites the
 /// sums. bf16 may be transposed, which 0, 0 does not.
@@ -268,6 +331,9 @@ WGMMA(wgmma, 16, "bf16", ", 0, 0", 16, 32, REGISTERS_16, ALL(SUMS_16(0)), "%16",
 WGMMA(wgmma, 16, "bf16", ", 0, 0", 32, 64, REGISTERS_32, ALL(SUMS_32(0)), "%32", "%33", "%34")
 WGMMA(wgmma, 16, "bf16", ", 0, 0", 64, 128, REGISTERS_64, ALL(SUMS_32(0), SUMS_32(32)), "%64", "%65", "%66")
 WGMMA(wgmma, 16, "bf16", ", 0, 0", 96, 192, REGISTERS_96, ALL(SUMS_32(0), SUMS_32(32), SUMS_32(64)), "%96", "%97", "%98")
+WGMMA(
+    wgmma, 16, "bf16", ", 0, 0", 128, 256, REGISTERS_128, ALL(SUMS_32(0), SUMS_32(32), SUMS_32(64), SUMS_32(96)), "%128",
+    "%129", "%130")
 
 /// The same of 8-bit floats, 64 × 32 and columns × 32. Hopper adds such products with some 14 bits, the sums so far
 /// included: the longer a chain, the more is lost.
@@ -300,6 +366,15 @@ APUS_DEVICE void wgmma_fragments(float (&d)[32], const uint32_t (&a)[4], uint64_
 APUS_DEVICE void operand_fence() {
 #ifdef APUS_IS_HOPPER
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+
+/// Keeps the compiler from computing what follows from a value before this place, and holding it in registers until here.
+APUS_DEVICE void compute_late(int &value) {
+#ifdef APUS_IS_HOPPER
+    asm volatile("" : "+r"(value));
+#else
+    (void)value;
 #endif
 }
 

@@ -74,39 +74,13 @@ void cuda_pack_swizzled_e4m3(
 
 // MARK: Launch
 
-/// The items that a product is cut into.
-typedef struct {
-    int tokens;
-    int items;
-    /// How long the busiest block works, in slices of K times tokens.
-    int64_t length;
-} cut;
-
-static cut cut_of(const cuda_linear_hopper_arguments *arguments, int variant) {
-    const int tokens = hopper_tokens(variant), consumers = hopper_consumers(tokens);
-    const int tiles = hopper_tiles(arguments->matrix.rows, consumers * CUDA_SWIZZLED_ROWS)
-        * hopper_tiles(arguments->token_count, tokens);
-    const bool is_split = hopper_is_split(tokens, tiles, arguments->multiprocessors);
-    const int items = is_split ? tiles * CUDA_HOPPER_SLICES : tiles;
-    const int slots = arguments->multiprocessors * hopper_blocks(tokens);
-    const int64_t rounds = divide_up(items, slots);
-    return (cut){.tokens = tokens, .items = items, .length = rounds * tokens * (is_split ? 1 : CUDA_HOPPER_SLICES)};
+int32_t cuda_linear_hopper_variant(const cuda_linear_hopper_arguments *arguments) {
+    const cuda_matrix *const matrix = &arguments->matrix;
+    return hopper_variant(
+        matrix->format, matrix->rows, matrix->columns, arguments->token_count, arguments->multiprocessors);
 }
 
-/// Up to 64 tokens take the smallest tile that holds them; more take the one whose last round is fuller, or the wider
-/// one, which reads less.
-static int variant_of(const cuda_linear_hopper_arguments *arguments) {
-    for (int variant = 0; variant < 4; variant++) {
-        if (arguments->token_count <= hopper_tokens(variant)) return variant;
-    }
-    // 8-bit floats have a set of sums more, for which 192 tokens leave no registers.
-    if (arguments->matrix.format == CUDA_WEIGHT_E4M3) return 4;
-    return cut_of(arguments, 4).length < cut_of(arguments, 5).length ? 4 : 5;
-}
-
-int32_t cuda_linear_hopper_tokens(const cuda_linear_hopper_arguments *arguments) {
-    return hopper_tokens(variant_of(arguments));
-}
+int32_t cuda_linear_hopper_box_rows(int32_t variant) { return hopper_box_rows(hopper_tokens(variant)); }
 
 uint64_t cuda_linear_hopper_partial_bytes(int32_t multiprocessors) {
     uint64_t most = 0;
@@ -132,12 +106,19 @@ uint32_t cuda_linear_hopper_shared_bytes(void) {
 }
 
 cuda_launch cuda_linear_hopper_launch(const cuda_linear_hopper_arguments *arguments) {
-    const int variant = variant_of(arguments), tokens = hopper_tokens(variant);
-    const int items = cut_of(arguments, variant).items, slots = arguments->multiprocessors * hopper_blocks(tokens);
+    return cuda_linear_hopper_launch_of(arguments, cuda_linear_hopper_variant(arguments));
+}
+
+cuda_launch cuda_linear_hopper_launch_of(const cuda_linear_hopper_arguments *arguments, int32_t variant) {
+    const int tokens = hopper_tokens(variant);
+    const int tiles = hopper_tile_count(tokens, arguments->matrix.rows, arguments->token_count);
+    const bool is_split = hopper_is_split(tokens, tiles, arguments->multiprocessors);
+    const int items = is_split ? tiles * CUDA_HOPPER_SLICES : tiles;
+    const int workers = hopper_workers(tokens, arguments->multiprocessors);
     const bool is_bytes = arguments->matrix.format == CUDA_WEIGHT_E4M3;
     return (cuda_launch){
         .kernel = (is_bytes ? CUDA_KERNEL_linear_hopper_e4m3_8 : CUDA_KERNEL_linear_hopper_8) + variant,
-        .grid_x = (uint32_t)(items < slots ? items : slots),
+        .grid_x = (uint32_t)((items < workers ? items : workers) * hopper_together(tokens)),
         .grid_y = 1,
         .grid_z = 1,
         .threads = (uint32_t)hopper_threads(tokens),

@@ -15,12 +15,14 @@ enum {
     CUDA_SWIZZLED_ROW_BYTES = 128,
     CUDA_SWIZZLED_BYTES = CUDA_SWIZZLED_ROWS * CUDA_SWIZZLED_ROW_BYTES,
     /// A row's units are cut into this many runs, each summed on its own; their sums are added in order. Four make 64
-    /// rows' worth of work small enough to spread over a device, and their sums fit the registers beside one another.
+    /// rows' worth of work small enough to spread over a device.
     CUDA_HOPPER_SLICES = 4,
-    /// The sizes of token tiles: 8, 16, 32, 64, 128, 192.
-    CUDA_HOPPER_VARIANTS = 6,
+    /// The sizes of token tiles: 8, 16, 32, 64, 128, 192, 256.
+    CUDA_HOPPER_VARIANTS = 7,
     /// Token tiles that neighbouring blocks share the rows of.
     HOPPER_STRIP = 8,
+    /// What a multiprocessor gets of the second-level cache in a cycle, where all of them read (docs/benchmarks/h200.md).
+    HOPPER_CACHE_BYTES = 42,
 };
 
 // MARK: Tiles
@@ -48,10 +50,20 @@ APUS_LAYOUT int hopper_groups(int units, int shift) { return (units + (1 << shif
 
 // MARK: Variants
 
-APUS_LAYOUT int hopper_tokens(int variant) { return variant < 5 ? 8 << variant : 192; }
+APUS_LAYOUT int hopper_tokens(int variant) { return variant < 5 ? 8 << variant : variant == 5 ? 192 : 256; }
 
 /// Warpgroups that multiply, 64 rows each.
 APUS_LAYOUT int hopper_consumers(int tokens) { return tokens > 64 ? 2 : 1; }
+
+/// Blocks that work side by side on two row tiles and the same tokens, of which each copies half for both.
+APUS_LAYOUT int hopper_together(int tokens) { return tokens > 64 ? 2 : 1; }
+
+/// Rows of one block's tile, and of those of all that work together.
+APUS_LAYOUT int hopper_rows(int tokens) { return hopper_consumers(tokens) * CUDA_SWIZZLED_ROWS; }
+APUS_LAYOUT int hopper_rows_together(int tokens) { return hopper_together(tokens) * hopper_rows(tokens); }
+
+/// Rows of a copy of activations.
+APUS_LAYOUT int hopper_box_rows(int tokens) { return tokens / hopper_together(tokens); }
 
 /// Beside them one warp, or one warpgroup where registers change hands, that copies.
 APUS_LAYOUT int hopper_threads(int tokens) { return tokens > 64 ? 3 * 128 : 128 + 32; }
@@ -59,15 +71,22 @@ APUS_LAYOUT int hopper_threads(int tokens) { return tokens > 64 ? 3 * 128 : 128 
 /// Blocks of a multiprocessor: with two, the next kernel's first copies overlap the end of this one.
 APUS_LAYOUT int hopper_blocks(int tokens) { return tokens > 64 ? 1 : 2; }
 
+/// Of a thread's tokens / 2 totals, those that lie in shared memory: beside 128 sums, registers have room for 64.
+APUS_LAYOUT int hopper_parked(int tokens) { return tokens > 192 ? tokens / 2 - 64 : 0; }
+APUS_LAYOUT int hopper_parked_bytes(int tokens) { return hopper_consumers(tokens) * 128 * hopper_parked(tokens) * 4; }
+
 /// A unit of each consumer's weights, and of the activations.
 APUS_LAYOUT int hopper_stage_bytes(int tokens) {
     return hopper_consumers(tokens) * CUDA_SWIZZLED_BYTES + tokens * CUDA_SWIZZLED_ROW_BYTES;
 }
 
 /// Stages of the ring. A multiprocessor has 228 KB; each block takes one for the system and less than one for barriers.
-APUS_LAYOUT int hopper_stages(int tokens) { return (224 / hopper_blocks(tokens)) * 1024 / hopper_stage_bytes(tokens); }
+APUS_LAYOUT int hopper_stages(int tokens) {
+    return ((224 / hopper_blocks(tokens)) * 1024 - hopper_parked_bytes(tokens)) / hopper_stage_bytes(tokens);
+}
 
-APUS_LAYOUT int hopper_shared_bytes(int tokens) { return hopper_stages(tokens) * hopper_stage_bytes(tokens); }
+APUS_LAYOUT int hopper_ring_bytes(int tokens) { return hopper_stages(tokens) * hopper_stage_bytes(tokens); }
+APUS_LAYOUT int hopper_shared_bytes(int tokens) { return hopper_ring_bytes(tokens) + hopper_parked_bytes(tokens); }
 
 // MARK: Attention (prefill_hopper.cu)
 
@@ -94,22 +113,33 @@ APUS_LAYOUT int hopper_slice_start(int units, int slice) { return units * slice 
 
 APUS_LAYOUT int hopper_tiles(int count, int size) { return (count + size - 1) / size; }
 
+/// What works on an item: multiprocessors' blocks, or those that work together.
+APUS_LAYOUT int hopper_workers(int tokens, int multiprocessors) {
+    int blocks = multiprocessors * hopper_blocks(tokens) / hopper_together(tokens);
+    return blocks > 0 ? blocks : 1;
+}
+
+/// Tiles of a product, those of blocks that work together being one.
+APUS_LAYOUT int hopper_tile_count(int variant_tokens, int rows, int tokens) {
+    return hopper_tiles(rows, hopper_rows_together(variant_tokens)) * hopper_tiles(tokens, variant_tokens);
+}
+
+/// The most tiles that are split, for memory of their sums; none where totals are parked.
+APUS_LAYOUT int hopper_most_split(int tokens, int multiprocessors) {
+    if (hopper_parked(tokens) > 0) return 0;
+    if (hopper_together(tokens) == 2) return 3 * hopper_workers(tokens, multiprocessors) / CUDA_HOPPER_SLICES;
+    return 2 * multiprocessors * (tokens <= 16 ? 3 : 1) - 1;
+}
+
 /// Whether the slices of a tile are items of their own, whose sums the last to finish adds up: where there would be too
 /// few items to keep a device busy to the end, and the sums are little beside the weights.
 APUS_LAYOUT bool hopper_is_split(int tokens, int tiles, int multiprocessors) {
-    if (hopper_consumers(tokens) == 2) return 4 * tiles <= 3 * multiprocessors;
-    return tiles < 2 * multiprocessors * (tokens <= 16 ? 3 : 1);
-}
-
-/// The most tiles that are split, for memory of their sums.
-APUS_LAYOUT int hopper_most_split(int tokens, int multiprocessors) {
-    if (hopper_consumers(tokens) == 2) return 3 * multiprocessors / 4;
-    return 2 * multiprocessors * (tokens <= 16 ? 3 : 1) - 1;
+    return tiles <= hopper_most_split(tokens, multiprocessors);
 }
 
 /// Bytes of the sums of all slices of a tile.
 APUS_LAYOUT int hopper_partial_bytes(int tokens) {
-    return CUDA_HOPPER_SLICES * hopper_consumers(tokens) * CUDA_SWIZZLED_ROWS * tokens * 4;
+    return CUDA_HOPPER_SLICES * hopper_rows_together(tokens) * tokens * 4;
 }
 
 /// Tiles are taken strip by strip of HOPPER_STRIP token tiles, row tile after row tile: what runs at a time is nearly
@@ -120,6 +150,52 @@ APUS_LAYOUT int hopper_tile(int index, int row_tiles, int token_tiles) {
     int width = token_tiles - first < HOPPER_STRIP ? token_tiles - first : HOPPER_STRIP;
     int inside = index - first * row_tiles;
     return inside / width * token_tiles + first + inside % width;
+}
+
+// MARK: Choice of a width
+
+/// Cycles of a multiprocessor for a unit of a tile of more than 64 tokens: the most of tensor cores' (4,096 operations a
+/// cycle, 2 · 128 · 64 a token), shared memory's (128 bytes: both operands of each instruction, and what copies write)
+/// and the second-level cache's (42 bytes: own weights, and half of the activations). For 128, 192 and 256 tokens 640,
+/// 832 and 1,024, of which tensor cores take 512, 768 and 1,024.
+APUS_LAYOUT int hopper_unit_cycles(int tokens) {
+    int products = 4 * tokens;
+    int operands = 4 * hopper_consumers(tokens) * (64 * 32 + tokens * 32);
+    int memory = (operands + hopper_stage_bytes(tokens)) / 128;
+    int cache = (hopper_rows(tokens) + hopper_box_rows(tokens)) * CUDA_SWIZZLED_ROW_BYTES / HOPPER_CACHE_BYTES;
+    int most = products > memory ? products : memory;
+    return most > cache ? most : cache;
+}
+
+/// Cycles that a product takes in tiles of so many tokens, more than 64: rounds of items, and what the last leaves
+/// behind, f32 sums through the second-level cache: its own, and where slices are added those of all four twice.
+APUS_LAYOUT int64_t hopper_cycles(int variant_tokens, int rows, int units, int tokens, int multiprocessors) {
+    const int tiles = hopper_tile_count(variant_tokens, rows, tokens);
+    const bool is_split = hopper_is_split(variant_tokens, tiles, multiprocessors);
+    const int items = is_split ? tiles * CUDA_HOPPER_SLICES : tiles;
+    const int64_t rounds = hopper_tiles(items, hopper_workers(variant_tokens, multiprocessors));
+    const int64_t item_units = is_split ? hopper_tiles(units, CUDA_HOPPER_SLICES) : units;
+    const int64_t end = hopper_rows(variant_tokens) * variant_tokens * 4 / HOPPER_CACHE_BYTES;
+    return rounds * (item_units * hopper_unit_cycles(variant_tokens) + (is_split ? end : 0))
+        + (is_split ? CUDA_HOPPER_SLICES + 1 : 1) * end;
+}
+
+/// The variant of a product. Up to 64 tokens take the smallest tile that holds them; more the one that is done first.
+/// No bit depends on it.
+APUS_LAYOUT int hopper_variant(int format, int rows, int columns, int tokens, int multiprocessors) {
+    for (int variant = 0; variant < 4; variant++) {
+        if (tokens <= hopper_tokens(variant)) return variant;
+    }
+    // 8-bit floats have a set of sums more, for which wider tiles leave no registers.
+    const int last = format == CUDA_WEIGHT_E4M3 ? 4 : CUDA_HOPPER_VARIANTS - 1;
+    const int units = hopper_tiles(columns, hopper_unit_columns(format));
+    int best = 4;
+    int64_t least = hopper_cycles(hopper_tokens(4), rows, units, tokens, multiprocessors);
+    for (int variant = 5; variant <= last; variant++) {
+        const int64_t cycles = hopper_cycles(hopper_tokens(variant), rows, units, tokens, multiprocessors);
+        if (cycles <= least) best = variant, least = cycles;
+    }
+    return best;
 }
 
 #endif

@@ -78,7 +78,7 @@ extension CUDABackend {
         arguments.ranks = ranks
         arguments.multiprocessors = Int32(device.properties.multiprocessorCount)
         arguments.ending = ending
-        let tokens = unsafe cuda_linear_hopper_tokens(&arguments)
+        let boxRows = unsafe cuda_linear_hopper_box_rows(cuda_linear_hopper_variant(&arguments))
         attempt { () throws(BackendError) in
             var (address, words) = (halves(x), x.rowElementCount)
             if matrix.format == Int32(CUDA_WEIGHT_E4M3) {
@@ -87,7 +87,7 @@ extension CUDABackend {
                 arguments.input_scales = codes.scales
             }
             arguments.activations = try describe(
-                address, words: words, rows: x.rowCount, box: UInt32(tokens), in: hopper)
+                address, words: words, rows: x.rowCount, box: UInt32(boxRows), in: hopper)
             unsafe launch(cuda_linear_hopper_launch, arguments, "linear")
         }
     }

@@ -19,9 +19,9 @@ extension EmulatedDevice {
         static let left = (0..<64 * 64).map { Float($0 * 7 % 31) - 15 }
         static let right = (0..<200 * 72).map { Float($0 * 5 % 23) - 11 }
 
-        @Test(arguments: [8, 16, 32, 64, 128, 192], [0, 1, 2] as [UInt64])
+        @Test(arguments: [8, 16, 32, 64, 128, 192, 256], [0, 1, 2] as [UInt64])
         func `a warpgroup's product is that of the tiles, wherever a box begins`(columns: Int, order: UInt64) throws {
-            for (column, row) in [(0, 0), (8, 3), (0, 200 - columns / 2)] {
+            for (column, row) in [(0, 0), (8, 3), (0, max(0, 200 - columns / 2))] {
                 let sums = try #require(try multiply(columns, column: column, row: row, order: order))
                 for thread in 0..<128 {
                     for index in 0..<columns / 2 {
@@ -47,6 +47,25 @@ extension EmulatedDevice {
         @Test(arguments: [4, 6, 8, 9, 10] as [Int32], [0, 1] as [UInt64])
         func `what would hang, or is no such operand, ends the launch`(variant: Int32, order: UInt64) throws {
             #expect(try multiply(16, column: 0, row: 0, variant: variant, order: order) == nil)
+        }
+
+        @Test(arguments: [0, 1, 2, 3, 4, 5, 6] as [UInt64])
+        func `blocks of a pair each copy half of a box for both`(order: UInt64) throws {
+            let seen = try #require(try copyInPairs(order: order))
+            let boxes = (0..<2 * 16 * 64).map { UInt16(Self.right[($0 / 64 + 4) * 72 + $0 % 64].bitPattern >> 16) }
+            #expect(seen == boxes + boxes)
+        }
+
+        @Test(arguments: [1, 2, 5] as [Int32], [0, 1, 2, 3] as [UInt64])
+        func `a pair of blocks that does not wait for each other ends the launch`(variant: Int32, order: UInt64) throws
+        {
+            #expect(try copyInPairs(variant: variant, order: order) == nil)
+        }
+
+        @Test(arguments: [3, 4] as [Int32])
+        func `a box that lands too early, or is read too early, shows`(variant: Int32) throws {
+            let right = try #require(try copyInPairs())
+            #expect(try copyInPairs(variant: variant) != right)
         }
 
         @Test func `a matrix that a copy engine cannot take is refused`() throws {
@@ -114,10 +133,30 @@ extension EmulatedDevice {
                     // 228 KB, of which each block takes one for the system and one for its barriers.
                     #expect((launch.shared_bytes + 2048) * blocks <= 228 * 1024)
                     #expect(launch.shared_bytes <= cuda_linear_hopper_shared_bytes())
-                    // Not even the smallest leaves a tenth of the device idle.
-                    #expect(launch.grid_x >= 119, "\(rows) rows, \(tokens) tokens")
+                    // Hardly any leaves a tenth of the device idle: a wide tile may be worth it.
+                    #expect(
+                        launch.grid_x >= (rows == 6144 && tokens == 512 ? 96 : 119), "\(rows) rows, \(tokens) tokens")
                     #expect(launch.grid_x <= 132 * blocks)
                 }
+            }
+        }
+
+        @Test func `a tile is as wide as suits the device, by what binds`() {
+            // Tensor cores take 4 cycles a token; shared memory is what narrow tiles wait for.
+            #expect([128, 192, 256].map { cuda_example_unit_cycles($0) } == [640, 832, 1024])
+            let bf16 = Int32(CUDA_WEIGHT_BF16)
+            // Of an 8B model on an H200: a round of 64 tiles for 66 pairs of multiprocessors, 96 in two of 192 narrower.
+            #expect(cuda_example_width(bf16, 4096, 4096, 1024, 132) == 256)
+            #expect(cuda_example_width(bf16, 6144, 4096, 1024, 132) == 128)
+            #expect(cuda_example_width(bf16, 4096, 14336, 512, 132) == 128)
+            for tokens in [2048, 4096, 8192] as [Int32] {
+                for rows in [4096, 6144, 28672] as [Int32] {
+                    #expect(cuda_example_width(bf16, rows, 4096, tokens, 132) == 256, "\(rows) rows, \(tokens) tokens")
+                }
+            }
+            #expect(cuda_example_width(Int32(CUDA_WEIGHT_E4M3), 4096, 4096, 8192, 132) == 128)
+            for (tokens, width) in [(1, 8), (8, 8), (9, 16), (17, 32), (33, 64), (64, 64)] as [(Int32, Int32)] {
+                #expect(cuda_example_width(bf16, 4096, 4096, tokens, 132) == width)
             }
         }
 
@@ -182,6 +221,22 @@ extension EmulatedDevice {
             for order in [0, 3] as [UInt64] {
                 let bits = try Self.products(multiprocessors: multiprocessors, order: order)
                 #expect(bits == reference)
+            }
+        }
+
+        @Test(arguments: [(1, 0), (3, 5), (6, 7), (132, 0)] as [(Int32, UInt64)])
+        func `every width of tiles gives the same bits, however they end`(multiprocessors: Int32, order: UInt64) throws
+        {
+            // Two pairs of tiles of rows, the last empty; slices of no unit, of one and of two; up to four tiles of tokens.
+            for columns in [64, 456] {
+                let product = WideProduct(rows: 352, columns: columns, tokens: 390)
+                for ending in columns == 64 ? [.stored] : WideProduct.Ending.allCases {
+                    let bits = try [3, 4, 5, 6].map { variant in
+                        try #require(try product.run(variant, multiprocessors, ending, order: order))
+                    }
+                    #expect(bits.allSatisfy { $0 == bits[0] }, "\(columns) columns, \(ending)")
+                    #expect(bits[0] != product.before.map(\.bitPattern))
+                }
             }
         }
 
@@ -340,6 +395,32 @@ extension EmulatedDevice {
                 cuda_emulator_set_order(order)
                 defer { cuda_emulator_set_order(0) }
                 return unsafe cuda_emulator_launch_named("apus_example_wgmma_\(columns)", &shape, &arguments)
+            }
+            return result == 0 ? output : nil
+        }
+
+        /// [block 2][box 2][16 × 64], or nil if the launch failed.
+        private func copyInPairs(variant: Int32 = 0, order: UInt64 = 0) throws -> [UInt16]? {
+            let matrix = Self.right.map { UInt16($0.bitPattern >> 16) }
+            let memory = UnsafeMutableRawPointer.allocate(byteCount: 1 << 16, alignment: 64)
+            defer { unsafe memory.deallocate() }
+            unsafe matrix.withUnsafeBytes { unsafe Self.copy($0, to: memory + 128) }
+            let described = unsafe EmulatedDevice.calls.tensor_map_encode(
+                memory, Int32(CUDA_TENSOR_MAP_BF16), 2, memory + 128, [72, 200], [144], [64, 8], [1, 1], 0,
+                Int32(CUDA_TENSOR_MAP_SWIZZLE_128), 0, 0)
+            try #require(described == 0)
+            var arguments = cuda_hopper_example_arguments()
+            (arguments.row, arguments.variant) = (4, variant)
+            arguments.b = unsafe memory.load(as: cuda_tensor_map.self)
+            var output = [UInt16](repeating: 0, count: 4 * 1024)
+            let result = unsafe output.withUnsafeMutableBytes { output in
+                arguments.output = UInt64(UInt(bitPattern: output.baseAddress))
+                var shape = cuda_launch()
+                (shape.grid_x, shape.grid_y, shape.grid_z) = (2, 1, 1)
+                (shape.threads, shape.shared_bytes) = (128, 2048)
+                cuda_emulator_set_order(order)
+                defer { cuda_emulator_set_order(0) }
+                return unsafe cuda_emulator_launch_named("apus_example_pair", &shape, &arguments)
             }
             return result == 0 ? output : nil
         }

@@ -176,8 +176,45 @@ APUS_DEVICE void chain_example(const cuda_hopper_example_arguments &a) {
     for (int i = 0; i < 4; i++) at<float>(a.output, 4 * threadIdx.x)[i] = sums[i];
 }
 
+/// A pair of blocks copies two boxes of 64 × 16, one after the other into the same place; each block copies half for both
+/// and stores what it sees, output [block 2][box 2][16 × 64]. Variants: 1 does not wait for the other block to begin, 2
+/// nor before it ends, 3 does not wait for room, 4 announces its own half only, 5 gives room back to itself only.
+APUS_DEVICE void pair_example(const cuda_hopper_example_arguments &a) {
+    DYNAMIC_SHARED(uint8_t, tile);
+    __shared__ uint64_t filled, emptied;
+    constexpr uint32_t bytes = 16 * 128;
+    wait_for_dependencies();
+    if (threadIdx.x == 0) {
+        barrier_init(&filled, 1);
+        barrier_init(&emptied, 8);
+        barrier_fence();
+    }
+    if (a.variant == 1) block_sync();
+    else pair_sync();
+    const uint32_t rank = blockIdx.x % 2;
+    for (uint32_t box = 0; box < 2; box++) {
+        if (threadIdx.x == 0) {
+            if (a.variant != 3) barrier_wait(&emptied, (box & 1) ^ 1, 0, 0, "room for the example's box");
+            barrier_arrive(&filled, a.variant == 4 ? bytes / 2 : bytes);
+            copy_box_to_pair(
+                tile + rank * bytes / 2, &a.b, a.column, a.row + static_cast<int32_t>(16 * box + 8 * rank), &filled);
+        }
+        barrier_wait(&filled, box & 1, 0, 0, "the example's box");
+        uint16_t *const seen = at<uint16_t>(a.output, (2 * rank + box) * 1024);
+        for (uint32_t i = threadIdx.x; i < 1024; i += 128) {
+            seen[i] = *reinterpret_cast<uint16_t *>(
+                tile + swizzled_place(static_cast<int>(i / 64), static_cast<int>(i % 64 * 2)));
+        }
+        warp_sync();
+        const uint32_t lane = static_cast<uint32_t>(lane_index());
+        if (lane < 2 && (a.variant != 5 || lane == rank)) barrier_arrive_in(&emptied, lane);
+    }
+    if (a.variant != 2) pair_sync();
+}
+
 }  // namespace
 
+APUS_HOPPER_PAIR_KERNEL(example_pair, cuda_hopper_example_arguments, 128, 1, pair_example)
 APUS_HOPPER_KERNEL(example_chain, cuda_hopper_example_arguments, 128, 1, chain_example)
 APUS_HOPPER_KERNEL(example_wgmma_8, cuda_hopper_example_arguments, 128, 1, multiply_example<8>)
 APUS_HOPPER_KERNEL(example_wgmma_16, cuda_hopper_example_arguments, 128, 1, multiply_example<16>)
@@ -185,9 +222,14 @@ APUS_HOPPER_KERNEL(example_wgmma_32, cuda_hopper_example_arguments, 128, 1, mult
 APUS_HOPPER_KERNEL(example_wgmma_64, cuda_hopper_example_arguments, 128, 1, multiply_example<64>)
 APUS_HOPPER_KERNEL(example_wgmma_128, cuda_hopper_example_arguments, 128, 1, multiply_example<128>)
 APUS_HOPPER_KERNEL(example_wgmma_192, cuda_hopper_example_arguments, 128, 1, multiply_example<192>)
+APUS_HOPPER_KERNEL(example_wgmma_256, cuda_hopper_example_arguments, 128, 1, multiply_example<256>)
 
 int32_t cuda_example_tile(int32_t index, int32_t row_tiles, int32_t token_tiles) {
     return hopper_tile(index, row_tiles, token_tiles);
 }
 int32_t cuda_example_slice_start(int32_t units, int32_t slice) { return hopper_slice_start(units, slice); }
 uint64_t cuda_example_descriptor(uint32_t address) { return swizzled_operand(address); }
+int32_t cuda_example_unit_cycles(int32_t tokens) { return hopper_unit_cycles(tokens); }
+int32_t cuda_example_width(int32_t format, int32_t rows, int32_t columns, int32_t tokens, int32_t multiprocessors) {
+    return hopper_tokens(hopper_variant(format, rows, columns, tokens, multiprocessors));
+}

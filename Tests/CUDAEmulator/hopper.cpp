@@ -51,7 +51,7 @@ struct transfer {
     unsigned char *shared;
     const unsigned char *global;
     uint32_t bytes;
-    uint64_t *barrier;
+    shared_place barrier;
     /// Of a box: its matrix and where it begins.
     bool is_box;
     tensor_map map;
@@ -59,14 +59,13 @@ struct transfer {
 };
 std::vector<transfer> transfers;
 
-/// Bytes of shared memory that a copy may write; what lies there is lost as soon as it begins.
-void take(void *shared, uint32_t bytes, uint32_t alignment) {
+/// Refuses a copy to bytes that it may not write.
+void check_room(void *shared, uint32_t bytes, uint32_t alignment) {
     if (reinterpret_cast<uintptr_t>(shared) % alignment != 0) misaligned(shared, alignment);
     const unsigned char *const start = static_cast<unsigned char *>(shared);
     if (start < dynamic_shared || start + bytes > dynamic_shared + shared_bytes()) {
         fail("a copy of %u bytes leaves the block's shared memory", bytes);
     }
-    memset(shared, 0xFF, bytes);
 }
 
 /// A box's rows of 128 bytes, whose 16-byte pieces are exchanged by the bits 7–9 of their address.
@@ -248,10 +247,31 @@ void multiply_e4m3(const product &product, int first_row, std::vector<float> &su
     }
 }
 
-/// Named barriers: arrivals of this round, and the number of rounds.
-struct {
+/// Arrivals of this round, and the number of rounds: of named barriers, and of all blocks that run together.
+struct meeting {
     uint32_t arrived, rounds;
-} named[16];
+
+    void wait(uint32_t threads, const char *name) {
+        const uint32_t round = rounds;
+        if (++arrived == threads) {
+            arrived = 0;
+            rounds++;
+            wake_watchers();
+        }
+        while (rounds == round) watch(name);
+    }
+};
+meeting named[most_together][16], pair;
+/// Whether blocks have touched one another's shared memory since they met.
+bool is_pair_open;
+
+/// Refuses to touch the shared memory of a block that may not have begun, or is gone.
+void expect_running(uint32_t block) {
+    if (block == current->block) return;
+    if (pair.rounds == 0) fail("thread %u touches the other block before they have met", current->thread);
+    if (has_ended(block)) fail("thread %u touches the other block, which has ended", current->thread);
+    is_pair_open = true;
+}
 
 }  // namespace
 
@@ -266,9 +286,12 @@ void begin_block() {
         warp.is_fenced = false;
     }
     memset(named, 0, sizeof(named));
+    pair = {};
+    is_pair_open = false;
 }
 
 const char *end_block() {
+    if (is_pair_open) return "blocks of a pair ended without waiting for one another";
     if (!transfers.empty()) return "the block ended while copies were under way";
     for (const warp_products &warp : products) {
         if (!warp.waiting.empty()) return "the block ended while products were under way";
@@ -285,7 +308,7 @@ bool deliver(uint32_t random) {
     transfers.erase(transfers.begin() + static_cast<ptrdiff_t>(index));
     if (copy.is_box) copy_rows(copy);
     else memcpy(copy.shared, copy.global, copy.bytes);
-    mbarrier &barrier = *reinterpret_cast<mbarrier *>(copy.barrier);
+    mbarrier &barrier = *reinterpret_cast<mbarrier *>(copy.barrier.address());
     barrier.bytes -= copy.bytes;
     settle(barrier);
     return true;
@@ -315,36 +338,66 @@ void barrier_wait(const uint64_t *barrier, uint32_t parity, const char *name) {
 
 void named_barrier(uint32_t barrier, uint32_t threads) {
     if (barrier == 0 || barrier > 15 || threads % 32 != 0) fail("barrier %u for %u threads", barrier, threads);
-    auto &mine = named[barrier];
-    const uint32_t round = mine.rounds;
-    if (++mine.arrived == threads) {
-        mine.arrived = 0;
-        mine.rounds++;
-        wake_watchers();
-    }
-    while (mine.rounds == round) watch("a named barrier");
+    named[current->block][barrier].wait(threads, "a named barrier");
+}
+
+void pair_sync() {
+    if (blocks_together() != 2) fail("thread %u waits for a pair of blocks in a launch without", current->thread);
+    is_pair_open = false;
+    pair.wait(threads_together(), "the other block");
+}
+
+void barrier_arrive_in(uint64_t *barrier, uint32_t rank) {
+    if (rank >= blocks_together()) fail("thread %u arrives in block %u of a pair", current->thread, rank);
+    expect_running(rank);
+    barrier_arrive(reinterpret_cast<uint64_t *>(place_in(rank, barrier).address()), 0);
 }
 
 void copy_bytes(void *shared, const void *global, uint32_t bytes, uint64_t *barrier) {
     if (reinterpret_cast<uintptr_t>(global) % 16 != 0) misaligned(global, 16);
     if (bytes % 16 != 0) fail("a copy of %u bytes, which is no multiple of 16", bytes);
-    take(shared, bytes, 16);
+    check_room(shared, bytes, 16);
+    // What lies there is lost as soon as the copy begins.
+    memset(shared, 0xFF, bytes);
     (void)checked(barrier);
     transfers.push_back(
-        {static_cast<unsigned char *>(shared), static_cast<const unsigned char *>(global), bytes, barrier, false, {}, 0, 0});
+        {static_cast<unsigned char *>(shared), static_cast<const unsigned char *>(global), bytes,
+         place_in(current->block, barrier), false, {}, 0, 0});
 }
 
-void copy_box(void *shared, const void *map, int32_t column, int32_t row, uint64_t *barrier) {
+namespace {
+
+/// A box's way into the shared memory of a block.
+void begin_box(uint32_t block, void *shared, const tensor_map &map, int32_t column, int32_t row, uint64_t *barrier) {
+    expect_running(block);
+    const uint32_t bytes = map.box[0] * map.box[1] * 2;
+    check_room(shared, bytes, map.swizzle == 3 ? 1024 : 128);
+    unsigned char *const there = place_in(block, shared).address();
+    memset(there, 0xFF, bytes);
+    const shared_place counted = place_in(block, barrier);
+    (void)checked(reinterpret_cast<const uint64_t *>(counted.address()));
+    transfers.push_back({there, nullptr, bytes, counted, true, map, column, row});
+}
+
+tensor_map described(const void *map) {
     if (!current->has_waited) {
         fail("thread %u copies what the kernels in front may still write: it has not waited for them", current->thread);
     }
-    tensor_map described;
-    memcpy(&described, map, sizeof(described));
-    if (described.mark != tensor_map_mark) fail("thread %u copies by a map that the driver did not make", current->thread);
-    const uint32_t bytes = described.box[0] * described.box[1] * 2;
-    take(shared, bytes, described.swizzle == 3 ? 1024 : 128);
-    (void)checked(barrier);
-    transfers.push_back({static_cast<unsigned char *>(shared), nullptr, bytes, barrier, true, described, column, row});
+    tensor_map result;
+    memcpy(&result, map, sizeof(result));
+    if (result.mark != tensor_map_mark) fail("thread %u copies by a map that the driver did not make", current->thread);
+    return result;
+}
+
+}  // namespace
+
+void copy_box(void *shared, const void *map, int32_t column, int32_t row, uint64_t *barrier) {
+    begin_box(current->block, shared, described(map), column, row, barrier);
+}
+
+void copy_box_to_pair(void *shared, const void *map, int32_t column, int32_t row, uint64_t *barrier) {
+    if (blocks_together() != 2) fail("thread %u copies to a pair of blocks in a launch without", current->thread);
+    for (uint32_t block = 0; block < 2; block++) begin_box(block, shared, described(map), column, row, barrier);
 }
 
 /// As on a device, where the dynamic part comes after the static one.

@@ -52,8 +52,19 @@ struct {
 fiber fibers[most_threads];
 warp warps[most_threads / 32];
 uint32_t warp_count;
-/// Threads that have not returned, and those of them at the block's barrier.
-uint32_t live, at_barrier;
+
+struct block {
+    uint32_t index;
+    /// Threads that have not returned, and those of them at the block's barrier.
+    uint32_t live, at_barrier;
+    unsigned char *dynamic;
+    /// Its static shared memory while another one runs: kernels' variables can only be in one place.
+    std::vector<unsigned char> statics;
+};
+block blocks[most_together];
+uint32_t together_count, threads_each;
+/// The block whose static shared memory is in place.
+uint32_t loaded;
 void *main_stack;
 /// Of the stack that launches: known once a thread has been entered from there.
 const void *main_bottom;
@@ -106,6 +117,30 @@ fiber *next() {
     }
 }
 
+size_t static_bytes() {
+    return __start_apus_shared == nullptr ? 0 : static_cast<size_t>(__stop_apus_shared - __start_apus_shared);
+}
+
+/// Puts a block's shared memory and index where its threads look for them.
+void load(uint32_t index) {
+    if (index != loaded) {
+        if (static_bytes() > 0) {
+            memcpy(blocks[loaded].statics.data(), __start_apus_shared, static_bytes());
+            memcpy(__start_apus_shared, blocks[index].statics.data(), static_bytes());
+        }
+        loaded = index;
+    }
+    dynamic_shared = blocks[index].dynamic;
+    blockIdx.x = blocks[index].index;
+}
+
+/// Makes it a thread's turn.
+void begin_turn(fiber *next) {
+    current = next;
+    load(next->block);
+    threadIdx.x = next->thread - next->block * threads_each;
+}
+
 /// Where a thread's stack lies, without the page that cannot be touched.
 unsigned char *stack_bottom(uint32_t thread) {
     return shared_end - shared_pages - (most_threads - thread) * stack_bytes + page_bytes;
@@ -124,31 +159,36 @@ void give_way() {
     fiber *const from = current;
     fiber *const to = next();
     if (to == from) return;
-    current = to;
-    if (to != nullptr) threadIdx.x = to->thread;
+    if (to == nullptr) current = nullptr;
+    else begin_turn(to);
     switch_to(&from->stack_pointer, to);
 }
 
-void release_block() {
-    for (uint32_t i = 0; i < warp_count; i++) {
+void release_block(uint32_t index) {
+    const uint32_t each = warp_count / together_count;
+    for (uint32_t i = index * each; i < (index + 1) * each; i++) {
         warps[i].ready |= warps[i].at_barrier;
         warps[i].at_barrier = 0;
     }
-    at_barrier = 0;
+    blocks[index].at_barrier = 0;
 }
 
 void run_thread() {
     if (main_bottom == nullptr) end_switch(&main_bottom, &main_bytes);
     else end_switch(nullptr, nullptr);
     launch.entry->body(launch.arguments);
-    live--;
-    if (live > 0 && at_barrier == live) release_block();
+    block &mine = blocks[current->block];
+    mine.live--;
+    if (mine.live > 0 && mine.at_barrier == mine.live) release_block(current->block);
     give_way();
     abort();
 }
 
+/// Where a block's dynamic shared memory ends; the first is last before a page that cannot be touched, and so is each.
+unsigned char *shared_end_of(uint32_t index) { return shared_end + index * (shared_pages + page_bytes); }
+
 void allocate_memory() {
-    const size_t bytes = most_threads * stack_bytes + shared_pages + page_bytes;
+    const size_t bytes = most_threads * stack_bytes + most_together * (shared_pages + page_bytes);
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     void *const memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
     if (memory == MAP_FAILED) abort();
@@ -156,7 +196,7 @@ void allocate_memory() {
     // Below each stack and after the shared memory, pages that cannot be touched.
     for (uint32_t i = 0; i < most_threads; i++) mprotect(start + i * stack_bytes, page_bytes, PROT_NONE);
     shared_end = start + most_threads * stack_bytes + shared_pages;
-    mprotect(shared_end, page_bytes, PROT_NONE);
+    for (uint32_t i = 0; i < most_together; i++) mprotect(shared_end_of(i), page_bytes, PROT_NONE);
 }
 
 /// Where a thread's stack begins. Stacks start at different offsets, or their first lines would share a cache set.
@@ -164,11 +204,21 @@ void *stack_top(uint32_t thread) {
     return stack_bottom(thread) + (stack_bytes - page_bytes) - thread % 64 * 320;
 }
 
-void prepare_block(uint32_t threads, uint32_t shared_bytes) {
-    memset(dynamic_shared, poison, shared_bytes);
-    if (__start_apus_shared != nullptr) {
-        memset(__start_apus_shared, poison, static_cast<size_t>(__stop_apus_shared - __start_apus_shared));
+/// Blocks from the one of index `first` on, with nothing in their shared memory.
+void prepare_memory(uint32_t first, uint32_t shared_bytes) {
+    if (static_bytes() > 0) memset(__start_apus_shared, poison, static_bytes());
+    for (uint32_t i = 0; i < together_count; i++) {
+        blocks[i].index = first + i;
+        blocks[i].live = threads_each;
+        blocks[i].at_barrier = 0;
+        blocks[i].dynamic = shared_end_of(i) - (shared_bytes + 1023) / 1024 * 1024;
+        memset(blocks[i].dynamic, poison, shared_bytes);
+        if (together_count > 1) blocks[i].statics.assign(static_bytes(), poison);
     }
+    loaded = 0;
+}
+
+void prepare_threads(uint32_t threads) {
     warp_count = (threads + 31) / 32;
     for (uint32_t i = 0; i < warp_count; i++) {
         const uint32_t count = threads - 32 * i;
@@ -178,6 +228,7 @@ void prepare_block(uint32_t threads, uint32_t shared_bytes) {
     for (uint32_t i = 0; i < threads; i++) {
         fiber &thread = fibers[i];
         thread.thread = i;
+        thread.block = i / threads_each;
         thread.copies.clear();
         thread.copies_done = 0;
         thread.groups = 0;
@@ -188,8 +239,6 @@ void prepare_block(uint32_t threads, uint32_t shared_bytes) {
         stack[6] = reinterpret_cast<void *>(&run_thread);
         thread.stack_pointer = stack;
     }
-    live = threads;
-    at_barrier = 0;
 }
 
 const char *name_of(place where) {
@@ -209,8 +258,15 @@ const char *name_of(place where) {
     return "nothing";
 }
 
+uint32_t live_threads() {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < together_count; i++) count += blocks[i].live;
+    return count;
+}
+
 void describe_deadlock() {
-    int length = snprintf(launch.reason, sizeof(launch.reason), "%u of %u threads wait for ever", live, blockDim.x);
+    int length = snprintf(
+        launch.reason, sizeof(launch.reason), "%u of %u threads wait for ever", live_threads(), threads_together());
     for (uint32_t i = 0; i < warp_count; i++) {
         const warp &stuck = warps[i];
         const size_t room = sizeof(launch.reason) - static_cast<size_t>(length);
@@ -228,20 +284,33 @@ void describe_deadlock() {
     launch.has_failed = true;
 }
 
-void run_block(uint32_t threads, uint32_t shared_bytes) {
-    prepare_block(threads, shared_bytes);
+/// A sentence if a block never waited for the kernels in front, or left something unfinished.
+const char *complaint() {
+    for (uint32_t i = 0; i < together_count; i++) {
+        bool has_waited = false;
+        for (uint32_t j = 0; j < threads_each; j++) has_waited |= fibers[i * threads_each + j].has_waited;
+        if (!has_waited) return "the block ended before it waited for the kernels in front";
+    }
+    return end_block();
+}
+
+/// Runs `count` blocks together, from the one of index `first` on.
+void run_blocks(uint32_t first, uint32_t count, uint32_t threads, uint32_t shared_bytes) {
+    together_count = count;
+    threads_each = threads;
+    prepare_memory(first, shared_bytes);
+    prepare_threads(count * threads);
     begin_block();
     current_warp = &warps[0];
-    current = next();
-    threadIdx = {current->thread, 0, 0};
+    load(0);
+    threadIdx = {0, 0, 0};
+    begin_turn(next());
     // A launch may come from another thread of the process than the last.
     main_bottom = nullptr;
     switch_to(&main_stack, current);
     if (launch.has_failed) return;
-    if (live > 0) return describe_deadlock();
-    bool has_waited = false;
-    for (uint32_t i = 0; i < threads; i++) has_waited |= fibers[i].has_waited;
-    const char *const reason = has_waited ? end_block() : "the block ended before it waited for the kernels in front";
+    if (live_threads() > 0) return describe_deadlock();
+    const char *const reason = complaint();
     if (reason != nullptr) {
         snprintf(launch.reason, sizeof(launch.reason), "%s", reason);
         launch.has_failed = true;
@@ -255,8 +324,10 @@ int32_t refuse(const char *name, const char *reason, uint64_t value, int32_t err
 
 }  // namespace
 
-kernel::kernel(const char *name, uint32_t max_threads, size_t argument_bytes, void (*body)(const void *))
-    : name(name), max_threads(max_threads), argument_bytes(argument_bytes), body(body), next(first_kernel) {
+kernel::kernel(
+    const char *name, uint32_t max_threads, size_t argument_bytes, void (*body)(const void *), uint32_t together)
+    : name(name), max_threads(max_threads), argument_bytes(argument_bytes), body(body), together(together),
+      next(first_kernel) {
     first_kernel = this;
 }
 
@@ -298,8 +369,9 @@ void release() {
 void block_sync() {
     warp &mine = *current_warp;
     mine.at_barrier |= 1u << current->thread % 32;
-    at_barrier++;
-    if (at_barrier == live) release_block();
+    block &own = blocks[current->block];
+    own.at_barrier++;
+    if (own.at_barrier == own.live) release_block(current->block);
     give_way();
 }
 
@@ -321,6 +393,26 @@ uint32_t warp_number() { return current->thread / 32; }
 
 uint32_t shared_bytes() { return launch.shared_bytes; }
 
+unsigned char *shared_place::address() const {
+    if (!is_static) return blocks[block].dynamic + offset;
+    return (block == loaded ? __start_apus_shared : blocks[block].statics.data()) + offset;
+}
+
+shared_place place_in(uint32_t block, const void *pointer) {
+    const unsigned char *const place = static_cast<const unsigned char *>(pointer);
+    if (static_bytes() > 0 && place >= __start_apus_shared && place < __stop_apus_shared) {
+        return {block, true, static_cast<size_t>(place - __start_apus_shared)};
+    }
+    if (place < dynamic_shared || place >= dynamic_shared + shared_bytes()) {
+        fail("thread %u means something that is not in its block's shared memory", current->thread);
+    }
+    return {block, false, static_cast<size_t>(place - dynamic_shared)};
+}
+
+uint32_t blocks_together() { return together_count; }
+uint32_t threads_together() { return together_count * threads_each; }
+bool has_ended(uint32_t block) { return blocks[block].live == 0; }
+
 void wait_for_dependencies() { current->has_waited = true; }
 
 void waits_in_vain(int rank) { fail("waits for rank %d, and no other rank runs meanwhile", rank); }
@@ -338,6 +430,9 @@ int32_t check(const char *name, const kernel *entry, const cuda_launch &shape) {
     if (shape.grid_x == 0 || shape.grid_x > INT32_MAX) return refuse(name, "grid's x", shape.grid_x, 1);
     if (shape.grid_y == 0 || shape.grid_y > UINT16_MAX) return refuse(name, "grid's y", shape.grid_y, 1);
     if (shape.grid_z == 0 || shape.grid_z > UINT16_MAX) return refuse(name, "grid's z", shape.grid_z, 1);
+    if (shape.grid_x % entry->together != 0) return refuse(name, "grid's x, of blocks in pairs", shape.grid_x, 1);
+    if (shape.threads * entry->together > most_threads) return refuse(name, "threads of a pair", shape.threads, 1);
+    if (entry->together > 1 && shape.threads % 32 != 0) return refuse(name, "threads, in pairs", shape.threads, 1);
     if (shape.shared_bytes > most_shared_bytes) return refuse(name, "bytes of shared memory", shape.shared_bytes, 1);
     return 0;
 }
@@ -355,21 +450,24 @@ int32_t cuda_emulator_launch_named(const char *name, const cuda_launch *shape, c
     launch = {entry, arguments, shape->shared_bytes, false, ""};
     blockDim = {shape->threads, 1, 1};
     gridDim = {shape->grid_x, shape->grid_y, shape->grid_z};
-    dynamic_shared = shared_end - (shape->shared_bytes + 1023) / 1024 * 1024;
-    forbid(shared_end - shared_pages, shared_pages);
-    permit(dynamic_shared, shape->shared_bytes);
-    const uint64_t blocks = static_cast<uint64_t>(shape->grid_x) * shape->grid_y * shape->grid_z;
+    for (uint32_t i = 0; i < most_together; i++) {
+        forbid(shared_end_of(i) - shared_pages, shared_pages);
+        permit(shared_end_of(i) - (shape->shared_bytes + 1023) / 1024 * 1024, shape->shared_bytes);
+    }
+    // Of those that run together, the first.
+    const uint32_t columns = shape->grid_x / entry->together;
+    const uint64_t groups = static_cast<uint64_t>(columns) * shape->grid_y * shape->grid_z;
     random_state = order * 0x9E3779B97F4A7C15 + 1;
     // Blocks of other orders begin anywhere and may descend.
     for (int i = 0; i < 8; i++) random_bits();
-    const uint64_t first = order == 0 ? 0 : random_bits() % blocks;
+    const uint64_t first = order == 0 ? 0 : random_bits() % groups;
     const bool descends = order != 0 && random_bits() % 2 == 1;
-    for (uint64_t i = 0; i < blocks; i++) {
-        const uint64_t block = (first + (descends ? blocks - i : i)) % blocks;
-        blockIdx.x = static_cast<uint32_t>(block % shape->grid_x);
-        blockIdx.y = static_cast<uint32_t>(block / shape->grid_x % shape->grid_y);
-        blockIdx.z = static_cast<uint32_t>(block / shape->grid_x / shape->grid_y);
-        run_block(shape->threads, shape->shared_bytes);
+    for (uint64_t i = 0; i < groups; i++) {
+        const uint64_t group = (first + (descends ? groups - i : i)) % groups;
+        blockIdx.y = static_cast<uint32_t>(group / columns % shape->grid_y);
+        blockIdx.z = static_cast<uint32_t>(group / columns / shape->grid_y);
+        const uint32_t index = static_cast<uint32_t>(group % columns) * entry->together;
+        run_blocks(index, entry->together, shape->threads, shape->shared_bytes);
         if (launch.has_failed) {
             // Its threads never return from the frames they are in.
             permit(shared_end - shared_pages - most_threads * stack_bytes, most_threads * stack_bytes);

@@ -41,7 +41,8 @@ struct warp {
 
 struct fiber {
     void *stack_pointer;
-    uint32_t thread;
+    /// Among those of all blocks that run together, and which block it is of.
+    uint32_t thread, block;
     std::vector<pending_copy> copies;
     /// Of `copies`, done; groups committed.
     size_t copies_done;
@@ -79,10 +80,29 @@ void watch(const char *name);
 /// Says that it has.
 void wake_watchers();
 
-/// Of the current thread, in the block.
+/// Of the current thread, among those that run together.
 uint32_t warp_number();
 /// Bytes of the block's dynamic shared memory.
 uint32_t shared_bytes();
+
+/// Blocks that run together, each with its own shared memory.
+constexpr uint32_t most_together = 2;
+
+/// Shared memory of a block, by place: what is static lies elsewhere while another block runs.
+struct shared_place {
+    uint32_t block;
+    bool is_static;
+    size_t offset;
+
+    unsigned char *address() const;
+};
+
+/// Where, in the block `block`, that lies which the current thread finds at `pointer`.
+shared_place place_in(uint32_t block, const void *pointer);
+/// Blocks and threads that run together, and whether all threads of one have returned.
+uint32_t blocks_together();
+uint32_t threads_together();
+bool has_ended(uint32_t block);
 
 // hopper.cpp: what is asynchronous in compute capability 9.0.
 

@@ -2,7 +2,7 @@
 """What the figures G1 to G12 and G17 should come to on an H200, from bytes, operations and a few assumed costs.
 
 Each is arithmetic over numbers that stand at the top with their origin, so that a measurement that differs says which
-one was wrong. Shapes, tiles and launches are those of Kernels/cuda/linear_hopper.c, repeated here.
+one was wrong. Shapes, tiles and launches are those of Kernels/cuda/tiles.h, repeated here.
     h200_prediction.py                                 print the table
     h200_prediction.py --into docs/benchmarks/h200.md  put it between the two markers of the page
 """
@@ -19,10 +19,16 @@ READ = 1.04
 # Seconds that a kernel which streams weights loses at its ends, when the next one's first 12 MB are already on their
 # way; that a small kernel takes between two of them; and each without overlap (1.3 µs a kernel in a graph: Hazy).
 STREAM_END, SMALL, STREAM_END_ALONE, SMALL_ALONE = 1.0e-6, 1.6e-6, 3.0e-6, 2.9e-6
-# Share of the matrix rate of torch's largest product that a tile's inner loop reaches, by its width in tokens; beside
-# its loop a tile stores its sums, which no other group's products hide.
-LOOP = {128: 0.90, 192: 0.96}
-STORE = 2.5e-6
+# A multiprocessor's cycle: torch's rate, if its product were bound by tensor cores (4,096 operations a cycle) alone. Bytes
+# that it then moves: through shared memory 128, of which wgmma with 64 columns takes all and still reaches its peak; from
+# the second-level cache 42, as tiles of 192 × 192 without multicast ran at 777 TFLOP/s on an H100 (fast.cu), 8.1 TB/s.
+CYCLE, SHARED, CACHE = 4096 * MULTIPROCESSORS / MATMUL, 128, 42
+# Seconds from a product's launch to its first instruction that multiplies: barriers, a pair's meeting, the first copies.
+START = 1.5e-6
+# Cycles in which a group adds a slice's sums, by a tile's width: an addition for each; of 256 tokens half the totals are
+# read from and written to shared memory (512 of the 640). Half of it the other group's products hide.
+ADD = {128: 64, 192: 96, 256: 640}
+HIDDEN = 0.5
 # Host seconds between two steps that nothing hides: launching a graph and its uploads, planned a step ahead.
 HOST = 25e-6
 
@@ -69,26 +75,49 @@ def decode_step(model, bytes_a_weight, overlaps=True, codes=False):
     return weights(model) * bytes_a_weight / (READ * COPY) + time + endings
 
 
-def tiles(rows, tokens, width):
-    return -(-rows // 128) * -(-tokens // width)
+def unit_cycles(width, together=2):
+    """Cycles of 64 columns of a tile of 128 rows: tensor cores, shared memory, second-level cache; the most binds. So
+    many multiprocessors share the copies of the tokens."""
+    operands = 4 * 2 * (64 * 32 + 32 * width)
+    copied = (128 + width) * 128
+    return 4 * width, (operands + copied) // SHARED, (128 + width // together) * 128 // CACHE
 
 
-def rounds(rows, tokens, width):
-    """Passes over the device, in tiles: slices of K are items of their own where tiles are few."""
-    count = tiles(rows, tokens, width)
-    if 4 * count <= 3 * MULTIPROCESSORS:
-        return -(-4 * count // MULTIPROCESSORS) / 4
-    return -(-count // MULTIPROCESSORS)
+def tile_cycles(width, columns):
+    """Cycles of a whole tile, but for its results: they leave while the next one's first slice is multiplied."""
+    return -(-columns // 64) * max(unit_cycles(width)) + 4 * ADD[width] * (1 - HIDDEN)
+
+
+def wide_product(rows, columns, tokens, width):
+    """Seconds of a product in tiles of this width, two multiprocessors on 256 rows."""
+    pairs = MULTIPROCESSORS // 2
+    count = -(-rows // 256) * -(-tokens // width)
+    # Results of a block's last tile, which nothing hides; sums of slices are written, and by the last of four read.
+    results = 128 * width * 4 / CACHE
+    if width <= 192 and 4 * count <= 3 * pairs:
+        cycles = -(-4 * count // pairs) * (tile_cycles(width, columns) / 4 + results) + 5 * results
+    else:
+        cycles = -(-count // pairs) * tile_cycles(width, columns) + results
+    return START + cycles * CYCLE
+
+
+def skinny_product(rows, columns, tokens):
+    """Seconds of a product of up to 64 tokens."""
+    size = rows * columns * 2
+    # Activations and sums of slices stay in the second-level cache, which moves about twice as much.
+    count = -(-rows // 64)
+    split = count < 2 * MULTIPROCESSORS * (3 if tokens <= 16 else 1)
+    cached = count * columns * tokens * 2 + (2 * 4 * rows * tokens * 4 if split else 0)
+    return max(size / (READ * COPY), (size + cached) / (2 * COPY)) + STREAM_END
 
 
 def product(rows, columns, tokens):
-    """Seconds of a product of more than 64 tokens."""
-    def length(width):
-        rate = LOOP[width] * MATMUL / MULTIPROCESSORS
-        return rounds(rows, tokens, width) * (2 * 128 * width * columns / rate + STORE)
-    # As the launch chooses: by rounds and width alone.
-    width = 128 if rounds(rows, tokens, 128) * 128 < rounds(rows, tokens, 192) * 192 else 192
-    return max(length(width), rows * columns * 2 / COPY)
+    """Seconds of a product, as the launch chooses its tiles."""
+    if tokens <= 64:
+        return skinny_product(rows, columns, tokens)
+    time = min(wide_product(rows, columns, tokens, width) for width in (128, 192, 256))
+    # Weights, inputs, and results in f32, which may be added to what is there.
+    return max(time, (rows * columns * 2 + tokens * (columns * 2 + rows * 8)) / COPY)
 
 
 def geometric_mean(values):
@@ -109,16 +138,8 @@ def products_beside_torch():
 
 def skinny(tokens):
     """Share of the copy's rate that the four matrices of a layer stream at."""
-    total, time = 0, 0
-    for rows, columns in matrices(LLAMA_8B):
-        size = rows * columns * 2
-        # Activations and sums of slices stay in the second-level cache, which moves about twice as much.
-        count = -(-rows // 64)
-        split = count < 2 * MULTIPROCESSORS * (3 if tokens <= 16 else 1)
-        cached = count * columns * tokens * 2 + (2 * 4 * rows * tokens * 4 if split else 0)
-        total += size
-        time += max(size / (READ * COPY), (size + cached) / (2 * COPY)) + STREAM_END
-    return total / time / COPY
+    shapes = matrices(LLAMA_8B)
+    return sum(r * c * 2 for r, c in shapes) / sum(skinny_product(r, c, tokens) for r, c in shapes) / COPY
 
 
 def prefill(tokens, attention_rate):
@@ -217,9 +238,7 @@ def predictions():
     cache = 256 * 1000 * 131072 / (0.95 * COPY)
     step_256 = 32 * sum(product(r, c, 256) for r, c in matrices(LLAMA_8B)) + cache + 400e-6
     without = decode_step(LLAMA_8B, 2, overlaps=False)
-    wide = 2 * 128 * 256 * 4096 / (0.97 * MATMUL / MULTIPROCESSORS) + STORE
-    ours = 2 * 128 * 192 * 4096 / (LOOP[192] * MATMUL / MULTIPROCESSORS) + STORE
-    cost = ours / 192 / (wide / 256) - 1
+    cost = tile_cycles(256, 4096) / (64 * max(unit_cycles(256))) - 1
     percent = lambda share: f"{100 * share:.0f} %"
     return [
         ("G1", "8B bf16, one sequence, of copy", "75 % / 85 %", percent(floor_8b / one),
@@ -238,7 +257,7 @@ def predictions():
          "reads only; 12 warps a multiprocessor with 8 KB each in flight, 33 KB being enough"),
         ("G6", "the same, skewed, of uniform", "0.80 / 0.92", "0.95", "spans of 128 positions are dealt out one by one"),
         ("G7", "products of 1,024 to 8,192 tokens, of torch", "90 % / 97 %", percent(geomean),
-         f"the least {percent(worst)}, in rounds that the device does not fill"),
+         f"the least {percent(worst)}; tiles of 256 tokens, which leave while the next are multiplied"),
         ("G8", "products of 16, 32, 64 tokens, of copy", "70 % / 85 %",
          ", ".join(percent(skinny(tokens)) for tokens in (16, 32, 64)), "weights streamed once; sums of slices in L2"),
         ("G9", "prefill attention, of FA3's curve", "75 % / 90 %", percent(ATTENTION_RATE / 579e12),
@@ -251,14 +270,28 @@ def predictions():
         ("G12", "planning a step, 1 / 256 sequences", "50 / 400 µs",
          ", ".join(f"{1e6 * time:.2g} µs" for time in PLANNING), "measured: no GPU in it; inputs are filled in addition"),
         ("G17", "cost of the same bits in any batch", "25 % / 10 %", f"{100 * cost:.0f} %",
-         "tiles 192 wide in place of 256, for two sets of sums; decoding pays nothing"),
+         "two sets of sums: half of one goes through shared memory, four times a tile; decoding pays nothing"),
     ]
+
+
+def units_table():
+    lines = ["| tokens | tensor cores | shared memory | second-level cache | alone, without a partner | of the peak |",
+             "|---:|---:|---:|---:|---:|---:|"]
+    for width in (128, 192, 256):
+        products, memory, cache = unit_cycles(width)
+        most = max(products, memory, cache)
+        lines.append(f"| {width} | {products} | {memory} | {cache} | {unit_cycles(width, 1)[2]} | {100 * products / most:.0f} % |")
+    return "\n".join(lines) + "\n"
 
 
 def table():
     lines = ["| | figure | floor / goal | predicted | how |", "|---|---|---|---|---|"]
     figures = "\n".join(lines + ["| " + " | ".join(row) + " |" for row in predictions()]) + "\n"
     return figures + """
+*G7* in cycles of a multiprocessor, for 64 columns of a tile of 128 rows: what binds is the most of three. Blocks work in
+pairs, of which each copies half of the tokens into both.
+
+""" + units_table() + """
 The 8B shape in bf16 on 1, 2, 4 and 8 devices joined by NVLink: a decoding step as computing plus exchange (two sums a
 layer of sequences × 4,096 f32), what all sequences together then get, and how much of so many single devices that is.
 

@@ -212,8 +212,8 @@ typedef struct CUDA_PARAMETER_OF_64 {
 /// The same product of a matrix in swizzled tiles. A row's sums have the same order for any number of tokens, but not
 /// the order of `cuda_linear_arguments`' kernels.
 typedef struct {
-    /// Of x [tokens, columns] bf16, or of codes, two for one: boxes of 64 by `cuda_linear_hopper_tokens` rows, swizzled by
-    /// 128 bytes.
+    /// Of x [tokens, columns] bf16, or of codes, two for one: boxes of 64 by `cuda_linear_hopper_box_rows` rows, swizzled
+    /// by 128 bytes.
     cuda_tensor_map activations;
     cuda_matrix matrix;
     cuda_address output;  // [tokens, ≥ rows] f32: the first of the matrix's rows
@@ -232,13 +232,16 @@ typedef struct {
     cuda_address ranks;  // as those of cuda_linear_arguments
     uint64_t unused[2];
 } cuda_linear_hopper_arguments;
-/// Rows of the boxes of `activations`, which need not be set yet.
-int32_t cuda_linear_hopper_tokens(const cuda_linear_hopper_arguments *arguments);
+/// Which kernel multiplies, by the width of its tiles; `activations` need not be set yet. And the rows of its boxes.
+int32_t cuda_linear_hopper_variant(const cuda_linear_hopper_arguments *arguments);
+int32_t cuda_linear_hopper_box_rows(int32_t variant);
 uint64_t cuda_linear_hopper_partial_bytes(int32_t multiprocessors);
 uint64_t cuda_linear_hopper_arrival_bytes(int32_t multiprocessors);
 /// The most shared memory that a launch takes.
 uint32_t cuda_linear_hopper_shared_bytes(void);
 cuda_launch cuda_linear_hopper_launch(const cuda_linear_hopper_arguments *arguments);
+/// The same by any variant: no bit depends on it.
+cuda_launch cuda_linear_hopper_launch_of(const cuda_linear_hopper_arguments *arguments, int32_t variant);
 
 /// Rows of x as 8-bit floats: x ≈ codes · scale, the least power of two that suffices. A row's codes follow from the row.
 typedef struct {

@@ -64,6 +64,9 @@ int64_t cuda_example_sum_and_norm(int32_t ranks, int32_t rank, int32_t rows, int
 int32_t cuda_example_tile(int32_t index, int32_t row_tiles, int32_t token_tiles);
 int32_t cuda_example_slice_start(int32_t units, int32_t slice);
 uint64_t cuda_example_descriptor(uint32_t address);
+/// Likewise what a unit of a tile costs, and how wide a product's tiles are.
+int32_t cuda_example_unit_cycles(int32_t tokens);
+int32_t cuda_example_width(int32_t format, int32_t rows, int32_t columns, int32_t tokens, int32_t multiprocessors);
 
 /// Whether AddressSanitizer is compiled in: then a thread that touches what lies outside its block's shared memory or
 /// the device's allocations ends the process, with a report.
