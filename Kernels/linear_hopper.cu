@@ -287,17 +287,18 @@ template <int tokens> struct totals {
         }
     }
 
-    /// A piece whose number the compiler does not know: registers have no index, so all of `count` are looked at.
-    template <int first, int count> __device__ void read(int piece, float *values) const {
-        if constexpr (first >= kept_pieces) {
-            const float4 four = *parked_piece(first + piece);
+    /// Piece `first + index`, of an index below `count` that the compiler does not know: registers have none, so all that
+    /// could be meant are looked at.
+    template <int first, int count> __device__ void read(int index, float *values) const {
+        if (first + index >= kept_pieces) {
+            const float4 four = *parked_piece(first + index);
             values[0] = four.x, values[1] = four.y, values[2] = four.z, values[3] = four.w;
-        } else {
+        }
 #pragma unroll
-            for (int i = 0; i < count; i++) {
+        for (int i = 0; i < count && first + i < kept_pieces; i++) {
+            if (i != index) continue;
 #pragma unroll
-                for (int e = 0; e < 4; e++) values[e] = i == piece || i == 0 ? kept[4 * (first + i) + e] : values[e];
-            }
+            for (int e = 0; e < 4; e++) values[e] = kept[4 * (first + i) + e];
         }
     }
 };
@@ -449,7 +450,7 @@ template <int format, int tokens> struct leaving_tile {
     __device__ void advance(const cuda_linear_hopper_arguments &a, const totals<tokens> &total, int most) {
 #pragma unroll 1
         for (const int last = min(steps, next + most); next < last; next++) {
-            float sums[8];
+            float sums[8] = {};
             total.template read<0, steps>(next, sums);
             total.template read<steps, steps>(next, sums + 4);
             ended_pieces<tokens, 2> pieces = {a, row_tile, token_tile, next, steps};
@@ -544,7 +545,8 @@ template <int format, int tokens> APUS_DEVICE void multiply(const cuda_linear_ho
     constexpr int consumers = hopper_consumers(tokens), stages = hopper_stages(tokens);
     constexpr bool is_pair = hopper_together(tokens) == 2;
     // Of a multiprocessor's 65,536 registers.
-    static_assert(consumers == 1 || 128 * (consumers * 240 + 24) <= 65536, "more registers than there are");
+    constexpr int multiplying = tokens > 160 || format == CUDA_WEIGHT_E4M3 ? 240 : 232, copying = 504 - 2 * multiplying;
+    static_assert(consumers == 1 || 128 * (consumers * multiplying + copying) <= 65536, "more registers than there are");
     DYNAMIC_SHARED(uint8_t, memory);
     __shared__ uint64_t filled[stages], emptied[stages];
     release_dependents();
@@ -560,13 +562,13 @@ template <int format, int tokens> APUS_DEVICE void multiply(const cuda_linear_ho
     const work_list list = work_list::of<format, tokens>(a);
     // From one lane, so that the compiler sees that warps do not diverge.
     if (shuffle(warp_index(), 0) < 4 * consumers) {
-        if constexpr (consumers > 1) take_registers<240>();
+        if constexpr (consumers > 1) take_registers<multiplying>();
         wait_for_dependencies();
         operand_ring<tokens> ring = {shared_address(memory), filled, emptied, {}};
         if constexpr (consumers > 1) multiply_wide_items<format, tokens>(a, list, memory, ring);
         else multiply_items<format, tokens>(a, list, memory, ring);
     } else {
-        if constexpr (consumers > 1) give_registers<24>();
+        if constexpr (consumers > 1) give_registers<copying>();
         if (threadIdx.x == 128 * consumers) fill_ring<tokens>(a, list, memory, filled, emptied);
     }
     if constexpr (is_pair) pair_sync();
@@ -587,7 +589,9 @@ LINEAR_HOPPER(APUS_HOPPER_KERNEL, linear_hopper, CUDA_WEIGHT_BF16, 16)
 LINEAR_HOPPER(APUS_HOPPER_KERNEL, linear_hopper, CUDA_WEIGHT_BF16, 32)
 LINEAR_HOPPER(APUS_HOPPER_KERNEL, linear_hopper, CUDA_WEIGHT_BF16, 64)
 LINEAR_HOPPER(APUS_HOPPER_PAIR_KERNEL, linear_hopper, CUDA_WEIGHT_BF16, 128)
+LINEAR_HOPPER(APUS_HOPPER_PAIR_KERNEL, linear_hopper, CUDA_WEIGHT_BF16, 160)
 LINEAR_HOPPER(APUS_HOPPER_PAIR_KERNEL, linear_hopper, CUDA_WEIGHT_BF16, 192)
+LINEAR_HOPPER(APUS_HOPPER_PAIR_KERNEL, linear_hopper, CUDA_WEIGHT_BF16, 224)
 LINEAR_HOPPER(APUS_HOPPER_PAIR_KERNEL, linear_hopper, CUDA_WEIGHT_BF16, 256)
 LINEAR_HOPPER(APUS_HOPPER_KERNEL, linear_hopper_e4m3, CUDA_WEIGHT_E4M3, 8)
 LINEAR_HOPPER(APUS_HOPPER_KERNEL, linear_hopper_e4m3, CUDA_WEIGHT_E4M3, 16)

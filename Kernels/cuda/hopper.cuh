@@ -285,13 +285,15 @@ template <int newest, int count> APUS_DEVICE void wgmma_wait(float (&sums)[count
     REGISTERS_32 \
     ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47" \
     ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define REGISTERS_80 \
+    REGISTERS_64 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79"
 #define REGISTERS_96 \
-    REGISTERS_64 \
-    ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79" \
+    REGISTERS_80 \
     ", %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+#define REGISTERS_112 \
+    REGISTERS_96 ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111"
 #define REGISTERS_128 \
-    REGISTERS_96 \
-    ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111" \
+    REGISTERS_112 \
     ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
 /// What the instruction is for so many columns and `k` of a type: `a` and `b` are descriptors, `adds` 0 overwrites the
@@ -330,7 +332,11 @@ WGMMA(wgmma, 16, "bf16", ", 0, 0", 8, 16, REGISTERS_8, ALL(SUMS_4(0), SUMS_4(4))
 WGMMA(wgmma, 16, "bf16", ", 0, 0", 16, 32, REGISTERS_16, ALL(SUMS_16(0)), "%16", "%17", "%18")
 WGMMA(wgmma, 16, "bf16", ", 0, 0", 32, 64, REGISTERS_32, ALL(SUMS_32(0)), "%32", "%33", "%34")
 WGMMA(wgmma, 16, "bf16", ", 0, 0", 64, 128, REGISTERS_64, ALL(SUMS_32(0), SUMS_32(32)), "%64", "%65", "%66")
+WGMMA(wgmma, 16, "bf16", ", 0, 0", 80, 160, REGISTERS_80, ALL(SUMS_32(0), SUMS_32(32), SUMS_16(64)), "%80", "%81", "%82")
 WGMMA(wgmma, 16, "bf16", ", 0, 0", 96, 192, REGISTERS_96, ALL(SUMS_32(0), SUMS_32(32), SUMS_32(64)), "%96", "%97", "%98")
+WGMMA(
+    wgmma, 16, "bf16", ", 0, 0", 112, 224, REGISTERS_112, ALL(SUMS_32(0), SUMS_32(32), SUMS_32(64), SUMS_16(96)), "%112",
+    "%113", "%114")
 WGMMA(
     wgmma, 16, "bf16", ", 0, 0", 128, 256, REGISTERS_128, ALL(SUMS_32(0), SUMS_32(32), SUMS_32(64), SUMS_32(96)), "%128",
     "%129", "%130")

@@ -17,8 +17,8 @@ enum {
     /// A row's units are cut into this many runs, each summed on its own; their sums are added in order. Four make 64
     /// rows' worth of work small enough to spread over a device.
     CUDA_HOPPER_SLICES = 4,
-    /// The sizes of token tiles: 8, 16, 32, 64, 128, 192, 256.
-    CUDA_HOPPER_VARIANTS = 7,
+    /// The sizes of token tiles: 8, 16, 32, 64, and 128 to 256 by steps of 32.
+    CUDA_HOPPER_VARIANTS = 9,
     /// Token tiles that neighbouring blocks share the rows of.
     HOPPER_STRIP = 8,
     /// What a multiprocessor gets of the second-level cache in a cycle, where all of them read (docs/benchmarks/h200.md).
@@ -50,7 +50,7 @@ APUS_LAYOUT int hopper_groups(int units, int shift) { return (units + (1 << shif
 
 // MARK: Variants
 
-APUS_LAYOUT int hopper_tokens(int variant) { return variant < 5 ? 8 << variant : variant == 5 ? 192 : 256; }
+APUS_LAYOUT int hopper_tokens(int variant) { return variant < 4 ? 8 << variant : 128 + 32 * (variant - 4); }
 
 /// Warpgroups that multiply, 64 rows each.
 APUS_LAYOUT int hopper_consumers(int tokens) { return tokens > 64 ? 2 : 1; }
@@ -168,7 +168,7 @@ APUS_LAYOUT int hopper_unit_cycles(int tokens) {
 }
 
 /// Cycles that a product takes in tiles of so many tokens, more than 64: rounds of items, and what the last leaves
-/// behind, f32 sums through the second-level cache: its own, and where slices are added those of all four twice.
+/// behind, f32 sums through the second-level cache: its own, and where slices are added those of all four.
 APUS_LAYOUT int64_t hopper_cycles(int variant_tokens, int rows, int units, int tokens, int multiprocessors) {
     const int tiles = hopper_tile_count(variant_tokens, rows, tokens);
     const bool is_split = hopper_is_split(variant_tokens, tiles, multiprocessors);

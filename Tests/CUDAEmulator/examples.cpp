@@ -221,7 +221,9 @@ APUS_HOPPER_KERNEL(example_wgmma_16, cuda_hopper_example_arguments, 128, 1, mult
 APUS_HOPPER_KERNEL(example_wgmma_32, cuda_hopper_example_arguments, 128, 1, multiply_example<32>)
 APUS_HOPPER_KERNEL(example_wgmma_64, cuda_hopper_example_arguments, 128, 1, multiply_example<64>)
 APUS_HOPPER_KERNEL(example_wgmma_128, cuda_hopper_example_arguments, 128, 1, multiply_example<128>)
+APUS_HOPPER_KERNEL(example_wgmma_160, cuda_hopper_example_arguments, 128, 1, multiply_example<160>)
 APUS_HOPPER_KERNEL(example_wgmma_192, cuda_hopper_example_arguments, 128, 1, multiply_example<192>)
+APUS_HOPPER_KERNEL(example_wgmma_224, cuda_hopper_example_arguments, 128, 1, multiply_example<224>)
 APUS_HOPPER_KERNEL(example_wgmma_256, cuda_hopper_example_arguments, 128, 1, multiply_example<256>)
 
 int32_t cuda_example_tile(int32_t index, int32_t row_tiles, int32_t token_tiles) {

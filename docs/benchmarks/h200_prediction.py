@@ -27,7 +27,7 @@ CYCLE, SHARED, CACHE = 4096 * MULTIPROCESSORS / MATMUL, 128, 42
 START = 1.5e-6
 # Cycles in which a group adds a slice's sums, by a tile's width: an addition for each; of 256 tokens half the totals are
 # read from and written to shared memory (512 of the 640). Half of it the other group's products hide.
-ADD = {128: 64, 192: 96, 256: 640}
+ADD = {128: 64, 160: 80, 192: 96, 224: 496, 256: 640}
 HIDDEN = 0.5
 # Host seconds between two steps that nothing hides: launching a graph and its uploads, planned a step ahead.
 HOST = 25e-6
@@ -92,7 +92,7 @@ def wide_product(rows, columns, tokens, width):
     """Seconds of a product in tiles of this width, two multiprocessors on 256 rows."""
     pairs = MULTIPROCESSORS // 2
     count = -(-rows // 256) * -(-tokens // width)
-    # Results of a block's last tile, which nothing hides; sums of slices are written, and by the last of four read.
+    # Results of a block's last tile, which nothing hides; sums of slices are written, and read by the last of four.
     results = 128 * width * 4 / CACHE
     if width <= 192 and 4 * count <= 3 * pairs:
         cycles = -(-4 * count // pairs) * (tile_cycles(width, columns) / 4 + results) + 5 * results
@@ -115,7 +115,7 @@ def product(rows, columns, tokens):
     """Seconds of a product, as the launch chooses its tiles."""
     if tokens <= 64:
         return skinny_product(rows, columns, tokens)
-    time = min(wide_product(rows, columns, tokens, width) for width in (128, 192, 256))
+    time = min(wide_product(rows, columns, tokens, width) for width in ADD)
     # Weights, inputs, and results in f32, which may be added to what is there.
     return max(time, (rows * columns * 2 + tokens * (columns * 2 + rows * 8)) / COPY)
 
@@ -277,7 +277,7 @@ def predictions():
 def units_table():
     lines = ["| tokens | tensor cores | shared memory | second-level cache | alone, without a partner | of the peak |",
              "|---:|---:|---:|---:|---:|---:|"]
-    for width in (128, 192, 256):
+    for width in ADD:
         products, memory, cache = unit_cycles(width)
         most = max(products, memory, cache)
         lines.append(f"| {width} | {products} | {memory} | {cache} | {unit_cycles(width, 1)[2]} | {100 * products / most:.0f} % |")

@@ -98,7 +98,7 @@ typedef uint64_t cuda_address;
     X(expert_linear_mxfp4_8) X(expert_linear_mxfp4_32) X(expert_linear_mxfp4_large) \
     X(expert_linear_e4m3_8) X(expert_linear_e4m3_32) X(expert_linear_e4m3_large) \
     X(linear_hopper_8) X(linear_hopper_16) X(linear_hopper_32) X(linear_hopper_64) X(linear_hopper_128) \
-    X(linear_hopper_192) X(linear_hopper_256) \
+    X(linear_hopper_160) X(linear_hopper_192) X(linear_hopper_224) X(linear_hopper_256) \
     X(linear_hopper_e4m3_8) X(linear_hopper_e4m3_16) X(linear_hopper_e4m3_32) X(linear_hopper_e4m3_64) \
     X(linear_hopper_e4m3_128) \
     X(attend_prefill_hopper_64) X(attend_prefill_hopper_128) \
