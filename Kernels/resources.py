@@ -32,6 +32,8 @@ HOPPER_WORDS = {
 }
 TENSOR_COPY = re.compile(r"\bUTMALDG\.2D\b")
 OLD_PRODUCT = re.compile(r"\bHMMA\b")
+# A fence that waits for the thread's stores, where a stage is given back: so many instructions from the last product on.
+PRODUCT, MEMORY_FENCE, AFTER_PRODUCT = re.compile(r"\b[HQ]GMMA\b"), re.compile(r"\bMEMBAR\b"), 16
 
 
 def parse(text):
@@ -154,6 +156,9 @@ def refused_instructions(cuobjdump, folder, say):
                 for words, pattern in wanted.items():
                     if not any(pattern.search(text) for text in kernels[kernel]):
                         sentences.append(f"{kernel} (sm_90a): no {words}")
+                places = [i for i, text in enumerate(kernels[kernel]) if PRODUCT.search(text)]
+                if any(MEMORY_FENCE.search(text) for i in places for text in kernels[kernel][i:i + AFTER_PRODUCT]):
+                    sentences.append(f"{kernel} (sm_90a): waits for its stores between products")
                 if any(OLD_PRODUCT.search(text) for text in kernels[kernel]):
                     sentences.append(f"{kernel} (sm_90a): multiplies with HMMA, the instruction of 8.0")
             if SKINNY.fullmatch(kernel):

@@ -205,21 +205,22 @@ APUS_DEVICE void copy_box(
 // MARK: Pairs of blocks
 
 /// Waits for all threads of both blocks: once before either touches the other's shared memory, once after, for memory is
-/// gone with its block.
+/// gone with its block. Nothing but new barriers, by `barrier_fence`, is shown to the other: that would wait for stores.
 APUS_DEVICE void pair_sync() {
 #if defined(APUS_IS_HOPPER)
-    asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+    asm volatile("barrier.cluster.arrive.relaxed;\nbarrier.cluster.wait.acquire;" ::: "memory");
 #elif !defined(__CUDACC__)
     emulator::pair_sync();
 #endif
 }
 
-/// Arrives at the barrier that lies there in block `rank`, 0 or 1, of the pair.
+/// Arrives at the barrier that lies there in block `rank`, 0 or 1, of the pair. Products must be done with what is given
+/// back; of what the thread has stored the other block learns nothing, or each arrival would wait for it.
 APUS_DEVICE void barrier_arrive_in(uint64_t *barrier, uint32_t rank) {
 #if defined(APUS_IS_HOPPER)
     asm volatile(
         "{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"
-        "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}" ::"r"(shared_address(barrier)),
+        "mbarrier.arrive.shared::cluster.b64 _, [there];\n}" ::"r"(shared_address(barrier)),
         "r"(rank)
         : "memory");
 #elif !defined(__CUDACC__)
