@@ -106,7 +106,7 @@ cuda_launch cuda_attend_combine_launch(const cuda_attend_arguments *arguments) {
     };
 }
 
-/// Two stages of fragments and scales, and of 8 bits the codes of a tile.
+/// Two stages of panels or fragments and scales, and of 8 bits the codes of a tile.
 static int32_t prefill_shared_bytes(int32_t type, int32_t head_dim) {
     const int32_t groups = 2 * STAGE_TOKENS / CUDA_GROUP_TOKENS;
     const int32_t fragments = cuda_kv_element_bytes(CUDA_KV_BF16, head_dim), scales = cuda_kv_scale_bytes(type);

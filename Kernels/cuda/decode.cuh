@@ -11,10 +11,26 @@
 
 /// Fragments that are read ahead of their products.
 template <int type, int FRAGMENTS>
-constexpr int piece_of_group = type != CUDA_KV_BF16 ? (FRAGMENTS == 16 ? 4 : FRAGMENTS)
-    : FRAGMENTS == 16                               ? 2
-    : FRAGMENTS % 4 == 0                            ? 4
-                                                    : FRAGMENTS;
+constexpr int piece_of_group = group_has_panels<type, FRAGMENTS> ? static_cast<int>(CUDA_PANEL_FRAGMENTS)
+    : FRAGMENTS == 16                                      ? 4
+                                                           : FRAGMENTS;
+
+/// Reads a lane's shares of a piece of a group, from the `first`-th fragment on.
+template <bool has_panels, int type, int piece>
+APUS_DEVICE void load_piece(
+    const uint8_t *group, int first, bool is_value, bool is_somewhere, cached_share<type> (&shares)[piece]) {
+    if constexpr (has_panels) load_panel(group + first * CUDA_FRAGMENT_ELEMENTS * 2, is_value, is_somewhere, shares);
+    else load_shares<type>(group, first, is_somewhere, shares);
+}
+
+/// A fragment of a piece that has been read.
+template <bool has_panels, int type, int piece>
+APUS_DEVICE uint4 fragment_of_piece(const cached_share<type> (&shares)[piece], int f, bool is_value) {
+    if constexpr (has_panels) {
+        if (is_value) return value_fragment(shares, f);
+    }
+    return fragment_of(shares[f]);
+}
 
 /// Computes a span for the columns of `query`, which all see the first `limit` positions of the sequence. Fragments are
 /// read a piece ahead of their products; the compiler goes as much further as registers allow.
@@ -37,7 +53,7 @@ APUS_DEVICE void attend_span(
         const int group = shuffle(place, tile * TILE_GROUPS + i % half / parts);
         const uint8_t *const source = at<const uint8_t>(
             i < half ? a.cache.keys : a.cache.values, static_cast<int64_t>(group) * group_bytes);
-        load_shares<type>(source, i % parts * piece, group >= 0, target);
+        load_piece<group_has_panels<type, FRAGMENTS>>(source, i % parts * piece, i >= half, group >= 0, target);
     };
     const auto load_scales = [&](int tile, cuda_address cache) {
         lane_scales result = {{0, 0}};
@@ -86,7 +102,7 @@ APUS_DEVICE void attend_span(
             const value_mask mask = mask_of_values(tile_limit - group * CUDA_GROUP_TOKENS);
 #pragma unroll
             for (int f = 0; f < piece; f++) {
-                const uint4 fragment = fragment_of(shares[i % 2][f]);
+                const uint4 fragment = fragment_of_piece<group_has_panels<type, FRAGMENTS>>(shares[i % 2], f, i >= half);
                 if (i < half) multiply_fragment(scores[group], fragment, query[part + f]);
                 // Codes are finite, whatever they are of.
                 else if (type != CUDA_KV_BF16) multiply_fragment(span.output[part + f], fragment, weights[group]);
@@ -98,18 +114,18 @@ APUS_DEVICE void attend_span(
 }
 
 /// Writes the first `columns` columns of a state to consecutive heads of a slot, or reads them.
-template <bool is_store, int FRAGMENTS>
+template <bool is_store, bool has_panels, int FRAGMENTS>
 APUS_DEVICE void move_columns(
     const cuda_attend_arguments &a, int64_t slot, int head, int columns, softmax_state<FRAGMENTS> &state) {
 #pragma unroll
     for (int c = 0; c < 2; c++) {
         const int column = lane_index() % 4 * 2 + c;
-        if (column < columns) move_partial<is_store>(a, slot, head + column, c, state);
+        if (column < columns) move_partial<is_store, has_panels>(a, slot, head + column, c, state);
     }
 }
 
 /// Writes the first `columns` columns of a total, normalized, to consecutive heads of a row.
-template <bool has_options, int FRAGMENTS>
+template <bool has_options, bool has_panels, int FRAGMENTS>
 APUS_DEVICE void store_columns(
     const cuda_attend_arguments &a, int64_t row, int head, int columns, const softmax_state<FRAGMENTS> &total) {
 #pragma unroll
@@ -119,7 +135,7 @@ APUS_DEVICE void store_columns(
         const int64_t place = row * a.batch.heads + head + column;
         const float inverse = has_options ? inverse_with_sink(a, head + column, total.maximum[c], total.sum[c])
                                           : inverse_of_sum(total.sum[c]);
-        store_output(total, c, inverse, at<uint16_t>(a.output, place * a.batch.head_dim));
+        store_output<has_panels>(total, c, inverse, at<uint16_t>(a.output, place * a.batch.head_dim));
     }
 }
 
@@ -168,6 +184,7 @@ template <int type, int FRAGMENTS, bool has_options> APUS_DEVICE void attend_dec
     // In shared memory, and read again where needed, because the products take all registers.
     __shared__ decode_item items[4];
     const decode_item &own = items[warp_index()];
+    constexpr bool panels = group_has_panels<type, FRAGMENTS>;
     const cuda_attention_batch &batch = a.batch;
     // Items are (sequence, kv head, eight heads, span). The first ones go to a warp of each block, not to all warps of
     // the first blocks, so that a small batch is spread over the multiprocessors.
@@ -193,18 +210,18 @@ template <int type, int FRAGMENTS, bool has_options> APUS_DEVICE void attend_dec
                 a, table, own.kv_head, index * CUDA_SPAN_TOKENS, own.limit, own.behind, query, span);
             warp_sync();
             if (own.slot >= 0) {
-                move_columns<true>(a, own.slot + index, own.first_head, own.columns, span);
+                move_columns<true, panels>(a, own.slot + index, own.first_head, own.columns, span);
                 continue;
             }
             softmax_state<FRAGMENTS> total;
             total.clear();
             if (index > (has_options ? own.first_span : 0)) {
-                move_columns<false>(a, own.sequence, own.first_head, own.columns, total);
+                move_columns<false, panels>(a, own.sequence, own.first_head, own.columns, total);
             }
             warp_sync();
             fold_span(total, span);
-            if (index < own.last_span) move_columns<true>(a, own.sequence, own.first_head, own.columns, total);
-            else store_columns<has_options>(a, own.row, own.first_head, own.columns, total);
+            if (index < own.last_span) move_columns<true, panels>(a, own.sequence, own.first_head, own.columns, total);
+            else store_columns<has_options, panels>(a, own.row, own.first_head, own.columns, total);
         }
     }
 }

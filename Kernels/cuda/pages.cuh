@@ -1,15 +1,18 @@
 // Where things lie in a layer's key/value cache, and in the plan of a step's attention. In C, for the host as well as
 // the kernels: whoever writes keys, reads them or sizes memory asks here.
 //
-// A cache is cut into groups of 16 tokens of one block and one head. A group holds head_dim / 16 fragments of 512
-// bytes, each the A operand of one mma.m16n8k16 as the 32 lanes of a warp hold it, 16 bytes after 16 bytes: a product's
-// operand is one load that a warp makes of adjacent memory, and no lane has to pass on what it has read. Codes of 8 bits
-// have the same places: a load of 16 bytes is then a lane's share of two fragments, and the tokens' scales come behind.
+// A cache is cut into groups of 16 tokens of one block and one head. bf16 of heads that are multiples of 64 lies in panels
+// of 16 tokens by 64 dimensions, rows of 128 bytes swizzled as in tiles.h: copied one below the other they are operands of
+// wgmma, keys with their dimensions along k, values with their tokens; and a lane reads from them what mma.m16n8k16 wants
+// of it, in whole sectors and without passing anything on. Everything else lies in fragments of 512 bytes, each the A
+// operand of one mma.m16n8k16 as the 32 lanes of a warp hold it, 16 bytes after 16 bytes. Codes of 8 bits have the
+// fragments' places: a load of 16 bytes is then a lane's share of two, and the tokens' scales come behind.
 
 #ifndef APUS_PAGES_CUH
 #define APUS_PAGES_CUH
 
 #include "include/CUDAKernels.h"
+#include "tiles.h"
 
 #ifdef __CUDACC__
 #define APUS_INDEX __host__ __device__ __forceinline__ constexpr
@@ -24,6 +27,10 @@ enum {
     /// Elements of a fragment, and of a lane's share of it.
     CUDA_FRAGMENT_ELEMENTS = 256,
     CUDA_LANE_ELEMENTS = 8,
+    /// Of a panel: dimensions, a row of 128 bytes; elements; the fragments that it is in products.
+    CUDA_PANEL_DIMENSIONS = 64,
+    CUDA_PANEL_ELEMENTS = CUDA_GROUP_TOKENS * CUDA_PANEL_DIMENSIONS,
+    CUDA_PANEL_FRAGMENTS = CUDA_PANEL_DIMENSIONS / 16,
 };
 
 // MARK: Cache
@@ -33,7 +40,18 @@ APUS_INDEX int32_t cuda_kv_group(int32_t block, int32_t offset, int32_t head, in
     return (block * kv_heads + head) * (block_size / CUDA_GROUP_TOKENS) + offset / CUDA_GROUP_TOKENS;
 }
 
-/// The element of a key's dimension within its group. Rows of the operand are tokens; lane 4g + t holds tokens g and
+/// Whether groups consist of panels; else they consist of fragments.
+APUS_INDEX bool cuda_kv_has_panels(int32_t type, int32_t head_dim) {
+    return type == CUDA_KV_BF16 && head_dim % CUDA_PANEL_DIMENSIONS == 0;
+}
+
+/// The element of a dimension of a token within a group of panels, keys and values alike.
+APUS_INDEX int32_t cuda_panel_element(int32_t token, int32_t dimension) {
+    return dimension / CUDA_PANEL_DIMENSIONS * CUDA_PANEL_ELEMENTS
+        + swizzled_place(token, dimension % CUDA_PANEL_DIMENSIONS * 2) / 2;
+}
+
+/// The element of a key's dimension within its group of fragments. Rows of the operand are tokens; lane 4g + t holds tokens g and
 /// g + 8 and the dimensions 4t…4t + 3 of a fragment's 16, the first two as the low half of k. So a lane's share of a
 /// query is four adjacent elements a fragment.
 APUS_INDEX int32_t cuda_key_element(int32_t token, int32_t dimension) {
@@ -42,13 +60,20 @@ APUS_INDEX int32_t cuda_key_element(int32_t token, int32_t dimension) {
         + dimension % 2;
 }
 
-/// The element of a value's dimension within its group. Rows of the operand are dimensions: lane 4g + t holds 2g and
+/// The element of a value's dimension within its group of fragments. Rows of the operand are dimensions: lane 4g + t holds 2g and
 /// 2g + 1 of a fragment's 16 (rows g and g + 8) and the tokens 2t, 2t + 1, 2t + 8 and 2t + 9. So the lane that holds a
 /// column of the product holds pairs of adjacent dimensions.
 APUS_INDEX int32_t cuda_value_element(int32_t token, int32_t dimension) {
     int32_t lane = dimension % 16 / 2 * 4 + token % 8 / 2, half = token / 8;
     return dimension / 16 * CUDA_FRAGMENT_ELEMENTS + lane * CUDA_LANE_ELEMENTS + half * 4 + dimension % 2 * 2
         + token % 2;
+}
+
+/// The element of a dimension of a token within its group, whichever order that has.
+APUS_INDEX int32_t cuda_kv_element(
+    int32_t type, int32_t head_dim, bool is_value, int32_t token, int32_t dimension) {
+    if (cuda_kv_has_panels(type, head_dim)) return cuda_panel_element(token, dimension);
+    return is_value ? cuda_value_element(token, dimension) : cuda_key_element(token, dimension);
 }
 
 /// Bytes of a group: of its elements, and of the f32 scales of its 16 tokens behind codes of 8 bits.

@@ -49,6 +49,27 @@ extension EmulatedDevice {
             #expect(try multiply(16, column: 0, row: 0, variant: variant, order: order) == nil)
         }
 
+        @Test(arguments: [64, 128], [0, 1, 2] as [UInt64])
+        func `fragments are multiplied with columns that lie side by side`(columns: Int, order: UInt64) throws {
+            let sums = try #require(try multiplyColumns(columns, order: order))
+            for thread in 0..<128 {
+                for index in 0..<columns / 2 {
+                    let r = thread / 32 * 16 + thread % 32 / 4 + index / 2 % 2 * 8
+                    let c = index / 4 * 8 + thread % 4 * 2 + index % 2
+                    let exact = (0..<16).reduce(Float(1)) { $0 + Self.left[16 * r + $1] * Self.right[columns * $1 + c] }
+                    try #require(sums[thread * columns / 2 + index] == exact, "\(r), \(c)")
+                }
+            }
+        }
+
+        @Test func `fragments that change meanwhile, and columns from elsewhere, show in the sums`() throws {
+            let right = try #require(try multiplyColumns(128))
+            for variant in [1, 2] as [Int32] {
+                #expect(try multiplyColumns(128, variant: variant) != right)
+            }
+            #expect(try multiplyColumns(64, variant: 3) == nil)
+        }
+
         @Test func `a matrix that a copy engine cannot take is refused`() throws {
             #expect(try describe(address: 1 << 20, columns: 64, box: (64, 8)) == 0)
             #expect(try describe(address: (1 << 20) + 8, columns: 64, box: (64, 8)) == 1)
@@ -72,6 +93,17 @@ extension EmulatedDevice {
                     let value = packed[(tile + logical ^ (logical >> 7 & 7) << 4) / 2]
                     let isInside = row < rows && column < columns
                     try #require(value == (isInside ? source[row * columns + column] : 0), "\(row), \(column)")
+                }
+            }
+        }
+
+        @Test func `cached keys and values lie where the instruction looks for them`() {
+            // A group of 16 tokens is a tile of 64 dimensions after the other.
+            for token in 0..<16 {
+                for dimension in 0..<256 {
+                    let logical = dimension / 64 * 2048 + token * 128 + dimension % 64 * 2
+                    let found = cuda_example_panel_element(Int32(token), Int32(dimension))
+                    #expect(Int(found) * 2 == logical ^ (logical >> 7 & 7) << 4, "\(token), \(dimension)")
                 }
             }
         }
@@ -119,6 +151,18 @@ extension EmulatedDevice {
                     #expect(launch.grid_x <= 132 * blocks)
                 }
             }
+        }
+
+        @Test(arguments: [64, 128] as [Int32])
+        func `prefill's queries and ring fit a multiprocessor`(headDim: Int32) {
+            var arguments = cuda_attend_arguments()
+            (arguments.batch.head_dim, arguments.batch.heads, arguments.batch.kv_heads) = (headDim, 32, 8)
+            (arguments.batch.token_count, arguments.batch.sequence_count) = (4096, 1)
+            (arguments.takes_hopper, arguments.multiprocessors) = (1, 132)
+            let launch = unsafe cuda_attend_prefill_launch(&arguments)
+            // Beside them lie barriers and two items.
+            #expect(launch.shared_bytes + 2048 <= 227 * 1024)
+            #expect(launch.grid_x == 132 && launch.threads == 384)
         }
 
         @Test func `matrices of a type are stacked, and multiplied by one launch`() throws {
@@ -340,6 +384,38 @@ extension EmulatedDevice {
                 cuda_emulator_set_order(order)
                 defer { cuda_emulator_set_order(0) }
                 return unsafe cuda_emulator_launch_named("apus_example_wgmma_\(columns)", &shape, &arguments)
+            }
+            return result == 0 ? output : nil
+        }
+
+        /// [thread 128][columns / 2] of 64 rows of 16 by 16 rows of columns, or nil if the launch failed.
+        private func multiplyColumns(_ columns: Int, variant: Int32 = 0, order: UInt64 = 0) throws -> [Float]? {
+            var memory = Self.left[..<1024].map { UInt16($0.bitPattern >> 16) }
+            let first = memory.count
+            memory += Array(repeating: 0, count: 16 * columns)
+            for k in 0..<16 {
+                for column in 0..<columns {
+                    let logical = column / 64 * 2048 + k * 128 + column % 64 * 2
+                    let value = Self.right[columns * k + column]
+                    memory[first + (logical ^ (logical >> 7 & 7) << 4) / 2] = UInt16(value.bitPattern >> 16)
+                }
+            }
+            var output = [Float](repeating: 0, count: 64 * columns)
+            var arguments = cuda_hopper_example_arguments()
+            arguments.variant = variant
+            let place = UnsafeMutableRawPointer.allocate(byteCount: 2 * memory.count, alignment: 16)
+            defer { unsafe place.deallocate() }
+            unsafe memory.withUnsafeBytes { unsafe Self.copy($0, to: place) }
+            arguments.a = UInt64(UInt(bitPattern: place))
+            let result = unsafe output.withUnsafeMutableBytes { output in
+                arguments.output = UInt64(UInt(bitPattern: output.baseAddress))
+                var shape = cuda_launch()
+                (shape.grid_x, shape.grid_y, shape.grid_z) = (1, 1, 1)
+                // With room for what a mistaken descriptor reads.
+                (shape.threads, shape.shared_bytes) = (128, 8192)
+                cuda_emulator_set_order(order)
+                defer { cuda_emulator_set_order(0) }
+                return unsafe cuda_emulator_launch_named("apus_example_columns_\(columns)", &shape, &arguments)
             }
             return result == 0 ? output : nil
         }

@@ -128,7 +128,7 @@ typedef struct {
 // MARK: Stamp (stamp.cu)
 
 /// Raised when an argument or a layout changes its meaning but not its size.
-#define CUDA_KERNELS_VERSION 10
+#define CUDA_KERNELS_VERSION 11
 
 /// What kernels and backend must agree on. `stamp` writes the one its fatbin was built with, `cuda_kernels_stamp` returns
 /// the one this program was built with; a difference means that the fatbins are of another version.

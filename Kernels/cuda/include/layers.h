@@ -136,7 +136,7 @@ enum {
 };
 
 /// One layer's cached keys and values, `cuda_kv_bytes` each. The order inside is attention.cu's own: groups of 16 tokens of
-/// a block and a head, in the fragments that its products read (pages.cuh).
+/// a block and a head, in the panels or fragments that its products read (pages.cuh).
 typedef struct {
     cuda_address keys;
     cuda_address values;

@@ -55,11 +55,12 @@ int64_t cuda_example_meet(int32_t ranks, int32_t calls, int64_t most, uint64_t s
 /// elements were wrong; where `missing` has not come (−1: all have), what the kernel left for the host, negated.
 int64_t cuda_example_meet_alone(int32_t ranks, int32_t rank, int64_t count, int32_t missing);
 
-/// Functions of tiles.h, which Swift does not see: where a tile lies that a block takes `index`-th, the first unit of a
-/// slice, the descriptor of a tile.
+/// Functions of tiles.h and pages.cuh, which Swift does not see: where a tile lies that a block takes `index`-th, the first
+/// unit of a slice, the descriptor of a tile, and the element of a dimension of a token within a group of panels.
 int32_t cuda_example_tile(int32_t index, int32_t row_tiles, int32_t token_tiles);
 int32_t cuda_example_slice_start(int32_t units, int32_t slice);
 uint64_t cuda_example_descriptor(uint32_t address);
+int32_t cuda_example_panel_element(int32_t token, int32_t dimension);
 
 /// Whether AddressSanitizer is compiled in: then a thread that touches what lies outside its block's shared memory or
 /// the device's allocations ends the process, with a report.
