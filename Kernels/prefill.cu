@@ -3,11 +3,10 @@
 // Shapes:  q [tokens, stride] f32, heads side by side; cache as in cuda/pages.cuh; output [tokens, heads, head_dim]
 //          bf16. Here for sequences with several query rows; the others are attention.cu's.
 // Launch:  A block takes tiles of 128 columns, (query row, head) pairs of one kv head, 16 to a warp (8 of large heads).
-//          Positions come through shared memory, 64 at a time in two stages, as the panels or fragments they are cached
-//          in: what a lane loads is two products' operand, of values after a permutation of bytes. Spans are those of
-//          decode, folded in registers, or left to combine where few rows look back far: then runs of four spans are
-//          items of their own. Codes of 8 bits come to a place of their warp's own, which turns them into a stage's
-//          fragments once for all warps.
+//          Positions come through shared memory, 64 at a time in two stages, as the fragments they are cached in: a
+//          load of 16 bytes a lane is two products' operand. Spans are those of decode, folded in registers, or left to
+//          combine where few rows look back far: then runs of four spans are items of their own. Codes of 8 bits come
+//          to a place of their warp's own, which turns them into a stage's fragments once for all warps.
 // Bound:   multiply-adds. Errors: as attention.cu.
 // Checked: AttentionCases (f64 reference within the bound; bitwise over chunks, batch and kernels; NaN in unused slots)
 // Source:  Dao, "FlashAttention-2" (2023)
@@ -83,73 +82,19 @@ APUS_DEVICE void load_columns(
     }
 }
 
-// MARK: Panels in shared memory
-
-/// Where 16 bytes of the logical piece `piece` of row `row` of a panel of keys lie in a stage. Not where they are cached: a
-/// lane reads 8 bytes of keys, half a warp 32 of four rows, and these then lie in different banks.
-APUS_DEVICE int staged_key_place(int row, int piece) {
-    return row * CUDA_SWIZZLED_ROW_BYTES + ((piece / 2 ^ row % 4) * 2 + piece % 2) * 16;
-}
-
-/// Where 16 cached bytes at `place` of a group of panels of keys go in a stage.
-APUS_DEVICE int staged_place_of_cached(int place) {
-    const int panel_bytes = CUDA_PANEL_ELEMENTS * 2, panel = place / panel_bytes * panel_bytes;
-    const int row = (place - panel) / CUDA_SWIZZLED_ROW_BYTES, piece = place % CUDA_SWIZZLED_ROW_BYTES / 16;
-    return panel + staged_key_place(row, piece ^ row % 8);
-}
-
-/// The `i`-th fragment of a panel of keys.
-APUS_DEVICE uint4 staged_key_fragment(const uint8_t *panel, int i) {
-    const int row = lane_index() / 4, part = lane_index() % 4;
-    const uint8_t *const low = panel + staged_key_place(row, 2 * i + part / 2) + part % 2 * 8;
-    return key_fragment(load_8(low), load_8(low + 8 * CUDA_SWIZZLED_ROW_BYTES));
-}
-
-/// A fragment of keys of a stage's `group`-th 16 positions.
-template <bool has_panels, int FRAGMENTS>
-APUS_DEVICE uint4 staged_key(const uint16_t *keys, int group, int f) {
-    const uint16_t *const own = keys + group * FRAGMENTS * CUDA_FRAGMENT_ELEMENTS;
-    if constexpr (has_panels) {
-        const uint16_t *const panel = own + f / CUDA_PANEL_FRAGMENTS * CUDA_PANEL_ELEMENTS;
-        return staged_key_fragment(reinterpret_cast<const uint8_t *>(panel), f % CUDA_PANEL_FRAGMENTS);
-    } else {
-        return load_16(own + f * CUDA_FRAGMENT_ELEMENTS + lane_index() * CUDA_LANE_ELEMENTS);
-    }
-}
-
-/// Calls body(fragment's index, fragment) for all of a group's values.
-template <bool has_panels, int FRAGMENTS, class Body>
-APUS_DEVICE void for_each_value(const uint16_t *group, Body body) {
-#pragma unroll
-    for (int f = 0; f < FRAGMENTS; f += has_panels ? CUDA_PANEL_FRAGMENTS : 1) {
-        if constexpr (has_panels) {
-            const uint8_t *const panel = reinterpret_cast<const uint8_t *>(group + f * CUDA_FRAGMENT_ELEMENTS);
-            panel_part rows;
-#pragma unroll
-            for (int i = 0; i < CUDA_PANEL_FRAGMENTS; i++) rows[i].words = load_16(panel + value_row_place(i));
-#pragma unroll
-            for (int i = 0; i < CUDA_PANEL_FRAGMENTS; i++) body(f + i, value_fragment(rows, i));
-        } else {
-            body(f, load_16(group + f * CUDA_FRAGMENT_ELEMENTS + lane_index() * CUDA_LANE_ELEMENTS));
-        }
-    }
-}
-
-// MARK: A tile of positions
-
 /// Takes 64 positions from `first_token`, keys and then values in `stage`, into the spans of a warp's columns.
 template <int type, bool has_options, int FRAGMENTS, int TILES>
 APUS_DEVICE void attend_tile(
     const cuda_attend_arguments &a, uint16_t *stage, int first_token, bool is_first,
     const prefill_columns<FRAGMENTS, TILES> &columns, softmax_state<FRAGMENTS> (&spans)[TILES]) {
-    constexpr bool has_panels = group_has_panels<type, FRAGMENTS>;
-    const uint16_t *const values = stage + TILE_GROUPS * FRAGMENTS * CUDA_FRAGMENT_ELEMENTS;
+    const uint16_t *const keys = stage + lane_index() * CUDA_LANE_ELEMENTS;
+    const uint16_t *const values = keys + TILE_GROUPS * FRAGMENTS * CUDA_FRAGMENT_ELEMENTS;
     float scores[TILES][TILE_GROUPS][4] = {};
 #pragma unroll
     for (int f = 0; f < FRAGMENTS; f++) {
 #pragma unroll
         for (int group = 0; group < TILE_GROUPS; group++) {
-            const uint4 fragment = staged_key<has_panels, FRAGMENTS>(stage, group, f);
+            const uint4 fragment = load_16(keys + (group * FRAGMENTS + f) * CUDA_FRAGMENT_ELEMENTS);
 #pragma unroll
             for (int tile = 0; tile < TILES; tile++) {
                 multiply_fragment(scores[tile][group], fragment, columns.query[tile][f]);
@@ -176,13 +121,14 @@ APUS_DEVICE void attend_tile(
     }
 #pragma unroll
     for (int group = 0; group < TILE_GROUPS; group++) {
-        const uint16_t *const own = values + group * FRAGMENTS * CUDA_FRAGMENT_ELEMENTS;
-        for_each_value<has_panels, FRAGMENTS>(own, [&](int f, const uint4 &fragment) {
+#pragma unroll
+        for (int f = 0; f < FRAGMENTS; f++) {
+            const uint4 fragment = load_16(values + (group * FRAGMENTS + f) * CUDA_FRAGMENT_ELEMENTS);
 #pragma unroll
             for (int tile = 0; tile < TILES; tile++) {
                 multiply_fragment(spans[tile].output[f], fragment, weights[tile][group]);
             }
-        });
+        }
     }
 }
 
@@ -205,12 +151,8 @@ APUS_DEVICE void copy_tile(
     uint8_t *const target = type == CUDA_KV_BF16
         ? reinterpret_cast<uint8_t *>(stage + warp_index() * stage_of::group_elements)
         : codes;
-    const bool moves_keys = group_has_panels<type, FRAGMENTS> && warp_index() < TILE_GROUPS;
 #pragma unroll
-    for (int i = 0; i + 512 <= bytes; i += 512) {
-        const int place = lane_index() * 16 + i;
-        copy_async_16(target + (moves_keys ? staged_place_of_cached(place) : place), source + i, is_valid);
-    }
+    for (int i = 0; i + 512 <= bytes; i += 512) copy_async_16(target + lane_index() * 16 + i, source + i, is_valid);
     if constexpr (type != CUDA_KV_BF16) {
         // Half a fragment of a warp's, and 16 scales.
         if (bytes % 512 != 0 && lane_index() < 16) {
@@ -233,12 +175,7 @@ template <int FRAGMENTS> APUS_DEVICE void clear_tail(int limit, uint16_t *stage)
 #pragma unroll
     for (int f = 0; f < FRAGMENTS; f++) {
         uint16_t *const fragment = values + f * CUDA_FRAGMENT_ELEMENTS;
-        if constexpr (group_has_panels<CUDA_KV_BF16, FRAGMENTS>) {
-            // 512 bytes are four tokens.
-            if (f % CUDA_PANEL_FRAGMENTS * 4 + lane_index() / 8 >= group_limit) store_16(fragment, make_uint4(0, 0, 0, 0));
-        } else {
-            store_16(fragment, keep_values(load_16(fragment), mask));
-        }
+        store_16(fragment, keep_values(load_16(fragment), mask));
     }
 }
 
@@ -316,7 +253,7 @@ APUS_DEVICE void attend_item(const cuda_attend_arguments &a, const prefill_item 
         if (is_cut) {
             for_each_column<TILES>(a.batch, own, [&](int tile, int c, int row, int head) {
                 const int64_t slot = own.slot + static_cast<int64_t>(row) * own.spans + token / CUDA_SPAN_TOKENS;
-                move_partial<true, group_has_panels<type, FRAGMENTS>>(a, slot, head, c, spans[tile]);
+                move_partial<true, false>(a, slot, head, c, spans[tile]);
             });
             warp_sync();
         }
@@ -327,8 +264,7 @@ APUS_DEVICE void attend_item(const cuda_attend_arguments &a, const prefill_item 
         const int64_t place = static_cast<int64_t>(own.first_row + row) * a.batch.heads + head;
         const float maximum = totals[tile].maximum[c], sum = totals[tile].sum[c];
         const float inverse = has_options ? inverse_with_sink(a, head, maximum, sum) : inverse_of_sum(sum);
-        store_output<group_has_panels<type, FRAGMENTS>>(
-            totals[tile], c, inverse, at<uint16_t>(a.output, place * a.batch.head_dim));
+        store_output<false>(totals[tile], c, inverse, at<uint16_t>(a.output, place * a.batch.head_dim));
     });
 }
 
@@ -337,9 +273,7 @@ APUS_DEVICE void attend_prefill(const cuda_attend_arguments &a) {
     DYNAMIC_SHARED(uint16_t, stages);
     // In shared memory, and read again where needed, because the products take all registers.
     __shared__ prefill_item own;
-    const cuda_attention_batch &batch = a.batch;
-    const int32_t *const tiles = at<const int32_t>(batch.plan) + cuda_plan_tiles(batch.sequence_count);
-    const int items = tiles[batch.sequence_count] * batch.kv_heads;
+    const int items = prefill_item_count(a.batch);
     for (int item = static_cast<int>(blockIdx.x); item < items; item += static_cast<int>(gridDim.x)) {
         if (warp_index() == 0) {
             const prefill_item found = find_item(a, 64 * TILES, item);

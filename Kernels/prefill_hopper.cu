@@ -1,5 +1,5 @@
 // Math:    output[t] = Σ_p softmax_p(scale · q[t] · k[p]) · v[p] over positions p ≤ position[t] of t's sequence.
-// Shapes:  as prefill.cu, whose items and spans these are; heads of 64 and 128, no options.
+// Shapes:  as prefill.cu, whose items and spans these are; heads of 64 and 128; the kernels called options as there.
 // Launch:  persistent blocks of two warpgroups with 64 columns each, of a warp that finds items and copies their positions,
 //          and of three that write the next item's queries. Columns are the rows of the products: scores are queries ×
 //          the keys of a span, both in swizzled shared memory, and a column's maxima and sums lie in four lanes. Weights
@@ -76,7 +76,12 @@ APUS_DEVICE column_place place_of(const cuda_attention_batch &batch, const prefi
 
 // MARK: Copying
 
-/// Starts copying the panels of a span's keys, or values, as far as the item's limit: tile after tile of 64 dimensions, in
+/// Groups of a span that are behind the windows of all columns: their blocks may be others' by now.
+APUS_DEVICE int groups_behind(const prefill_item &item, int first_token) {
+    return max(item.behind - first_token, 0) / CUDA_GROUP_TOKENS;
+}
+
+/// Starts copying the panels of a span's keys, or values, that are behind no window and before the item's limit: tile after tile of 64 dimensions, in
 /// each the positions one below the other. A panel to a lane.
 template <int FRAGMENTS>
 APUS_DEVICE void copy_piece(
@@ -85,11 +90,13 @@ APUS_DEVICE void copy_piece(
     constexpr int panels = FRAGMENTS / CUDA_PANEL_FRAGMENTS, panel_bytes = CUDA_PANEL_ELEMENTS * 2;
     const int groups =
         min((item.limit - first_token + CUDA_GROUP_TOKENS - 1) / CUDA_GROUP_TOKENS, static_cast<int>(SPAN_GROUPS));
-    if (lane_index() == 0) barrier_arrive(filled, static_cast<uint32_t>(groups * panels * panel_bytes));
+    const int behind = groups_behind(item, first_token);
+    if (lane_index() == 0) barrier_arrive(filled, static_cast<uint32_t>((groups - behind) * panels * panel_bytes));
     warp_sync();
     const int own = lane_index() / panels, panel = lane_index() % panels;
-    if (own >= groups) return;
-    const int token = first_token + own * CUDA_GROUP_TOKENS, size = a.cache.block_size;
+    const int token = first_token + own * CUDA_GROUP_TOKENS;
+    if (own < behind || own >= groups) return;
+    const int size = a.cache.block_size;
     const int32_t *const table =
         at<const int32_t>(a.batch.block_tables, static_cast<int64_t>(item.sequence) * a.batch.blocks_per_sequence);
     const int64_t group = cuda_kv_group(table[token / size], token % size, item.kv_head, a.cache.kv_heads, size);
@@ -262,12 +269,30 @@ APUS_DEVICE void begin_scores(uint64_t queries, const uint8_t *keys, float (&sco
     wgmma_commit();
 }
 
-/// Scores of positions that a column does not see become −∞. `first_token` is the tile's.
-template <int tile> APUS_DEVICE void mask(const int (&limits)[2], int first_token, float (&scores)[64]) {
+/// What a thread's columns and its group's see of an item.
+struct column_limits {
+    /// Of the thread's columns.
+    int own[2];
+    /// The least of the group's, and none of the item's is greater than this.
+    int least, greatest;
+};
+
+/// Caps scores, and those of positions that a column does not see become −∞. `first_token` is the tile's.
+template <int tile, bool has_options>
+APUS_DEVICE void adjust(
+    const cuda_attend_arguments &a, const column_limits &limits, int first_token, float (&scores)[64]) {
     const int first = first_token + lane_index() % 4 * 2;
+    if (has_options && a.soft_cap > 0) cap_scores(scores + 32 * tile, 32, a.soft_cap);
+    if (has_options && a.window > 0 && first_token < limits.greatest - a.window) {
+#pragma unroll
+        for (int i = 0; i < 32; i++) {
+            if (first + i / 4 * 8 + i % 2 < limits.own[i / 2 % 2] - a.window) scores[32 * tile + i] = -APUS_INFINITY;
+        }
+    }
+    if (first_token + TILE_TOKENS <= limits.least) return;
 #pragma unroll
     for (int i = 0; i < 32; i++) {
-        if (first + i / 4 * 8 + i % 2 >= limits[i / 2 % 2]) scores[32 * tile + i] = -APUS_INFINITY;
+        if (first + i / 4 * 8 + i % 2 >= limits.own[i / 2 % 2]) scores[32 * tile + i] = -APUS_INFINITY;
     }
 }
 
@@ -305,10 +330,10 @@ APUS_DEVICE void weigh(
     }
 }
 
-/// Zeros the rows of a span's values from `first` on, of which some hold anything: not even a weight of 0 makes a NaN go
-/// away. Both warpgroups do, so that neither waits for the other.
-template <int FRAGMENTS> APUS_DEVICE void clear_tail(uint8_t *values, int first, uint32_t group) {
-    for (int i = static_cast<int>(threadIdx.x) % 128; i < (SPAN_TOKENS - first) * 8; i += 128) {
+/// Zeros rows of a span's values that may hold anything, from `first` to `end`: not even a weight of 0 makes a NaN go away.
+/// Both warpgroups do, so that neither waits for the other.
+template <int FRAGMENTS> APUS_DEVICE void clear_rows(uint8_t *values, int first, int end, uint32_t group) {
+    for (int i = static_cast<int>(threadIdx.x) % 128; i < (end - first) * 8; i += 128) {
 #pragma unroll
         for (int tile = 0; tile < FRAGMENTS / 4; tile++) {
             uint8_t *const rows = values + tile * attention_hopper_tile_bytes() + first * CUDA_SWIZZLED_ROW_BYTES;
@@ -382,13 +407,14 @@ APUS_DEVICE void store_span(
 }
 
 /// Writes the totals, normalized.
-template <int count>
+template <bool has_options, int count>
 APUS_DEVICE void store_totals(
     const cuda_attend_arguments &a, const prefill_item &item, const column_total &sums, const float (&total)[count]) {
     for_each_column(a.batch, item, [&](int row, const column_place &own) {
         const int64_t place = static_cast<int64_t>(item.first_row + own.row) * a.batch.heads + own.head;
         uint16_t *const target = at<uint16_t>(a.output, place * a.batch.head_dim) + lane_index() % 4 * 2;
-        const float inverse = inverse_of_sum(sums.sum[row]);
+        const float inverse = has_options ? inverse_with_sink(a, own.head, sums.maximum[row], sums.sum[row])
+                                          : inverse_of_sum(sums.sum[row]);
 #pragma unroll
         for (int i = 2 * row; i < count; i += 4) {
             *reinterpret_cast<uint32_t *>(target + i / 4 * 8) =
@@ -400,14 +426,15 @@ APUS_DEVICE void store_totals(
 // MARK: Items
 
 /// Takes an item's positions, span by span.
-template <int FRAGMENTS, bool is_cut>
+template <int FRAGMENTS, bool is_cut, bool has_options>
 APUS_DEVICE void attend_item(
     const cuda_attend_arguments &a, const item_slot &slot, uint64_t queries, piece_reader &pieces, group_turns &turns) {
     const prefill_item &item = slot.item;
     const int column = warp_index() * 16 + lane_index() / 4;
-    const int limits[2] = {slot.limits[column], slot.limits[column + 8]};
     // Positions do not fall from row to row.
-    const int least = slot.limits[turns.group * GROUP_COLUMNS];
+    const column_limits limits = {
+        {slot.limits[column], slot.limits[column + 8]}, slot.limits[turns.group * GROUP_COLUMNS],
+        slot.limits[ITEM_COLUMNS - 1]};
     float output[8 * FRAGMENTS], total[8 * FRAGMENTS], scores[64];
     column_span span;
     column_total sums;
@@ -431,12 +458,17 @@ APUS_DEVICE void attend_item(
         float factor[2];
         uint32_t weights[2][TILE_GROUPS][4];
         span.clear();
-        if (token + TILE_TOKENS > least) mask<0>(limits, token, scores);
+        adjust<0, has_options>(a, limits, token, scores);
         weigh<0>(scores, span, factor, weights[0]);
         uint8_t *const values = pieces.wait();
-        if (token + SPAN_TOKENS > item.limit) clear_tail<FRAGMENTS>(values, item.limit - token, turns.group);
+        if (token + SPAN_TOKENS > item.limit) {
+            clear_rows<FRAGMENTS>(values, item.limit - token, SPAN_TOKENS, turns.group);
+        }
+        if (has_options && token < item.behind) {
+            clear_rows<FRAGMENTS>(values, 0, groups_behind(item, token) * CUDA_GROUP_TOKENS, turns.group);
+        }
         begin_values<0>(weights[0], values, output);
-        if (token + SPAN_TOKENS > least) mask<1>(limits, token + TILE_TOKENS, scores);
+        adjust<1, has_options>(a, limits, token + TILE_TOKENS, scores);
         weigh<1>(scores, span, factor, weights[1]);
         wgmma_wait<0>(output);
 #pragma unroll
@@ -449,10 +481,10 @@ APUS_DEVICE void attend_item(
     }
     if (is_cut) return;
     fold_columns(span, output, sums, total);
-    store_totals(a, item, sums, total);
+    store_totals<has_options>(a, item, sums, total);
 }
 
-template <int FRAGMENTS>
+template <int FRAGMENTS, bool has_options>
 APUS_DEVICE void attend_items(const cuda_attend_arguments &a, int items, const block_memory &block, uint32_t group) {
     constexpr int query_bytes = attention_hopper_query_bytes(16 * FRAGMENTS);
     ring_place<SLOTS> slot;
@@ -464,8 +496,8 @@ APUS_DEVICE void attend_items(const cuda_attend_arguments &a, int items, const b
         const item_slot &own = block.slots[slot.index];
         const uint64_t queries = swizzled_operand(
             shared_address(block.queries + slot.index * query_bytes + group * (query_bytes / GROUPS)));
-        if (own.item.slot >= 0) attend_item<FRAGMENTS, true>(a, own, queries, pieces, turns);
-        else attend_item<FRAGMENTS, false>(a, own, queries, pieces, turns);
+        if (own.item.slot >= 0) attend_item<FRAGMENTS, true, has_options>(a, own, queries, pieces, turns);
+        else attend_item<FRAGMENTS, false, has_options>(a, own, queries, pieces, turns);
         warp_sync();
         if (lane_index() == 0) barrier_arrive(block.barriers->answered + slot.index);
         slot.advance();
@@ -486,7 +518,7 @@ APUS_DEVICE void initialize(block_barriers &barriers) {
     barrier_fence();
 }
 
-template <int FRAGMENTS> APUS_DEVICE void attend(const cuda_attend_arguments &a) {
+template <int FRAGMENTS, bool has_options> APUS_DEVICE void attend(const cuda_attend_arguments &a) {
     DYNAMIC_SHARED(uint8_t, shared);
     __shared__ block_barriers barriers;
     __shared__ item_slot slots[SLOTS];
@@ -496,14 +528,12 @@ template <int FRAGMENTS> APUS_DEVICE void attend(const cuda_attend_arguments &a)
     if (threadIdx.x == 0) initialize(barriers);
     block_sync();
     wait_for_dependencies();
-    const cuda_attention_batch &batch = a.batch;
-    const int32_t *const tiles = at<const int32_t>(batch.plan) + cuda_plan_tiles(batch.sequence_count);
-    const int items = tiles[batch.sequence_count] * batch.kv_heads;
+    const int items = prefill_item_count(a.batch);
     // From one lane, so that the compiler sees that warps do not diverge.
     const int warp = shuffle(warp_index(), 0);
     if (warp < 4 * GROUPS) {
         take_registers<232>();
-        attend_items<FRAGMENTS>(a, items, block, static_cast<uint32_t>(warp) / 4);
+        attend_items<FRAGMENTS, has_options>(a, items, block, static_cast<uint32_t>(warp) / 4);
     } else {
         give_registers<40>();
         if (warp == 4 * GROUPS) copy_items<FRAGMENTS>(a, items, block);
@@ -513,7 +543,13 @@ template <int FRAGMENTS> APUS_DEVICE void attend(const cuda_attend_arguments &a)
 
 }  // namespace prefill_hopper
 
-APUS_HOPPER_KERNEL(
-    attend_prefill_hopper_64, cuda_attend_arguments, ATTENTION_HOPPER_THREADS, 1, prefill_hopper::attend<4>)
-APUS_HOPPER_KERNEL(
-    attend_prefill_hopper_128, cuda_attend_arguments, ATTENTION_HOPPER_THREADS, 1, prefill_hopper::attend<8>)
+#define PREFILL_HOPPER(dimensions) \
+    APUS_HOPPER_KERNEL( \
+        attend_prefill_hopper_##dimensions, cuda_attend_arguments, ATTENTION_HOPPER_THREADS, 1, \
+        (prefill_hopper::attend<dimensions / 16, false>)) \
+    APUS_HOPPER_KERNEL( \
+        attend_prefill_hopper_options_##dimensions, cuda_attend_arguments, ATTENTION_HOPPER_THREADS, 1, \
+        (prefill_hopper::attend<dimensions / 16, true>))
+
+PREFILL_HOPPER(64)
+PREFILL_HOPPER(128)

@@ -104,7 +104,7 @@ APUS_KERNEL(store_kv, cuda_store_kv_arguments, 256, 4) {
     const float4 key = *reinterpret_cast<const float4 *>(source + a.key_offset);
     const float4 value = *reinterpret_cast<const float4 *>(source + a.value_offset);
     uint16_t *const keys = at<uint16_t>(a.cache.keys, base), *const values = at<uint16_t>(a.cache.values, base);
-    if (cuda_kv_has_panels(CUDA_KV_BF16, a.cache.head_dim)) {
+    if (a.cache.type == CUDA_KV_PANELS) {
         const int element = cuda_panel_element(row, dimension);
         *reinterpret_cast<uint2 *>(keys + element) = make_uint2(pack_bf16(key.x, key.y), pack_bf16(key.z, key.w));
         *reinterpret_cast<uint2 *>(values + element) =
@@ -158,7 +158,7 @@ APUS_KERNEL(store_kv_bytes, cuda_store_kv_arguments, 256, 4) {
         const float x[4] = {four.x, four.y, four.z, four.w};
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            const int element = cuda_kv_element(cache.type, cache.head_dim, is_value, row, d + first + i);
+            const int element = cuda_kv_element(cache.type, is_value, row, d + first + i);
             const float scaled = x[i] * scale.factor;
             target[cuda_kv_code_place(element, cache.head_dim)] =
                 static_cast<uint8_t>(is_integer ? float_to_byte(scaled) : float_to_e4m3(scaled));

@@ -16,6 +16,9 @@ template <int type> struct cached_share {
 template <> struct cached_share<CUDA_KV_BF16> {
     uint4 words;
 };
+template <> struct cached_share<CUDA_KV_PANELS> {
+    uint4 words;
+};
 
 /// As the operand of a product, scales aside. (Out of line for the emulator, whose loops would grow too long to unroll.)
 #ifdef __CUDACC__
@@ -60,11 +63,9 @@ APUS_DEVICE void load_shares(
 
 // MARK: Panels
 
-template <int type, int FRAGMENTS> constexpr bool group_has_panels = cuda_kv_has_panels(type, 16 * FRAGMENTS);
-
 /// What a lane reads of a panel to have its shares of four fragments. Of keys these are the shares. Of values they are the
 /// lane's eight dimensions, from 8g on, of the tokens 2t, 2t + 1, 2t + 8 and 2t + 9.
-using panel_part = cached_share<CUDA_KV_BF16>[CUDA_PANEL_FRAGMENTS];
+using panel_part = cached_share<CUDA_KV_PANELS>[CUDA_PANEL_FRAGMENTS];
 
 /// A lane has the dimensions 4t…4t + 3 of a fragment's sixteen, as of a query, of two tokens eight apart: k is in another
 /// order than wgmma's, but the sixteen numbers of a product are the same.
@@ -83,22 +84,28 @@ APUS_DEVICE uint4 value_fragment(const panel_part &rows, int i) {
         __byte_perm(third, fourth, 0x7632));
 }
 
-/// Where the lane's `i`-th row of values lies in a panel.
-APUS_DEVICE int value_row_place(int i) {
-    return swizzled_place(lane_index() % 4 * 2 + i % 2 + i / 2 * 8, lane_index() / 4 * 16);
+/// Where the lane's part of a panel begins: of keys as its dimensions 0…15, of values as its first row. Pieces are exchanged
+/// by exclusive or, so that the rest is found from there. (`recomputed`, or every piece would take a register of its own.)
+APUS_DEVICE int key_place() { return recomputed(swizzled_place(lane_index() / 4, lane_index() % 4 * 8)); }
+APUS_DEVICE int value_place() { return recomputed(swizzled_place(lane_index() % 4 * 2, lane_index() / 4 * 16)); }
+
+/// The `i`-th row of values from there: the next has the other parity, those eight further the same exchange.
+APUS_DEVICE int value_row(int place, int i) {
+    return (place ^ i % 2 * 16) + (i % 2 + i / 2 * 8) * CUDA_SWIZZLED_ROW_BYTES;
 }
 
 /// Reads the lane's part of a panel; where the group is nowhere it is zeros. Lines of keys are read in four pieces, one
 /// soon after the other.
 APUS_DEVICE void load_panel(const uint8_t *panel, bool is_value, bool is_somewhere, panel_part &part) {
+    const int place = is_value ? value_place() : key_place();
 #pragma unroll
     for (int i = 0; i < CUDA_PANEL_FRAGMENTS; i++) {
         part[i].words = make_uint4(0, 0, 0, 0);
         if (!is_somewhere) continue;
         if (is_value) {
-            part[i].words = load_streaming_16(panel + value_row_place(i));
+            part[i].words = load_streaming_16(panel + value_row(place, i));
         } else {
-            const uint8_t *const row = panel + swizzled_place(lane_index() / 4, 32 * i + lane_index() % 4 * 8);
+            const uint8_t *const row = panel + (place ^ 32 * i);
             part[i].words = key_fragment(load_streaming_8(row), load_streaming_8(row + 8 * CUDA_SWIZZLED_ROW_BYTES));
         }
     }

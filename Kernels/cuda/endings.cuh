@@ -40,7 +40,7 @@ APUS_DEVICE void end_cached(const cuda_ending &e, int slot, int row, float value
     const int group = cuda_kv_group(block, offset, head, e.cache.kv_heads, e.cache.block_size);
     const int place = offset % CUDA_GROUP_TOKENS;
     const int64_t base = static_cast<int64_t>(group) * CUDA_GROUP_TOKENS * e.cache.head_dim;
-    const int element = cuda_kv_element(CUDA_KV_BF16, e.cache.head_dim, is_value, place, dimension);
+    const int element = cuda_kv_element(e.cache.type, is_value, place, dimension);
     at<uint16_t>(is_value ? e.cache.values : e.cache.keys, base)[element] = float_to_bf16(value);
 }
 

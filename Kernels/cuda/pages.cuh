@@ -1,12 +1,14 @@
 // Where things lie in a layer's key/value cache, and in the plan of a step's attention. In C, for the host as well as
 // the kernels: whoever writes keys, reads them or sizes memory asks here.
 //
-// A cache is cut into groups of 16 tokens of one block and one head. bf16 of heads that are multiples of 64 lies in panels
-// of 16 tokens by 64 dimensions, rows of 128 bytes swizzled as in tiles.h: copied one below the other they are operands of
-// wgmma, keys with their dimensions along k, values with their tokens; and a lane reads from them what mma.m16n8k16 wants
-// of it, in whole sectors and without passing anything on. Everything else lies in fragments of 512 bytes, each the A
-// operand of one mma.m16n8k16 as the 32 lanes of a warp hold it, 16 bytes after 16 bytes. Codes of 8 bits have the
-// fragments' places: a load of 16 bytes is then a lane's share of two, and the tokens' scales come behind.
+// A cache is cut into groups of 16 tokens of one block and one head. A group holds head_dim / 16 fragments of 512
+// bytes, each the A operand of one mma.m16n8k16 as the 32 lanes of a warp hold it, 16 bytes after 16 bytes: a product's
+// operand is one load that a warp makes of adjacent memory, and no lane has to pass on what it has read. Codes of 8 bits
+// have the same places: a load of 16 bytes is then a lane's share of two fragments, and the tokens' scales come behind.
+//
+// Where compute capability 9.0 multiplies, a group is head_dim / 64 panels instead: 16 tokens by 64 dimensions, rows of 128
+// bytes swizzled as in tiles.h. Copied one below the other they are operands of wgmma, keys with their dimensions along k,
+// values with their tokens; and a lane still reads from them what mma.m16n8k16 wants of it, in whole sectors.
 
 #ifndef APUS_PAGES_CUH
 #define APUS_PAGES_CUH
@@ -40,10 +42,8 @@ APUS_INDEX int32_t cuda_kv_group(int32_t block, int32_t offset, int32_t head, in
     return (block * kv_heads + head) * (block_size / CUDA_GROUP_TOKENS) + offset / CUDA_GROUP_TOKENS;
 }
 
-/// Whether groups consist of panels; else they consist of fragments.
-APUS_INDEX bool cuda_kv_has_panels(int32_t type, int32_t head_dim) {
-    return type == CUDA_KV_BF16 && head_dim % CUDA_PANEL_DIMENSIONS == 0;
-}
+/// Whether groups are of codes of 8 bits, with scales.
+APUS_INDEX bool cuda_kv_has_codes(int32_t type) { return type == CUDA_KV_E4M3 || type == CUDA_KV_INT8; }
 
 /// The element of a dimension of a token within a group of panels, keys and values alike.
 APUS_INDEX int32_t cuda_panel_element(int32_t token, int32_t dimension) {
@@ -70,17 +70,16 @@ APUS_INDEX int32_t cuda_value_element(int32_t token, int32_t dimension) {
 }
 
 /// The element of a dimension of a token within its group, whichever order that has.
-APUS_INDEX int32_t cuda_kv_element(
-    int32_t type, int32_t head_dim, bool is_value, int32_t token, int32_t dimension) {
-    if (cuda_kv_has_panels(type, head_dim)) return cuda_panel_element(token, dimension);
+APUS_INDEX int32_t cuda_kv_element(int32_t type, bool is_value, int32_t token, int32_t dimension) {
+    if (type == CUDA_KV_PANELS) return cuda_panel_element(token, dimension);
     return is_value ? cuda_value_element(token, dimension) : cuda_key_element(token, dimension);
 }
 
 /// Bytes of a group: of its elements, and of the f32 scales of its 16 tokens behind codes of 8 bits.
 APUS_INDEX int32_t cuda_kv_element_bytes(int32_t type, int32_t head_dim) {
-    return CUDA_GROUP_TOKENS * head_dim * (type == CUDA_KV_BF16 ? 2 : 1);
+    return CUDA_GROUP_TOKENS * head_dim * (cuda_kv_has_codes(type) ? 1 : 2);
 }
-APUS_INDEX int32_t cuda_kv_scale_bytes(int32_t type) { return type == CUDA_KV_BF16 ? 0 : CUDA_GROUP_TOKENS * 4; }
+APUS_INDEX int32_t cuda_kv_scale_bytes(int32_t type) { return cuda_kv_has_codes(type) ? CUDA_GROUP_TOKENS * 4 : 0; }
 APUS_INDEX int32_t cuda_kv_group_bytes(int32_t type, int32_t head_dim) {
     return cuda_kv_element_bytes(type, head_dim) + cuda_kv_scale_bytes(type);
 }

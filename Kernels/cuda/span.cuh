@@ -183,17 +183,18 @@ APUS_DEVICE void mask_behind(float (&scores)[TILE_GROUPS][4], int behind_0, int 
 }
 
 /// score ← cap · tanh(score / cap), scores being in units of log2.
-APUS_DEVICE void cap_scores(float (&scores)[TILE_GROUPS][4], float cap) {
+APUS_DEVICE void cap_scores(float *scores, int count, float cap) {
     const float scaled = cap * 1.44269504088896340736f, inverse = 1 / scaled;
 #pragma unroll
-    for (int group = 0; group < TILE_GROUPS; group++) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            // tanh x = 1 − 2 / (e²ˣ + 1); the error is a millionth of the cap.
-            const float power = exp2_approx(scores[group][i] * inverse * 2.88539008177792681472f);
-            scores[group][i] = scaled - 2 * scaled / (power + 1);
-        }
+    for (int i = 0; i < count; i++) {
+        // tanh x = 1 − 2 / (e²ˣ + 1); the error is a millionth of the cap.
+        const float power = exp2_approx(scores[i] * inverse * 2.88539008177792681472f);
+        scores[i] = scaled - 2 * scaled / (power + 1);
     }
+}
+template <int count> APUS_DEVICE void cap_scores(float (&scores)[count][4], float cap) {
+#pragma unroll
+    for (int i = 0; i < count; i++) cap_scores(scores[i], 4, cap);
 }
 
 /// What outputs are multiplied with in the end when a head's sink takes its share of the weights.

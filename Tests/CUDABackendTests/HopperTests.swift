@@ -158,7 +158,7 @@ extension EmulatedDevice {
             var arguments = cuda_attend_arguments()
             (arguments.batch.head_dim, arguments.batch.heads, arguments.batch.kv_heads) = (headDim, 32, 8)
             (arguments.batch.token_count, arguments.batch.sequence_count) = (4096, 1)
-            (arguments.takes_hopper, arguments.multiprocessors) = (1, 132)
+            (arguments.cache.type, arguments.multiprocessors) = (Int32(CUDA_KV_PANELS), 132)
             let launch = unsafe cuda_attend_prefill_launch(&arguments)
             // Beside them lie barriers and two items.
             #expect(launch.shared_bytes + 2048 <= 227 * 1024)
