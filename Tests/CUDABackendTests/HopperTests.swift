@@ -274,22 +274,28 @@ extension EmulatedDevice {
             }
         }
 
-        @Test(arguments: [64, 128], [0, 2] as [UInt64])
-        func `prefill gives the bits of the kernels for 8.0`(headDim: Int, order: UInt64) throws {
-            cuda_emulator_set_order(order)
+        @Test(arguments: [64, 128], [nil, 77, 200])
+        func `prefill gives the bits of the kernels for 8.0`(headDim: Int, window: Int?) throws {
             defer { cuda_emulator_set_order(0) }
-            let results = try [true, false].map { takesHopper in
+            let runs: [(takesHopper: Bool, order: UInt64)] = [(true, 0), (true, 2), (false, 0)]
+            let results = try runs.map { takesHopper, order in
+                cuda_emulator_set_order(order)
                 var use = KernelUse()
                 use.takesHopper = takesHopper
-                return try Self.attention(EmulatedDevice.backend(use: use), headDim: headDim)
+                // The wider window with a cap.
+                let options = AttentionOptions(
+                    scale: 0.1, slidingWindow: window, logitSoftCap: window == 200 ? 3 : nil)
+                return try Self.attention(EmulatedDevice.backend(use: use), headDim: headDim, options: options)
             }
             #expect(!results[0].contains { $0.isNaN })
-            #expect(results[0] == results[1])
+            #expect(results[0] == results[2] && results[1] == results[2])
         }
 
         /// Of the last 100 rows of a sequence of 300, of all 70 of another, and of the last 5 of one of 1,100, whose
         /// context is cut into runs.
-        private static func attention(_ backend: CUDABackend, headDim: Int) throws -> [Float] {
+        private static func attention(
+            _ backend: CUDABackend, headDim: Int, options: AttentionOptions
+        ) throws -> [Float] {
             let (heads, kvHeads, blockSize) = (6, 2, 16)
             let (lengths, queries) = ([300, 70, 1100], [100, 70, 5])
             let blocks = lengths.map { ($0 + blockSize - 1) / blockSize }
@@ -321,7 +327,7 @@ extension EmulatedDevice {
             let output = try backend.allocate([count, heads * headDim], .bf16, purpose: "a test")
             backend.attend(
                 try tensor(backend, numbers.normals(count * heads * headDim), count), heads: heads, kvHeads: kvHeads,
-                headDim: headDim, options: AttentionOptions(scale: 0.1), cache: cache, batch: batch, into: output)
+                headDim: headDim, options: options, cache: cache, batch: batch, into: output)
             try backend.synchronize()
             return backend.download(output)
         }
