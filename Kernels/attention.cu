@@ -202,6 +202,16 @@ APUS_KERNEL(attend_combine, cuda_attend_arguments, 128, 6) {
         attend_decode<CUDA_KV_INT8, dimensions / 16, true>(a); \
     }
 
+#define DECODE_PANELS(dimensions) \
+    APUS_KERNEL(attend_decode_panels_##dimensions, cuda_attend_arguments, 128, 3) { \
+        attend_decode<CUDA_KV_PANELS, dimensions / 16, false>(a); \
+    } \
+    APUS_KERNEL(attend_decode_panels_options_##dimensions, cuda_attend_arguments, 128, 2) { \
+        attend_decode<CUDA_KV_PANELS, dimensions / 16, true>(a); \
+    }
+
+DECODE_PANELS(64)
+DECODE_PANELS(128)
 DECODE(64, 3)
 DECODE(80, 3)
 DECODE(96, 3)

@@ -253,7 +253,7 @@ APUS_DEVICE void attend_item(const cuda_attend_arguments &a, const prefill_item 
         if (is_cut) {
             for_each_column<TILES>(a.batch, own, [&](int tile, int c, int row, int head) {
                 const int64_t slot = own.slot + static_cast<int64_t>(row) * own.spans + token / CUDA_SPAN_TOKENS;
-                move_partial<true>(a, slot, head, c, spans[tile]);
+                move_partial<true, false>(a, slot, head, c, spans[tile]);
             });
             warp_sync();
         }
@@ -264,7 +264,7 @@ APUS_DEVICE void attend_item(const cuda_attend_arguments &a, const prefill_item 
         const int64_t place = static_cast<int64_t>(own.first_row + row) * a.batch.heads + head;
         const float maximum = totals[tile].maximum[c], sum = totals[tile].sum[c];
         const float inverse = has_options ? inverse_with_sink(a, head, maximum, sum) : inverse_of_sum(sum);
-        store_output(totals[tile], c, inverse, at<uint16_t>(a.output, place * a.batch.head_dim));
+        store_output<false>(totals[tile], c, inverse, at<uint16_t>(a.output, place * a.batch.head_dim));
     });
 }
 
@@ -273,9 +273,7 @@ APUS_DEVICE void attend_prefill(const cuda_attend_arguments &a) {
     DYNAMIC_SHARED(uint16_t, stages);
     // In shared memory, and read again where needed, because the products take all registers.
     __shared__ prefill_item own;
-    const cuda_attention_batch &batch = a.batch;
-    const int32_t *const tiles = at<const int32_t>(batch.plan) + cuda_plan_tiles(batch.sequence_count);
-    const int items = tiles[batch.sequence_count] * batch.kv_heads;
+    const int items = prefill_item_count(a.batch);
     for (int item = static_cast<int>(blockIdx.x); item < items; item += static_cast<int>(gridDim.x)) {
         if (warp_index() == 0) {
             const prefill_item found = find_item(a, 64 * TILES, item);

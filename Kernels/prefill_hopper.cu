@@ -1,12 +1,14 @@
 // Math:    output[t] = Σ_p softmax_p(scale · q[t] · k[p]) · v[p] over positions p ≤ position[t] of t's sequence.
-// Shapes:  as prefill.cu, whose items and spans these are; heads of 64 and 128, no options.
-// Launch:  persistent blocks of a copying warp and two warpgroups with 64 columns each. Positions come 64 at a time as
-//          the fragments they are cached in: a warp's 16 rows of wgmma, keys for the scores, values for the outputs.
-//          Queries and softmax weights are the operand in swizzled shared memory. A warp has 16 of the 64 positions, so
-//          maxima and sums of a column are put together in shared memory.
-// Bound:   tensor instructions, then softmax. Errors: as attention.cu.
+// Shapes:  as prefill.cu, whose items and spans these are; heads of 64 and 128; the kernels called options as there.
+// Launch:  persistent blocks of two warpgroups with 64 columns each, of a warp that finds items and copies their positions,
+//          and of three that write the next item's queries. Columns are the rows of the products: scores are queries ×
+//          the keys of a span, both in swizzled shared memory, and a column's maxima and sums lie in four lanes. Weights
+//          stay in registers as the operand that multiplies the values, which lie as they are cached, columns side by
+//          side. The warpgroups take turns at issuing scores, so that one multiplies while the other weighs; a span is
+//          folded while the next one's scores are on their way. Spans ascend, as everywhere: their order is in the bits.
+// Bound:   products (docs/benchmarks/h200.md). Errors: as attention.cu.
 // Checked: AttentionCases on the emulator: f64 reference, and the bits of prefill.cu's and attention.cu's kernels
-// Source:  Shah et al., "FlashAttention-3" (2024), for roles; operands and the order of sums are prefill.cu's
+// Source:  Shah et al., "FlashAttention-3" (2024); the order of sums is prefill.cu's
 
 #include "cuda/hopper.cuh"
 #include "cuda/prefill.cuh"
@@ -14,477 +16,540 @@
 namespace prefill_hopper {
 
 enum {
-    GROUP_COLUMNS = 64,
     GROUPS = 2,
-    /// Columns of which a lane holds scores and outputs: 8j + 2t and 8j + 2t + 1.
-    LANE_COLUMNS = 16,
-    STAGES = ATTENTION_HOPPER_STAGES,
-    TOKENS = ATTENTION_HOPPER_TOKENS,
+    GROUP_COLUMNS = ATTENTION_HOPPER_COLUMNS,
+    ITEM_COLUMNS = GROUPS * GROUP_COLUMNS,
+    PIECES = ATTENTION_HOPPER_PIECES,
+    SPAN_TOKENS = static_cast<int>(CUDA_SPAN_TOKENS),
+    /// Items that are under way: one is multiplied while the queries of the next are written.
+    SLOTS = 2,
+    WRITER_THREADS = 3 * 32,
+    /// Named barriers of the first warpgroup; the second's are one further.
+    TURN_BARRIER = 1,
+    GROUP_BARRIER = 3,
 };
 
-/// What the threads of a warpgroup tell each other of its columns.
-struct column_exchange {
-    /// Read again where it is needed, because the products take all registers.
+/// An item, and how many positions each of its columns sees.
+struct item_slot {
     prefill_item item;
-    int limits[GROUP_COLUMNS];
-    float highest[4][GROUP_COLUMNS];
-    float reference[GROUP_COLUMNS], factor[GROUP_COLUMNS];
-    float old_factor[GROUP_COLUMNS], added_factor[GROUP_COLUMNS];
-    float maximum[GROUP_COLUMNS], inverse[GROUP_COLUMNS];
+    int limits[ITEM_COLUMNS];
 };
 
-struct stage_place {
-    int stage = 0;
+struct block_barriers {
+    /// Of the ring's pieces.
+    uint64_t filled[PIECES], emptied[PIECES];
+    /// Of slots: there is an item; its queries are there; the warpgroups are done with it.
+    uint64_t found[SLOTS], asked[SLOTS], answered[SLOTS];
+};
+
+/// Which of `count` places comes next, and the parity of its phase.
+template <int count> struct ring_place {
+    int index = 0;
     uint32_t parity = 0;
 
-    __device__ void advance() {
-        stage++;
-        if (stage < STAGES) return;
-        stage = 0;
+    __device__ __forceinline__ void advance() {
+        index++;
+        if (index < count) return;
+        index = 0;
         parity ^= 1;
     }
 };
 
-// MARK: Copying
+/// What all of a block's threads share.
+struct block_memory {
+    uint8_t *queries;
+    uint8_t *ring;
+    item_slot *slots;
+    block_barriers *barriers;
+};
 
-/// Starts copying the 64 positions from `first_token` as far as the item's limit: a group's keys or values at a time.
-template <int FRAGMENTS>
-APUS_DEVICE void copy_stage(
-    const cuda_attend_arguments &a, const prefill_item &item, int first_token, uint8_t *stage, uint64_t *filled) {
-    constexpr int group_bytes = FRAGMENTS * CUDA_FRAGMENT_ELEMENTS * 2;
-    const int size = a.cache.block_size;
-    const int32_t *const table =
-        at<const int32_t>(a.batch.block_tables, static_cast<int64_t>(item.sequence) * a.batch.blocks_per_sequence);
-    const int groups =
-        min((item.limit - first_token + CUDA_GROUP_TOKENS - 1) / CUDA_GROUP_TOKENS, static_cast<int>(TILE_GROUPS));
-    barrier_arrive(filled, static_cast<uint32_t>(2 * groups * group_bytes));
-    for (int i = 0; i < groups; i++) {
-        const int token = first_token + i * CUDA_GROUP_TOKENS;
-        const int64_t group = cuda_kv_group(table[token / size], token % size, item.kv_head, a.cache.kv_heads, size);
-        copy_bytes(stage + i * group_bytes, at<uint8_t>(a.cache.keys, group * group_bytes), group_bytes, filled);
-        copy_bytes(
-            stage + (TILE_GROUPS + i) * group_bytes, at<uint8_t>(a.cache.values, group * group_bytes), group_bytes,
-            filled);
-    }
-}
-
-template <int FRAGMENTS>
-APUS_DEVICE void fill_ring(
-    const cuda_attend_arguments &a, int items, uint8_t *ring, uint64_t *filled, uint64_t *emptied) {
-    constexpr int stage_bytes = attention_hopper_stage_bytes(16 * FRAGMENTS);
-    stage_place place;
-    int fills = 0;
-    for (int index = static_cast<int>(blockIdx.x); index < items; index += static_cast<int>(gridDim.x)) {
-        const prefill_item item = find_item(a, GROUPS * GROUP_COLUMNS, index);
-        if (lane_index() != 0) continue;
-        for (int token = item.first_token; token < item.limit; token += TOKENS, fills++, place.advance()) {
-            if (fills >= STAGES) barrier_wait(emptied + place.stage, place.parity ^ 1, 0, 0, "room for positions");
-            copy_stage<FRAGMENTS>(a, item, token, ring + place.stage * stage_bytes, filled + place.stage);
-        }
-    }
-}
-
-// MARK: Columns
-
-/// The row and the head of a column of the group; `is_one` where there is such a row.
+/// The row of the sequence and the head of a column; `is_one` where there is such a row.
 struct column_place {
     bool is_one;
     int row, head;
 };
 
 APUS_DEVICE column_place place_of(const cuda_attention_batch &batch, const prefill_item &item, int column) {
-    const int heads = batch.heads / batch.kv_heads;
-    const int own = item.first_column + warp_index() / 4 * GROUP_COLUMNS + column;
+    const int heads = batch.heads / batch.kv_heads, own = item.first_column + column;
     return {own < item.column_count, own / heads, item.kv_head * heads + own % heads};
 }
 
-/// Writes a group's queries as the operand of its scores, in the order of the dimensions of a key's fragment, and how
-/// far each column sees.
+// MARK: Copying
+
+/// Groups of a span that are behind the windows of all columns: their blocks may be others' by now.
+APUS_DEVICE int groups_behind(const prefill_item &item, int first_token) {
+    return max(item.behind - first_token, 0) / CUDA_GROUP_TOKENS;
+}
+
+/// Starts copying the panels of a span's keys, or values, that are behind no window and before the item's limit: tile after tile of 64 dimensions, in
+/// each the positions one below the other. A panel to a lane.
 template <int FRAGMENTS>
-APUS_DEVICE void load_queries(
-    const cuda_attend_arguments &a, const prefill_item &item, uint8_t *queries, column_exchange &exchange) {
-    const int thread = static_cast<int>(threadIdx.x) % 128, column = thread / 2;
-    const column_place own = place_of(a.batch, item, column);
-    const int row = item.first_row + own.row;
-    const float *const q = at<const float>(a.q, static_cast<int64_t>(row) * a.q_stride + own.head * a.batch.head_dim);
+APUS_DEVICE void copy_piece(
+    const cuda_attend_arguments &a, const prefill_item &item, cuda_address cache, int first_token, uint8_t *piece,
+    uint64_t *filled) {
+    constexpr int panels = FRAGMENTS / CUDA_PANEL_FRAGMENTS, panel_bytes = CUDA_PANEL_ELEMENTS * 2;
+    const int groups =
+        min((item.limit - first_token + CUDA_GROUP_TOKENS - 1) / CUDA_GROUP_TOKENS, static_cast<int>(SPAN_GROUPS));
+    const int behind = groups_behind(item, first_token);
+    if (lane_index() == 0) barrier_arrive(filled, static_cast<uint32_t>((groups - behind) * panels * panel_bytes));
+    warp_sync();
+    const int own = lane_index() / panels, panel = lane_index() % panels;
+    const int token = first_token + own * CUDA_GROUP_TOKENS;
+    if (own < behind || own >= groups) return;
+    const int size = a.cache.block_size;
+    const int32_t *const table =
+        at<const int32_t>(a.batch.block_tables, static_cast<int64_t>(item.sequence) * a.batch.blocks_per_sequence);
+    const int64_t group = cuda_kv_group(table[token / size], token % size, item.kv_head, a.cache.kv_heads, size);
+    copy_bytes(
+        piece + panel * attention_hopper_tile_bytes() + own * panel_bytes,
+        at<uint8_t>(cache, (group * panels + panel) * panel_bytes), panel_bytes, filled);
+}
+
+/// Finds the block's items and keeps the ring full.
+template <int FRAGMENTS>
+APUS_DEVICE void copy_items(const cuda_attend_arguments &a, int items, const block_memory &block) {
+    block_barriers &barriers = *block.barriers;
+    ring_place<PIECES> piece;
+    ring_place<SLOTS> slot;
+    int fills = 0, finds = 0;
+    for (int index = static_cast<int>(blockIdx.x); index < items; index += static_cast<int>(gridDim.x), finds++) {
+        const prefill_item item = find_item(a, ITEM_COLUMNS, index);
+        if (finds >= SLOTS) barrier_wait(barriers.answered + slot.index, slot.parity ^ 1, 0, 0, "room for an item");
+        if (lane_index() == 0) {
+            block.slots[slot.index].item = item;
+            barrier_arrive(barriers.found + slot.index);
+        }
+        slot.advance();
+        for (int token = item.first_token; token < item.limit; token += SPAN_TOKENS) {
+            for (int half = 0; half < 2; half++, fills++, piece.advance()) {
+                if (fills >= PIECES) {
+                    barrier_wait(barriers.emptied + piece.index, piece.parity ^ 1, 0, 0, "room for positions");
+                }
+                copy_piece<FRAGMENTS>(
+                    a, item, half == 0 ? a.cache.keys : a.cache.values, token,
+                    block.ring + piece.index * attention_hopper_piece_bytes(16 * FRAGMENTS),
+                    barriers.filled + piece.index);
+            }
+        }
+    }
+}
+
+// MARK: Queries
+
+/// Writes an item's queries, scaled and rounded, as the operand of its scores, and how far its columns see. Columns that
+/// are none see all, so that nobody masks for their sake; their queries are zeros.
+template <int FRAGMENTS>
+APUS_DEVICE void write_queries(const cuda_attend_arguments &a, item_slot &slot, uint8_t *queries) {
+    constexpr int lanes = 4 * FRAGMENTS, columns = WRITER_THREADS / lanes;
+    const prefill_item &item = slot.item;
+    const int thread = static_cast<int>(threadIdx.x) - (GROUPS * 128 + 32), dimension = thread % lanes * 4;
     const float factor = a.scale * 1.44269504088896340736f;
+    uint8_t *const tile = queries + dimension / 64 * CUDA_SWIZZLED_BYTES;
 #pragma unroll 4
-    for (int i = 0; i < 2 * FRAGMENTS; i++) {
-        const int dimension = 8 * i + thread % 2 * 4;
+    for (int column = thread / lanes; column < ITEM_COLUMNS; column += columns) {
+        const column_place own = place_of(a.batch, item, column);
         float4 x = make_float4(0, 0, 0, 0);
-        if (own.is_one) x = *reinterpret_cast<const float4 *>(q + dimension);
-        // Lane t of a fragment's row has four dimensions, two in the lower half of k and two in the upper.
-        uint8_t *const tile = queries + dimension / 64 * CUDA_SWIZZLED_BYTES;
-        const int byte = (dimension % 64 / 16 * 16 + dimension % 16 / 2) * 2;
-        *reinterpret_cast<uint32_t *>(tile + swizzled_place(column, byte)) = pack_bf16(x.x * factor, x.y * factor);
-        *reinterpret_cast<uint32_t *>(tile + swizzled_place(column, byte + 16)) =
-            pack_bf16(x.z * factor, x.w * factor);
+        if (own.is_one) {
+            const int64_t row = item.first_row + own.row;
+            x = *at<const float4>(a.q, (row * a.q_stride + own.head * a.batch.head_dim + dimension) / 4);
+        }
+        const int place = column / GROUP_COLUMNS * (attention_hopper_query_bytes(16 * FRAGMENTS) / GROUPS)
+            + swizzled_place(column % GROUP_COLUMNS, dimension % 64 * 2);
+        *reinterpret_cast<uint2 *>(tile + place) =
+            make_uint2(pack_bf16(x.x * factor, x.y * factor), pack_bf16(x.z * factor, x.w * factor));
     }
-    if (thread % 2 == 0) {
-        exchange.limits[column] = own.is_one ? min(item.context, at<const int32_t>(a.batch.positions)[row] + 1) : 0;
+    for (int column = thread; column < ITEM_COLUMNS; column += WRITER_THREADS) {
+        const column_place own = place_of(a.batch, item, column);
+        int limit = item.context;
+        if (own.is_one) limit = min(limit, at<const int32_t>(a.batch.positions)[item.first_row + own.row] + 1);
+        slot.limits[column] = limit;
     }
     operand_fence();
 }
 
-APUS_DEVICE void group_sync() { named_barrier(1 + static_cast<uint32_t>(warp_index()) / 4, 128); }
-
-// MARK: A tile of positions
-
-/// Scores of a warp's 16 positions by the group's columns: (g; 8j + 2t), (g; 8j + 2t + 1), (g + 8; …), (g + 8; …).
 template <int FRAGMENTS>
-APUS_DEVICE void score(const uint8_t *keys, uint64_t queries, float (&scores)[32]) {
-    uint32_t fragments[FRAGMENTS][4];
-    const uint8_t *const own = keys + (warp_index() % 4 * FRAGMENTS * 32 + lane_index()) * 16;
-#pragma unroll
-    for (int f = 0; f < FRAGMENTS; f++) {
-        const uint4 words = load_16(own + f * 512);
-        fragments[f][0] = words.x, fragments[f][1] = words.y, fragments[f][2] = words.z, fragments[f][3] = words.w;
-    }
-#pragma unroll
-    for (int i = 0; i < 32; i++) scores[i] = 0;
-    wgmma_fence();
-#pragma unroll
-    for (int f = 0; f < FRAGMENTS; f++) {
-        wgmma_fragments(scores, fragments[f], queries + f / 4 * (CUDA_SWIZZLED_BYTES >> 4) + f % 4 * 2);
-    }
-    wgmma_commit();
-    wgmma_wait<0>(scores);
-}
-
-/// Scores of positions that a column does not see become −∞.
-APUS_DEVICE void mask(const column_exchange &exchange, int first_token, float (&scores)[32]) {
-    const int token = first_token + warp_index() % 4 * 16 + lane_index() / 4;
-#pragma unroll
-    for (int i = 0; i < 32; i++) {
-        const int column = i / 4 * 8 + lane_index() % 4 * 2 + i % 2;
-        if (token + i % 4 / 2 * 8 >= exchange.limits[column]) scores[i] = -APUS_INFINITY;
+APUS_DEVICE void write_items(const cuda_attend_arguments &a, int items, const block_memory &block) {
+    ring_place<SLOTS> slot;
+    for (int index = static_cast<int>(blockIdx.x); index < items; index += static_cast<int>(gridDim.x)) {
+        barrier_wait(block.barriers->found + slot.index, slot.parity, 0, 0, "an item");
+        write_queries<FRAGMENTS>(
+            a, block.slots[slot.index], block.queries + slot.index * attention_hopper_query_bytes(16 * FRAGMENTS));
+        barrier_arrive(block.barriers->asked + slot.index);
+        slot.advance();
     }
 }
 
-/// Leaves what scores are to be taken against, and what the span so far is to be multiplied with; `maximum` is that of
-/// the span of the thread's own column.
-APUS_DEVICE void find_references(column_exchange &exchange, const float (&scores)[32], float &maximum) {
-#pragma unroll
-    for (int i = 0; i < LANE_COLUMNS; i++) {
-        float highest = fmaxf(scores[i / 2 * 4 + i % 2], scores[i / 2 * 4 + i % 2 + 2]);
-        highest = fmaxf(highest, shuffle_xor(highest, 4));
-        highest = fmaxf(highest, shuffle_xor(highest, 8));
-        highest = fmaxf(highest, shuffle_xor(highest, 16));
-        if (lane_index() < 4) exchange.highest[warp_index() % 4][i / 2 * 8 + lane_index() * 2 + i % 2] = highest;
-    }
-    group_sync();
-    const int column = static_cast<int>(threadIdx.x) % 128;
-    if (column < GROUP_COLUMNS) {
-        float highest = exchange.highest[0][column];
-        for (int warp = 1; warp < 4; warp++) highest = fmaxf(highest, exchange.highest[warp][column]);
-        const float found = fmaxf(maximum, highest), reference = found == -APUS_INFINITY ? 0 : found;
-        exchange.reference[column] = reference;
-        exchange.factor[column] = exp2_approx(maximum - reference);
-        maximum = found;
-    }
-    group_sync();
-}
+// MARK: A warpgroup
 
-/// Writes the weights, rounded to bf16, as the operand of the outputs: columns by positions.
-APUS_DEVICE void weigh(const column_exchange &exchange, const float (&scores)[32], uint8_t *weights) {
-    const int thread = recomputed(static_cast<int>(threadIdx.x)), lane = thread % 32;
-#pragma unroll
-    for (int j = 0; j < 8; j++) {
-        const float2 reference = *reinterpret_cast<const float2 *>(exchange.reference + 8 * j + lane % 4 * 2);
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            const uint32_t pair = transpose_8x8(pack_bf16(
-                exp2_approx(scores[4 * j + 2 * half] - reference.x),
-                exp2_approx(scores[4 * j + 2 * half + 1] - reference.y)));
-            const int position = thread / 32 % 4 * 16 + half * 8 + lane % 4 * 2;
-            *reinterpret_cast<uint32_t *>(weights + swizzled_place(8 * j + lane / 4, 2 * position)) = pair;
-        }
+/// The turns of the warpgroups at issuing scores. Each passes on what the other then waits for; at the very first the first
+/// group waits for nobody, and what the second passes on at the end it takes when all is done.
+struct group_turns {
+    uint32_t group;
+    bool is_free;
+
+    __device__ __forceinline__ void take() {
+        if (!is_free) named_barrier(TURN_BARRIER + group, GROUPS * 128);
+        is_free = false;
     }
-    operand_fence();
-    group_sync();
-}
-
-/// The column of the i-th of four sums that a lane has a part of: those of its warp's 16 columns.
-APUS_DEVICE int sum_column(int i, int thread) {
-    return thread / 32 % 4 * 16 + i / 2 * 8 + thread % 4 * 2 + i % 2;
-}
-APUS_DEVICE int sum_column(int i) { return sum_column(i, static_cast<int>(threadIdx.x)); }
-
-/// Adds the rounded weights to the lane's parts of the sums: positions g and g + 8 of each 16, in prefill.cu's order.
-APUS_DEVICE void sum_weights(
-    const column_exchange &exchange, const uint8_t *weights, bool is_first, float (&sums)[4]) {
-    const int thread = recomputed(static_cast<int>(threadIdx.x));
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const int column = sum_column(i, thread);
-        if (!is_first) sums[i] *= exchange.factor[column];
-#pragma unroll
-        for (int piece = 0; piece < 8; piece++) {
-            const int place = swizzled_place(column, (8 * piece + thread % 32 / 4) * 2);
-            sums[i] += bf16_to_float(*reinterpret_cast<const uint16_t *>(weights + place));
-        }
+    __device__ __forceinline__ void pass() { named_barrier_arrive(TURN_BARRIER + (group ^ 1), GROUPS * 128); }
+    __device__ __forceinline__ void end() {
+        if (group == 0) take();
     }
-}
+};
 
-/// Multiplies the weights with the values and adds the products to the outputs: a warp has dimensions 2g and 2g + 1 of
-/// fragment 4 · block + warp, by the group's columns. Positions at and beyond `limit` of the tile count as zeros.
-template <int FRAGMENTS>
-APUS_DEVICE void add_values(
-    const uint8_t *values, uint64_t weights, int limit, float (&output)[FRAGMENTS / 4][32]) {
-    constexpr int blocks = FRAGMENTS / 4;
-    uint32_t fragments[TILE_GROUPS][blocks][4];
-    const uint8_t *const own = values + (warp_index() % 4 * 32 + lane_index()) * 16;
-#pragma unroll
-    for (int group = 0; group < TILE_GROUPS; group++) {
-        const value_mask mask = mask_of_values(limit - group * CUDA_GROUP_TOKENS);
-#pragma unroll
-        for (int block = 0; block < blocks; block++) {
-            uint4 words = load_16(own + (group * FRAGMENTS + 4 * block) * 512);
-            if (limit < TOKENS) words = keep_values(words, mask);
-            uint32_t(&fragment)[4] = fragments[group][block];
-            fragment[0] = words.x, fragment[1] = words.y, fragment[2] = words.z, fragment[3] = words.w;
-        }
+/// The ring as a warpgroup reads it.
+struct piece_reader {
+    uint8_t *ring;
+    block_barriers *barriers;
+    int piece_bytes;
+    ring_place<PIECES> place;
+
+    __device__ __forceinline__ uint8_t *wait() {
+        barrier_wait(barriers->filled + place.index, place.parity, 0, 0, "positions");
+        return ring + place.index * piece_bytes;
     }
-    wgmma_fence();
-#pragma unroll
-    for (int group = 0; group < TILE_GROUPS; group++) {
-#pragma unroll
-        for (int block = 0; block < blocks; block++) {
-            wgmma_fragments(output[block], fragments[group][block], weights + 2 * group);
-        }
+    /// Once all of the warp's products with the piece are done.
+    __device__ __forceinline__ void release() {
+        if (lane_index() == 0) barrier_arrive(barriers->emptied + place.index);
+        place.advance();
     }
-    wgmma_commit();
-#pragma unroll
-    for (int block = 0; block < blocks; block++) wgmma_wait<0>(output[block]);
-}
+};
 
-// MARK: Spans
+/// What a thread knows of its two columns, rows lane / 4 and 8 further of its warp's sixteen, in a span; `sums` are of the
+/// positions 2t and 2t + 1 of each eight.
+struct column_span {
+    float maximum[2];
+    float sums[2][2];
 
-/// A group's state: outputs of a span and of all so far, the lane's parts of sums, and the maxima of a thread's column.
-template <int BLOCKS> struct group_state {
-    float output[BLOCKS][32], total[BLOCKS][32];
-    float sums[4], total_sums[4];
-    float maximum, total_maximum;
-
-    __device__ __forceinline__ void clear_span() {
-        maximum = -APUS_INFINITY;
+    __device__ __forceinline__ void clear() {
 #pragma unroll
-        for (int i = 0; i < 4; i++) sums[i] = 0;
-#pragma unroll
-        for (int block = 0; block < BLOCKS; block++) {
-#pragma unroll
-            for (int i = 0; i < 32; i++) output[block][i] = 0;
-        }
+        for (int row = 0; row < 2; row++) maximum[row] = -APUS_INFINITY, sums[row][0] = sums[row][1] = 0;
     }
-    __device__ __forceinline__ void clear_total() {
-        total_maximum = -APUS_INFINITY;
+    /// Adds up the lanes' parts, residues of positions modulo 8 that differ by 1, by 2 and by 4, as `finish_span` does.
+    __device__ __forceinline__ void finish() {
 #pragma unroll
-        for (int i = 0; i < 4; i++) total_sums[i] = 0;
-#pragma unroll
-        for (int block = 0; block < BLOCKS; block++) {
-#pragma unroll
-            for (int i = 0; i < 32; i++) total[block][i] = 0;
+        for (int row = 0; row < 2; row++) {
+            float sum = sums[row][0] + sums[row][1];
+            sum += shuffle_xor(sum, 1);
+            sum += shuffle_xor(sum, 2);
+            sums[row][0] = sum;
         }
     }
 };
 
-/// Calls body(index of the lane's sum or output, two floats of its column pair) with the columns' numbers.
-APUS_DEVICE float2 of_columns(const float (&numbers)[GROUP_COLUMNS], int j) {
-    return *reinterpret_cast<const float2 *>(numbers + 8 * j + lane_index() % 4 * 2);
+/// The same of all spans so far.
+struct column_total {
+    float maximum[2];
+    float sum[2];
+
+    __device__ __forceinline__ void clear() {
+#pragma unroll
+        for (int row = 0; row < 2; row++) maximum[row] = -APUS_INFINITY, sum[row] = 0;
+    }
+};
+
+template <int count> APUS_DEVICE void clear(float (&numbers)[count]) {
+#pragma unroll
+    for (int i = 0; i < count; i++) numbers[i] = 0;
 }
 
-/// Folds a span into the totals.
-template <int BLOCKS> APUS_DEVICE void fold_spans(column_exchange &exchange, group_state<BLOCKS> &state) {
-    const int column = static_cast<int>(threadIdx.x) % 128;
-    if (column < GROUP_COLUMNS) {
-        const float maximum = fmaxf(state.total_maximum, state.maximum);
-        const fold_factors factors = factors_of_fold(state.total_maximum, state.maximum, maximum);
-        exchange.old_factor[column] = factors.old;
-        exchange.added_factor[column] = factors.added;
-        state.total_maximum = maximum;
+// MARK: A span
+
+/// Starts the products of a group's queries with a span's keys: 64 columns by 128 positions.
+template <int FRAGMENTS>
+APUS_DEVICE void begin_scores(uint64_t queries, const uint8_t *keys, float (&scores)[64]) {
+    const uint64_t operand = swizzled_operand(shared_address(keys));
+    wgmma_fence();
+#pragma unroll
+    for (int f = 0; f < FRAGMENTS; f++) {
+        wgmma(
+            scores, queries + f / 4 * (CUDA_SWIZZLED_BYTES >> 4) + f % 4 * 2,
+            operand + f / 4 * (attention_hopper_tile_bytes() >> 4) + f % 4 * 2, f > 0);
     }
-    group_sync();
+    wgmma_commit();
+}
+
+/// What a thread's columns and its group's see of an item.
+struct column_limits {
+    /// Of the thread's columns.
+    int own[2];
+    /// The least of the group's, and none of the item's is greater than this.
+    int least, greatest;
+};
+
+/// Caps scores, and those of positions that a column does not see become −∞. `first_token` is the tile's.
+template <int tile, bool has_options>
+APUS_DEVICE void adjust(
+    const cuda_attend_arguments &a, const column_limits &limits, int first_token, float (&scores)[64]) {
+    const int first = first_token + lane_index() % 4 * 2;
+    if (has_options && a.soft_cap > 0) cap_scores(scores + 32 * tile, 32, a.soft_cap);
+    if (has_options && a.window > 0 && first_token < limits.greatest - a.window) {
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const fold_factors factors = {exchange.old_factor[sum_column(i)], exchange.added_factor[sum_column(i)]};
-        state.total_sums[i] = fold(state.total_sums[i], state.sums[i], factors);
-    }
-#pragma unroll
-    for (int j = 0; j < 8; j++) {
-        const float2 old = of_columns(exchange.old_factor, j), added = of_columns(exchange.added_factor, j);
-#pragma unroll
-        for (int block = 0; block < BLOCKS; block++) {
-#pragma unroll
-            for (int i = 4 * j; i < 4 * j + 4; i++) {
-                const fold_factors factors = {i % 2 ? old.y : old.x, i % 2 ? added.y : added.x};
-                state.total[block][i] = fold(state.total[block][i], state.output[block][i], factors);
-            }
+        for (int i = 0; i < 32; i++) {
+            if (first + i / 4 * 8 + i % 2 < limits.own[i / 2 % 2] - a.window) scores[32 * tile + i] = -APUS_INFINITY;
         }
     }
+    if (first_token + TILE_TOKENS <= limits.least) return;
+#pragma unroll
+    for (int i = 0; i < 32; i++) {
+        if (first + i / 4 * 8 + i % 2 >= limits.own[i / 2 % 2]) scores[32 * tile + i] = -APUS_INFINITY;
+    }
 }
 
-/// Leaves a span as a partial result.
-template <int BLOCKS>
+/// As `weigh_tile`: takes 64 of the scores into the span's maxima and sums and gives the weights as operands of the products
+/// with the values. `factor` is what the span so far is to be multiplied with.
+template <int tile>
+APUS_DEVICE void weigh(
+    const float (&scores)[64], column_span &span, float (&factor)[2], uint32_t (&weights)[TILE_GROUPS][4]) {
+    float reference[2];
+#pragma unroll
+    for (int row = 0; row < 2; row++) {
+        float highest = fmaxf(scores[32 * tile + 2 * row], scores[32 * tile + 2 * row + 1]);
+#pragma unroll
+        for (int i = 32 * tile + 4 + 2 * row; i < 32 * tile + 32; i += 4) {
+            highest = fmaxf(highest, fmaxf(scores[i], scores[i + 1]));
+        }
+        highest = fmaxf(highest, shuffle_xor(highest, 1));
+        highest = fmaxf(highest, shuffle_xor(highest, 2));
+        const float maximum = fmaxf(span.maximum[row], highest);
+        // −∞ − (−∞) is no number.
+        reference[row] = maximum == -APUS_INFINITY ? 0 : maximum;
+        factor[row] = exp2_approx(span.maximum[row] - reference[row]);
+        span.maximum[row] = maximum;
+        if (tile > 0) span.sums[row][0] *= factor[row], span.sums[row][1] *= factor[row];
+    }
+#pragma unroll
+    for (int i = 0; i < 16; i++) {
+        const int row = i % 2;
+        const float *const own = scores + 32 * tile + 2 * i;
+        const uint32_t pair =
+            pack_bf16(exp2_approx(own[0] - reference[row]), exp2_approx(own[1] - reference[row]));
+        span.sums[row][0] += bf16_low(pair);
+        span.sums[row][1] += bf16_high(pair);
+        weights[i / 4][i % 4] = pair;
+    }
+}
+
+/// Zeros rows of a span's values that may hold anything, from `first` to `end`: not even a weight of 0 makes a NaN go away.
+/// Both warpgroups do, so that neither waits for the other.
+template <int FRAGMENTS> APUS_DEVICE void clear_rows(uint8_t *values, int first, int end, uint32_t group) {
+    for (int i = static_cast<int>(threadIdx.x) % 128; i < (end - first) * 8; i += 128) {
+#pragma unroll
+        for (int tile = 0; tile < FRAGMENTS / 4; tile++) {
+            uint8_t *const rows = values + tile * attention_hopper_tile_bytes() + first * CUDA_SWIZZLED_ROW_BYTES;
+            store_16(rows + 16 * i, make_uint4(0, 0, 0, 0));
+        }
+    }
+    operand_fence();
+    named_barrier(GROUP_BARRIER + group, 128);
+}
+
+/// Starts the products of the weights of a tile of 64 positions with their values.
+template <int tile, int count>
+APUS_DEVICE void begin_values(
+    const uint32_t (&weights)[TILE_GROUPS][4], const uint8_t *values, float (&output)[count]) {
+    constexpr int group_bytes = static_cast<int>(CUDA_GROUP_TOKENS) * CUDA_SWIZZLED_ROW_BYTES;
+    const uint64_t operand = swizzled_columns(shared_address(values), attention_hopper_tile_bytes());
+    wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < TILE_GROUPS; i++) {
+        const int group = tile * TILE_GROUPS + i;
+        wgmma_fragments(output, weights[i], operand + group * (group_bytes >> 4), group > 0);
+    }
+    wgmma_commit();
+}
+
+/// Folds a finished span into the total.
+template <int count>
+APUS_DEVICE void fold_columns(
+    const column_span &span, const float (&output)[count], column_total &sums, float (&total)[count]) {
+    fold_factors factors[2];
+#pragma unroll
+    for (int row = 0; row < 2; row++) {
+        const float maximum = fmaxf(sums.maximum[row], span.maximum[row]);
+        factors[row] = factors_of_fold(sums.maximum[row], span.maximum[row], maximum);
+        sums.maximum[row] = maximum;
+        sums.sum[row] = fold(sums.sum[row], span.sums[row][0], factors[row]);
+    }
+#pragma unroll
+    for (int i = 0; i < count; i++) total[i] = fold(total[i], output[i], factors[i / 2 % 2]);
+}
+
+// MARK: Results
+
+/// Calls body(0 or 1, place) for those of the thread's columns that are some.
+template <class Body>
+APUS_DEVICE void for_each_column(const cuda_attention_batch &batch, const prefill_item &item, Body body) {
+    const int thread = recomputed(static_cast<int>(threadIdx.x)), first = thread / 32 * 16 + thread % 32 / 4;
+#pragma unroll
+    for (int row = 0; row < 2; row++) {
+        const column_place own = place_of(batch, item, first + 8 * row);
+        if (own.is_one) body(row, own);
+    }
+}
+
+/// Leaves a finished span as a partial result.
+template <int count>
 APUS_DEVICE void store_span(
-    const cuda_attend_arguments &a, const prefill_item &item, int span, column_exchange &exchange,
-    group_state<BLOCKS> &state) {
-    const int thread = static_cast<int>(threadIdx.x) % 128;
-    if (thread < GROUP_COLUMNS) exchange.maximum[thread] = state.maximum;
-    group_sync();
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const column_place own = place_of(a.batch, item, sum_column(i));
-        const int64_t slot = item.slot + static_cast<int64_t>(own.row) * item.spans + span;
-        if (own.is_one && lane_index() < 4) {
-            *partial_sums(a, slot, own.head) = make_float2(exchange.maximum[sum_column(i)], state.sums[i]);
+    const cuda_attend_arguments &a, const prefill_item &item, int index, const column_span &span,
+    const float (&output)[count]) {
+    for_each_column(a.batch, item, [&](int row, const column_place &own) {
+        const int64_t slot = item.slot + static_cast<int64_t>(own.row) * item.spans + index;
+        if (lane_index() % 4 == 0) {
+            *partial_sums(a, slot, own.head) = make_float2(span.maximum[row], span.sums[row][0]);
         }
-    }
+        float *const target = partial_output(a, slot, own.head) + lane_index() % 4 * 2;
 #pragma unroll
-    for (int i = 0; i < LANE_COLUMNS; i++) {
-        const column_place own = place_of(a.batch, item, i / 2 * 8 + lane_index() % 4 * 2 + i % 2);
-        if (!own.is_one) continue;
-        const int64_t slot = item.slot + static_cast<int64_t>(own.row) * item.spans + span;
-        float *const output = partial_output(a, slot, own.head) + warp_index() % 4 * 16 + lane_index() / 4 * 2;
-#pragma unroll
-        for (int block = 0; block < BLOCKS; block++) {
-            *reinterpret_cast<float2 *>(output + block * 64) =
-                make_float2(state.output[block][i / 2 * 4 + i % 2], state.output[block][i / 2 * 4 + i % 2 + 2]);
+        for (int i = 2 * row; i < count; i += 4) {
+            *reinterpret_cast<float2 *>(target + i / 4 * 8) = make_float2(output[i], output[i + 1]);
         }
-    }
+    });
 }
 
-/// Divides by the sums and writes the columns' rows.
-template <int BLOCKS>
+/// Writes the totals, normalized.
+template <bool has_options, int count>
 APUS_DEVICE void store_totals(
-    const cuda_attend_arguments &a, const prefill_item &item, column_exchange &exchange, group_state<BLOCKS> &state) {
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        if (lane_index() < 4) exchange.inverse[sum_column(i)] = inverse_of_sum(state.total_sums[i]);
-    }
-    group_sync();
-#pragma unroll
-    for (int i = 0; i < LANE_COLUMNS; i++) {
-        const int column = i / 2 * 8 + lane_index() % 4 * 2 + i % 2;
-        const column_place own = place_of(a.batch, item, column);
-        if (!own.is_one) continue;
-        const float inverse = exchange.inverse[column];
+    const cuda_attend_arguments &a, const prefill_item &item, const column_total &sums, const float (&total)[count]) {
+    for_each_column(a.batch, item, [&](int row, const column_place &own) {
         const int64_t place = static_cast<int64_t>(item.first_row + own.row) * a.batch.heads + own.head;
-        uint16_t *const row =
-            at<uint16_t>(a.output, place * a.batch.head_dim) + warp_index() % 4 * 16 + lane_index() / 4 * 2;
+        uint16_t *const target = at<uint16_t>(a.output, place * a.batch.head_dim) + lane_index() % 4 * 2;
+        const float inverse = has_options ? inverse_with_sink(a, own.head, sums.maximum[row], sums.sum[row])
+                                          : inverse_of_sum(sums.sum[row]);
 #pragma unroll
-        for (int block = 0; block < BLOCKS; block++) {
-            const float(&total)[32] = state.total[block];
-            *reinterpret_cast<uint32_t *>(row + block * 64) =
-                pack_bf16(total[i / 2 * 4 + i % 2] * inverse, total[i / 2 * 4 + i % 2 + 2] * inverse);
+        for (int i = 2 * row; i < count; i += 4) {
+            *reinterpret_cast<uint32_t *>(target + i / 4 * 8) =
+                pack_bf16(total[i] * inverse, total[i + 1] * inverse);
         }
-    }
+    });
 }
 
 // MARK: Items
 
-template <int FRAGMENTS>
-APUS_DEVICE void attend_items(
-    const cuda_attend_arguments &a, int items, uint8_t *queries, uint8_t *weights, const uint8_t *ring,
-    const uint64_t *filled, uint64_t *emptied, column_exchange &exchange) {
-    constexpr int blocks = FRAGMENTS / 4, stage_bytes = attention_hopper_stage_bytes(16 * FRAGMENTS);
-    const uint64_t query_operand = swizzled_operand(shared_address(queries));
-    const uint64_t weight_operand = swizzled_operand(shared_address(weights));
-    stage_place place;
-    group_state<blocks> state;
+/// Takes an item's positions, span by span.
+template <int FRAGMENTS, bool is_cut, bool has_options>
+APUS_DEVICE void attend_item(
+    const cuda_attend_arguments &a, const item_slot &slot, uint64_t queries, piece_reader &pieces, group_turns &turns) {
+    const prefill_item &item = slot.item;
+    const int column = warp_index() * 16 + lane_index() / 4;
+    // Positions do not fall from row to row.
+    const column_limits limits = {
+        {slot.limits[column], slot.limits[column + 8]}, slot.limits[turns.group * GROUP_COLUMNS],
+        slot.limits[ITEM_COLUMNS - 1]};
+    float output[8 * FRAGMENTS], total[8 * FRAGMENTS], scores[64];
+    column_span span;
+    column_total sums;
+    span.clear();
+    sums.clear();
+    clear(output);
+    clear(total);
 #pragma unroll 1
-    for (int index = static_cast<int>(blockIdx.x); index < items; index += static_cast<int>(gridDim.x)) {
-        const prefill_item found = find_item(a, GROUPS * GROUP_COLUMNS, index);
-        // Who is still at the item before reads what is written now.
-        group_sync();
-        if (threadIdx.x % 128 == 0) exchange.item = found;
-        load_queries<FRAGMENTS>(a, found, queries, exchange);
-        group_sync();
-        const prefill_item &item = exchange.item;
-        const bool is_cut = item.slot >= 0;
-        // Positions do not fall from row to row; columns that are none see nothing and come last.
-        const int least = exchange.limits[0], last = exchange.limits[GROUP_COLUMNS - 1];
-        const bool is_full = last >= least;
-        state.clear_total();
-        state.clear_span();
-#pragma unroll 1
-        for (int token = item.first_token, parity = 0; token < item.limit; token += TOKENS, parity ^= 1) {
-            barrier_wait(filled + place.stage, place.parity, 0, 0, "positions");
-            const uint8_t *const keys = ring + place.stage * stage_bytes;
-            float scores[32];
-            score<FRAGMENTS>(keys, query_operand, scores);
-            if (!is_full || token + TOKENS > least) mask(exchange, token, scores);
-            find_references(exchange, scores, state.maximum);
-            if (parity != 0) {
-#pragma unroll
-                for (int j = 0; j < 8; j++) {
-                    const float2 factor = of_columns(exchange.factor, j);
-#pragma unroll
-                    for (int block = 0; block < blocks; block++) {
-#pragma unroll
-                        for (int i = 4 * j; i < 4 * j + 4; i++) state.output[block][i] *= i % 2 ? factor.y : factor.x;
-                    }
-                }
-            }
-            weigh(exchange, scores, weights);
-            sum_weights(exchange, weights, parity == 0, state.sums);
-            add_values<FRAGMENTS>(
-                keys + stage_bytes / 2, weight_operand, min(item.limit - token, static_cast<int>(TOKENS)),
-                state.output);
-            // Every lane has read what it needs of the stage.
-            warp_sync();
-            if (lane_index() == 0) barrier_arrive(emptied + place.stage);
-            place.advance();
-            if (parity == 0 && token + TOKENS < item.limit) continue;
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                state.sums[i] += shuffle_xor(state.sums[i], 4);
-                state.sums[i] += shuffle_xor(state.sums[i], 8);
-                state.sums[i] += shuffle_xor(state.sums[i], 16);
-            }
-            if (is_cut) store_span<blocks>(a, item, token / CUDA_SPAN_TOKENS, exchange, state);
-            else fold_spans<blocks>(exchange, state);
-            state.clear_span();
+    for (int token = item.first_token; token < item.limit; token += SPAN_TOKENS) {
+        // They are there: said again, because the compiler would wait for the scores before it reads them below.
+        wgmma_wait<0>(output);
+        const uint8_t *const keys = pieces.wait();
+        turns.take();
+        begin_scores<FRAGMENTS>(queries, keys, scores);
+        turns.pass();
+        // The span before; of the first, nothing.
+        if (!is_cut) fold_columns(span, output, sums, total);
+        wgmma_wait<0>(scores);
+        pieces.release();
+
+        float factor[2];
+        uint32_t weights[2][TILE_GROUPS][4];
+        span.clear();
+        adjust<0, has_options>(a, limits, token, scores);
+        weigh<0>(scores, span, factor, weights[0]);
+        uint8_t *const values = pieces.wait();
+        if (token + SPAN_TOKENS > item.limit) {
+            clear_rows<FRAGMENTS>(values, item.limit - token, SPAN_TOKENS, turns.group);
         }
-        if (!is_cut) store_totals<blocks>(a, item, exchange, state);
+        if (has_options && token < item.behind) {
+            clear_rows<FRAGMENTS>(values, 0, groups_behind(item, token) * CUDA_GROUP_TOKENS, turns.group);
+        }
+        begin_values<0>(weights[0], values, output);
+        adjust<1, has_options>(a, limits, token + TILE_TOKENS, scores);
+        weigh<1>(scores, span, factor, weights[1]);
+        wgmma_wait<0>(output);
+#pragma unroll
+        for (int i = 0; i < 8 * FRAGMENTS; i++) output[i] *= factor[i / 2 % 2];
+        begin_values<1>(weights[1], values, output);
+        span.finish();
+        wgmma_wait<0>(output);
+        pieces.release();
+        if (is_cut) store_span(a, item, token / SPAN_TOKENS, span, output);
     }
+    if (is_cut) return;
+    fold_columns(span, output, sums, total);
+    store_totals<has_options>(a, item, sums, total);
 }
 
-template <int FRAGMENTS> APUS_DEVICE void attend(const cuda_attend_arguments &a) {
-    DYNAMIC_SHARED(uint8_t, shared);
-    __shared__ uint64_t filled[STAGES], emptied[STAGES];
-    __shared__ column_exchange exchanges[GROUPS];
-    constexpr int query_bytes = FRAGMENTS / 4 * CUDA_SWIZZLED_BYTES;
-    uint8_t *const weights = shared + GROUPS * query_bytes, *const ring = weights + GROUPS * CUDA_SWIZZLED_BYTES;
-    release_dependents();
-    if (threadIdx.x == 0) {
-        for (int i = 0; i < STAGES; i++) {
-            barrier_init(filled + i, 1);
-            barrier_init(emptied + i, 4 * GROUPS);
-        }
-        barrier_fence();
+template <int FRAGMENTS, bool has_options>
+APUS_DEVICE void attend_items(const cuda_attend_arguments &a, int items, const block_memory &block, uint32_t group) {
+    constexpr int query_bytes = attention_hopper_query_bytes(16 * FRAGMENTS);
+    ring_place<SLOTS> slot;
+    piece_reader pieces = {block.ring, block.barriers, attention_hopper_piece_bytes(16 * FRAGMENTS), {}};
+    group_turns turns = {group, group == 0};
+#pragma unroll 1
+    for (int index = static_cast<int>(blockIdx.x); index < items; index += static_cast<int>(gridDim.x)) {
+        barrier_wait(block.barriers->asked + slot.index, slot.parity, 0, 0, "queries");
+        const item_slot &own = block.slots[slot.index];
+        const uint64_t queries = swizzled_operand(
+            shared_address(block.queries + slot.index * query_bytes + group * (query_bytes / GROUPS)));
+        if (own.item.slot >= 0) attend_item<FRAGMENTS, true, has_options>(a, own, queries, pieces, turns);
+        else attend_item<FRAGMENTS, false, has_options>(a, own, queries, pieces, turns);
+        warp_sync();
+        if (lane_index() == 0) barrier_arrive(block.barriers->answered + slot.index);
+        slot.advance();
     }
+    turns.end();
+}
+
+APUS_DEVICE void initialize(block_barriers &barriers) {
+    for (int i = 0; i < PIECES; i++) {
+        barrier_init(barriers.filled + i, 1);
+        barrier_init(barriers.emptied + i, 4 * GROUPS);
+    }
+    for (int i = 0; i < SLOTS; i++) {
+        barrier_init(barriers.found + i, 1);
+        barrier_init(barriers.asked + i, WRITER_THREADS);
+        barrier_init(barriers.answered + i, 4 * GROUPS);
+    }
+    barrier_fence();
+}
+
+template <int FRAGMENTS, bool has_options> APUS_DEVICE void attend(const cuda_attend_arguments &a) {
+    DYNAMIC_SHARED(uint8_t, shared);
+    __shared__ block_barriers barriers;
+    __shared__ item_slot slots[SLOTS];
+    const block_memory block = {
+        shared, shared + SLOTS * attention_hopper_query_bytes(16 * FRAGMENTS), slots, &barriers};
+    release_dependents();
+    if (threadIdx.x == 0) initialize(barriers);
     block_sync();
     wait_for_dependencies();
-    const cuda_attention_batch &batch = a.batch;
-    const int32_t *const tiles = at<const int32_t>(batch.plan) + cuda_plan_tiles(batch.sequence_count);
-    const int items = tiles[batch.sequence_count] * batch.kv_heads;
+    const int items = prefill_item_count(a.batch);
     // From one lane, so that the compiler sees that warps do not diverge.
     const int warp = shuffle(warp_index(), 0);
     if (warp < 4 * GROUPS) {
         take_registers<232>();
-        const int group = warp / 4;
-        attend_items<FRAGMENTS>(
-            a, items, shared + group * query_bytes, weights + group * CUDA_SWIZZLED_BYTES, ring, filled, emptied,
-            exchanges[group]);
+        attend_items<FRAGMENTS, has_options>(a, items, block, static_cast<uint32_t>(warp) / 4);
     } else {
         give_registers<40>();
-        if (warp == 4 * GROUPS) fill_ring<FRAGMENTS>(a, items, ring, filled, emptied);
+        if (warp == 4 * GROUPS) copy_items<FRAGMENTS>(a, items, block);
+        else write_items<FRAGMENTS>(a, items, block);
     }
 }
 
 }  // namespace prefill_hopper
 
-APUS_HOPPER_KERNEL(
-    attend_prefill_hopper_64, cuda_attend_arguments, ATTENTION_HOPPER_THREADS, 1, prefill_hopper::attend<4>)
-APUS_HOPPER_KERNEL(
-    attend_prefill_hopper_128, cuda_attend_arguments, ATTENTION_HOPPER_THREADS, 1, prefill_hopper::attend<8>)
+#define PREFILL_HOPPER(dimensions) \
+    APUS_HOPPER_KERNEL( \
+        attend_prefill_hopper_##dimensions, cuda_attend_arguments, ATTENTION_HOPPER_THREADS, 1, \
+        (prefill_hopper::attend<dimensions / 16, false>)) \
+    APUS_HOPPER_KERNEL( \
+        attend_prefill_hopper_options_##dimensions, cuda_attend_arguments, ATTENTION_HOPPER_THREADS, 1, \
+        (prefill_hopper::attend<dimensions / 16, true>))
+
+PREFILL_HOPPER(64)
+PREFILL_HOPPER(128)

@@ -2,9 +2,10 @@
 //          rounded to f32, its cosine and sine right to the last place; rotary_table: these alone. store_kv: keys and
 //          values rounded to bf16, or (store_kv_bytes) to 8 bits of a scale for each token and head.
 // Shapes:  x [tokens, stride], the first heads × head_dim of each row in place; frequencies [rotary / 2]; the cache in
-//          groups of 16 tokens, in the fragments of cuda/pages.cuh.
+//          groups of 16 tokens, in the panels or fragments of cuda/pages.cuh.
 // Launch:  rotate: a block per token and 8 heads, with a table of the token's cosines and sines in shared memory.
-//          store_kv: a warp per 8 tokens and 16 dimensions, so that it fills whole sectors where slots are adjacent.
+//          store_kv: a warp per 8 tokens and 16 dimensions, so that it fills whole sectors (of fragments where slots are
+//          adjacent).
 //          store_kv_bytes: a warp per 8 tokens and a head's keys or values, which it reads twice.
 // Bound:   bytes of x; of keys and values.
 // Checked: RowCases, AttentionCases
@@ -84,7 +85,7 @@ APUS_KERNEL(rotary_table, cuda_rotary_table_arguments, 128, 8) {
 
 // MARK: Cache
 
-/// Lane 4i + q stores the dimensions 4q…4q + 3 of a fragment for the i-th of eight tokens.
+/// Lane 4i + q stores the dimensions 4q…4q + 3 of sixteen for the i-th of eight tokens.
 APUS_KERNEL(store_kv, cuda_store_kv_arguments, 256, 4) {
     const int token = static_cast<int>(blockIdx.x) * 8 + lane_index() / 4;
     const int part = static_cast<int>(blockIdx.y) * 8 + warp_index();
@@ -102,10 +103,16 @@ APUS_KERNEL(store_kv, cuda_store_kv_arguments, 256, 4) {
         + head * a.cache.head_dim + dimension;
     const float4 key = *reinterpret_cast<const float4 *>(source + a.key_offset);
     const float4 value = *reinterpret_cast<const float4 *>(source + a.value_offset);
-    uint16_t *const keys = at<uint16_t>(a.cache.keys, base);
+    uint16_t *const keys = at<uint16_t>(a.cache.keys, base), *const values = at<uint16_t>(a.cache.values, base);
+    if (a.cache.type == CUDA_KV_PANELS) {
+        const int element = cuda_panel_element(row, dimension);
+        *reinterpret_cast<uint2 *>(keys + element) = make_uint2(pack_bf16(key.x, key.y), pack_bf16(key.z, key.w));
+        *reinterpret_cast<uint2 *>(values + element) =
+            make_uint2(pack_bf16(value.x, value.y), pack_bf16(value.z, value.w));
+        return;
+    }
     *reinterpret_cast<uint32_t *>(keys + cuda_key_element(row, dimension)) = pack_bf16(key.x, key.y);
     *reinterpret_cast<uint32_t *>(keys + cuda_key_element(row, dimension + 2)) = pack_bf16(key.z, key.w);
-    uint16_t *const values = at<uint16_t>(a.cache.values, base);
     values[cuda_value_element(row, dimension)] = float_to_bf16(value.x);
     values[cuda_value_element(row, dimension + 1)] = float_to_bf16(value.y);
     values[cuda_value_element(row, dimension + 2)] = float_to_bf16(value.z);
@@ -151,8 +158,7 @@ APUS_KERNEL(store_kv_bytes, cuda_store_kv_arguments, 256, 4) {
         const float x[4] = {four.x, four.y, four.z, four.w};
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            const int dimension = d + first + i;
-            const int element = is_value ? cuda_value_element(row, dimension) : cuda_key_element(row, dimension);
+            const int element = cuda_kv_element(cache.type, is_value, row, d + first + i);
             const float scaled = x[i] * scale.factor;
             target[cuda_kv_code_place(element, cache.head_dim)] =
                 static_cast<uint8_t>(is_integer ? float_to_byte(scaled) : float_to_e4m3(scaled));

@@ -12,8 +12,9 @@ enum {
     COMBINE_THREADS = 128,
     /// That fit on a multiprocessor.
     COMBINE_BLOCKS = 6,
-    /// Decode blocks of the kernels over bf16 with options that do.
+    /// Decode blocks of the kernels over bf16 with options that do, and over panels.
     OPTIONS_BLOCKS = 2,
+    PANEL_BLOCKS = 3,
     /// Positions that a prefill block stages at a time, twice, keys and values.
     STAGE_TOKENS = 64,
     /// Query rows whose context is cut in prefill, for which there should be room even where sequences are few.
@@ -24,16 +25,33 @@ static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static int64_t spans_of(int64_t tokens) { return (tokens + CUDA_SPAN_TOKENS - 1) / CUDA_SPAN_TOKENS; }
 
+/// Those of panels.
+static bool find_panel_kernels(
+    int32_t head_dim, bool has_options, int32_t *decode, int32_t *prefill, int32_t *decode_blocks) {
+    const bool is_small = head_dim == 64;
+    if (has_options) {
+        *decode = is_small ? CUDA_KERNEL_attend_decode_panels_options_64 : CUDA_KERNEL_attend_decode_panels_options_128;
+        *prefill =
+            is_small ? CUDA_KERNEL_attend_prefill_hopper_options_64 : CUDA_KERNEL_attend_prefill_hopper_options_128;
+    } else {
+        *decode = is_small ? CUDA_KERNEL_attend_decode_panels_64 : CUDA_KERNEL_attend_decode_panels_128;
+        *prefill = is_small ? CUDA_KERNEL_attend_prefill_hopper_64 : CUDA_KERNEL_attend_prefill_hopper_128;
+    }
+    *decode_blocks = has_options ? OPTIONS_BLOCKS : PANEL_BLOCKS;
+    return cuda_kv_takes_panels(head_dim);
+}
+
 /// The kernels of a head size and of a form of the cache, and how many decode blocks fit on a multiprocessor.
 static bool find_kernels(
     int32_t head_dim, int32_t type, bool has_options, int32_t *decode, int32_t *prefill, int32_t *decode_blocks) {
+    if (type == CUDA_KV_PANELS) return find_panel_kernels(head_dim, has_options, decode, prefill, decode_blocks);
     switch (head_dim) {
 #define KERNELS(dimensions, kind) \
     *decode = CUDA_KERNEL_attend_decode_##kind##dimensions; \
     *prefill = CUDA_KERNEL_attend_prefill_##kind##dimensions;
 #define HEAD_DIM(dimensions, blocks) \
     case dimensions: \
-        *decode_blocks = has_options && type == CUDA_KV_BF16 ? OPTIONS_BLOCKS : blocks; \
+        *decode_blocks = has_options && !cuda_kv_has_codes(type) ? OPTIONS_BLOCKS : blocks; \
         if (type == CUDA_KV_E4M3) { KERNELS(dimensions, e4m3_) } \
         else if (type == CUDA_KV_INT8) { KERNELS(dimensions, int8_) } \
         else if (has_options) { KERNELS(dimensions, options_) } \
@@ -110,7 +128,7 @@ cuda_launch cuda_attend_combine_launch(const cuda_attend_arguments *arguments) {
 static int32_t prefill_shared_bytes(int32_t type, int32_t head_dim) {
     const int32_t groups = 2 * STAGE_TOKENS / CUDA_GROUP_TOKENS;
     const int32_t fragments = cuda_kv_element_bytes(CUDA_KV_BF16, head_dim), scales = cuda_kv_scale_bytes(type);
-    const int32_t codes = type == CUDA_KV_BF16 ? 0 : cuda_kv_element_bytes(type, head_dim);
+    const int32_t codes = cuda_kv_has_codes(type) ? cuda_kv_element_bytes(type, head_dim) : 0;
     return groups * (2 * (fragments + scales) + codes);
 }
 
@@ -123,24 +141,13 @@ cuda_launch cuda_attend_prefill_launch(const cuda_attend_arguments *arguments) {
     int64_t tiles = (int64_t)batch->token_count * group / columns + batch->sequence_count;
     int64_t most_spans = spans_of((int64_t)batch->blocks_per_sequence * arguments->cache.block_size);
     int64_t runs = batch->cuts_prefill ? (most_spans + CUDA_RUN_SPANS - 1) / CUDA_RUN_SPANS : 1;
-    const bool is_bf16 = arguments->cache.type == CUDA_KV_BF16;
-    const bool is_hopper = arguments->takes_hopper && is_bf16 && !has_options(arguments)
-        && (batch->head_dim == 64 || batch->head_dim == 128);
-    if (is_hopper) {
-        return (cuda_launch){
-            .kernel = batch->head_dim == 64 ? CUDA_KERNEL_attend_prefill_hopper_64
-                                            : CUDA_KERNEL_attend_prefill_hopper_128,
-            .grid_x = (uint32_t)least(arguments->multiprocessors, tiles * runs * batch->kv_heads), .grid_y = 1,
-            .grid_z = 1,
-            .threads = ATTENTION_HOPPER_THREADS,
-            .shared_bytes = (uint32_t)attention_hopper_shared_bytes(batch->head_dim),
-        };
-    }
+    const bool is_hopper = arguments->cache.type == CUDA_KV_PANELS;
     return (cuda_launch){
         .kernel = prefill,
         .grid_x = (uint32_t)least(arguments->multiprocessors, tiles * runs * batch->kv_heads), .grid_y = 1,
         .grid_z = 1,
-        .threads = PREFILL_THREADS,
-        .shared_bytes = (uint32_t)prefill_shared_bytes(arguments->cache.type, batch->head_dim),
+        .threads = is_hopper ? ATTENTION_HOPPER_THREADS : PREFILL_THREADS,
+        .shared_bytes = (uint32_t)(is_hopper ? attention_hopper_shared_bytes(batch->head_dim)
+                                             : prefill_shared_bytes(arguments->cache.type, batch->head_dim)),
     };
 }

@@ -321,6 +321,21 @@ APUS_DEVICE uint4 load_streaming_16(const void *address) {
 #endif
 }
 
+/// 8 bytes of the same, of a line of 128 whose rest is asked for next: all of it comes from memory at once.
+APUS_DEVICE uint2 load_streaming_8(const void *address) {
+#ifdef __CUDACC__
+    uint64_t policy;
+    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    uint2 result;
+    asm("ld.global.nc.L1::no_allocate.L2::cache_hint.L2::128B.v2.u32 {%0, %1}, [%2], %3;"
+        : "=r"(result.x), "=r"(result.y)
+        : "l"(__cvta_generic_to_global(address)), "l"(policy));
+    return result;
+#else
+    return load_8(address);
+#endif
+}
+
 /// Orders what this thread wrote before what it does next, for the whole device.
 APUS_DEVICE void device_fence() {
 #ifdef __CUDACC__

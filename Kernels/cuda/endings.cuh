@@ -40,8 +40,8 @@ APUS_DEVICE void end_cached(const cuda_ending &e, int slot, int row, float value
     const int group = cuda_kv_group(block, offset, head, e.cache.kv_heads, e.cache.block_size);
     const int place = offset % CUDA_GROUP_TOKENS;
     const int64_t base = static_cast<int64_t>(group) * CUDA_GROUP_TOKENS * e.cache.head_dim;
-    at<uint16_t>(is_value ? e.cache.values : e.cache.keys, base)[
-        is_value ? cuda_value_element(place, dimension) : cuda_key_element(place, dimension)] = float_to_bf16(value);
+    const int element = cuda_kv_element(e.cache.type, is_value, place, dimension);
+    at<uint16_t>(is_value ? e.cache.values : e.cache.keys, base)[element] = float_to_bf16(value);
 }
 
 /// Two rows of heads: turned if they are queries or keys, cached if they are keys or values.

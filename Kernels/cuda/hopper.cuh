@@ -47,6 +47,7 @@ void barrier_init(uint64_t *barrier, uint32_t arrivals);
 void barrier_arrive(uint64_t *barrier, uint32_t bytes);
 void barrier_wait(const uint64_t *barrier, uint32_t parity, const char *name);
 void named_barrier(uint32_t barrier, uint32_t threads);
+void named_barrier_arrive(uint32_t barrier, uint32_t threads);
 void copy_bytes(void *shared, const void *global, uint32_t bytes, uint64_t *barrier);
 void copy_box(void *shared, const void *map, int32_t column, int32_t row, uint64_t *barrier);
 void pair_sync();
@@ -56,7 +57,7 @@ uint32_t shared_address(const void *pointer);
 void wgmma_fence();
 void wgmma(float *d, int columns, uint64_t a, uint64_t b, bool adds);
 void wgmma_e4m3(float *d, int columns, uint64_t a, uint64_t b, bool adds);
-void wgmma_fragments(float *d, int columns, const uint32_t *a, uint64_t b);
+void wgmma_fragments(float *d, int columns, const uint32_t *a, uint64_t b, bool adds);
 void wgmma_commit();
 void wgmma_wait(uint32_t newest_groups);
 void change_registers(uint32_t count);
@@ -156,6 +157,15 @@ APUS_DEVICE void named_barrier(uint32_t barrier, uint32_t threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 #else
     emulator::named_barrier(barrier, threads);
+#endif
+}
+
+/// Counts as one of them without waiting. Whoever waits there sees what was written before.
+APUS_DEVICE void named_barrier_arrive(uint32_t barrier, uint32_t threads) {
+#ifdef __CUDACC__
+    asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+#else
+    emulator::named_barrier_arrive(barrier, threads);
 #endif
 }
 
@@ -352,21 +362,32 @@ WGMMA(wgmma_e4m3, 32, "e4m3", "", 64, 128, REGISTERS_64, ALL(SUMS_32(0), SUMS_32
 
 #undef WGMMA
 #undef WGMMA_BODY
-#undef ALL
 
-/// d += a · bᵀ for 64 columns, with a in registers: each warp's fragment of its 16 rows, as of `mma_bf16`. They must
-/// stay until the product is waited for.
-APUS_DEVICE void wgmma_fragments(float (&d)[32], const uint32_t (&a)[4], uint64_t b) {
+/// d (+)= a · b, with a in registers, each warp's fragment of its 16 rows as of `mma_bf16`, and b, 16 × 64 or × 128, with
+/// columns side by side (`swizzled_columns`). The fragments too must stay until the product is waited for.
 #if defined(APUS_IS_HOPPER)
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" REGISTERS_32
-        "}, {%32, %33, %34, %35}, %36, 1, 1, 1, 0;"
-        : SUMS_32(0)
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+#define WGMMA_FRAGMENTS(count, columns, registers, sums, a_names, b_name, adds_name) \
+    APUS_DEVICE void wgmma_fragments(float (&d)[count], const uint32_t (&a)[4], uint64_t b, bool adds) { \
+        asm volatile( \
+            "{\n.reg .pred p;\nsetp.ne.b32 p, " adds_name ", 0;\n" \
+            "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32.bf16.bf16 {" registers "}, {" a_names "}, " b_name \
+            ", p, 1, 1, 1;\n}" \
+            : sums \
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(adds))); \
+    }
 #elif !defined(__CUDACC__)
-    emulator::wgmma_fragments(d, 64, a, b);
+#define WGMMA_FRAGMENTS(count, columns, registers, sums, a_names, b_name, adds_name) \
+    APUS_DEVICE void wgmma_fragments(float (&d)[count], const uint32_t (&a)[4], uint64_t b, bool adds) { \
+        emulator::wgmma_fragments(d, columns, a, b, adds); \
+    }
+#else
+#define WGMMA_FRAGMENTS(count, columns, registers, sums, a_names, b_name, adds_name) \
+    APUS_DEVICE void wgmma_fragments(float (&)[count], const uint32_t (&)[4], uint64_t, bool) {}
 #endif
-}
+WGMMA_FRAGMENTS(32, 64, REGISTERS_32, ALL(SUMS_32(0)), "%32, %33, %34, %35", "%36", "%37")
+WGMMA_FRAGMENTS(64, 128, REGISTERS_64, ALL(SUMS_32(0), SUMS_32(32)), "%64, %65, %66, %67", "%68", "%69")
+#undef WGMMA_FRAGMENTS
+#undef ALL
 
 /// Shows what this thread has written to shared memory to the products and copies that read it later. A barrier has to
 /// follow.

@@ -5,11 +5,16 @@
 // bytes, each the A operand of one mma.m16n8k16 as the 32 lanes of a warp hold it, 16 bytes after 16 bytes: a product's
 // operand is one load that a warp makes of adjacent memory, and no lane has to pass on what it has read. Codes of 8 bits
 // have the same places: a load of 16 bytes is then a lane's share of two fragments, and the tokens' scales come behind.
+//
+// Where compute capability 9.0 multiplies, a group is head_dim / 64 panels instead: 16 tokens by 64 dimensions, rows of 128
+// bytes swizzled as in tiles.h. Copied one below the other they are operands of wgmma, keys with their dimensions along k,
+// values with their tokens; and a lane still reads from them what mma.m16n8k16 wants of it, in whole sectors.
 
 #ifndef APUS_PAGES_CUH
 #define APUS_PAGES_CUH
 
 #include "include/CUDAKernels.h"
+#include "tiles.h"
 
 #ifdef __CUDACC__
 #define APUS_INDEX __host__ __device__ __forceinline__ constexpr
@@ -24,6 +29,10 @@ enum {
     /// Elements of a fragment, and of a lane's share of it.
     CUDA_FRAGMENT_ELEMENTS = 256,
     CUDA_LANE_ELEMENTS = 8,
+    /// Of a panel: dimensions, a row of 128 bytes; elements; the fragments that it is in products.
+    CUDA_PANEL_DIMENSIONS = 64,
+    CUDA_PANEL_ELEMENTS = CUDA_GROUP_TOKENS * CUDA_PANEL_DIMENSIONS,
+    CUDA_PANEL_FRAGMENTS = CUDA_PANEL_DIMENSIONS / 16,
 };
 
 // MARK: Cache
@@ -33,7 +42,16 @@ APUS_INDEX int32_t cuda_kv_group(int32_t block, int32_t offset, int32_t head, in
     return (block * kv_heads + head) * (block_size / CUDA_GROUP_TOKENS) + offset / CUDA_GROUP_TOKENS;
 }
 
-/// The element of a key's dimension within its group. Rows of the operand are tokens; lane 4g + t holds tokens g and
+/// Whether groups are of codes of 8 bits, with scales.
+APUS_INDEX bool cuda_kv_has_codes(int32_t type) { return type == CUDA_KV_E4M3 || type == CUDA_KV_INT8; }
+
+/// The element of a dimension of a token within a group of panels, keys and values alike.
+APUS_INDEX int32_t cuda_panel_element(int32_t token, int32_t dimension) {
+    return dimension / CUDA_PANEL_DIMENSIONS * CUDA_PANEL_ELEMENTS
+        + swizzled_place(token, dimension % CUDA_PANEL_DIMENSIONS * 2) / 2;
+}
+
+/// The element of a key's dimension within its group of fragments. Rows of the operand are tokens; lane 4g + t holds tokens g and
 /// g + 8 and the dimensions 4t…4t + 3 of a fragment's 16, the first two as the low half of k. So a lane's share of a
 /// query is four adjacent elements a fragment.
 APUS_INDEX int32_t cuda_key_element(int32_t token, int32_t dimension) {
@@ -42,7 +60,7 @@ APUS_INDEX int32_t cuda_key_element(int32_t token, int32_t dimension) {
         + dimension % 2;
 }
 
-/// The element of a value's dimension within its group. Rows of the operand are dimensions: lane 4g + t holds 2g and
+/// The element of a value's dimension within its group of fragments. Rows of the operand are dimensions: lane 4g + t holds 2g and
 /// 2g + 1 of a fragment's 16 (rows g and g + 8) and the tokens 2t, 2t + 1, 2t + 8 and 2t + 9. So the lane that holds a
 /// column of the product holds pairs of adjacent dimensions.
 APUS_INDEX int32_t cuda_value_element(int32_t token, int32_t dimension) {
@@ -51,11 +69,17 @@ APUS_INDEX int32_t cuda_value_element(int32_t token, int32_t dimension) {
         + token % 2;
 }
 
+/// The element of a dimension of a token within its group, whichever order that has.
+APUS_INDEX int32_t cuda_kv_element(int32_t type, bool is_value, int32_t token, int32_t dimension) {
+    if (type == CUDA_KV_PANELS) return cuda_panel_element(token, dimension);
+    return is_value ? cuda_value_element(token, dimension) : cuda_key_element(token, dimension);
+}
+
 /// Bytes of a group: of its elements, and of the f32 scales of its 16 tokens behind codes of 8 bits.
 APUS_INDEX int32_t cuda_kv_element_bytes(int32_t type, int32_t head_dim) {
-    return CUDA_GROUP_TOKENS * head_dim * (type == CUDA_KV_BF16 ? 2 : 1);
+    return CUDA_GROUP_TOKENS * head_dim * (cuda_kv_has_codes(type) ? 1 : 2);
 }
-APUS_INDEX int32_t cuda_kv_scale_bytes(int32_t type) { return type == CUDA_KV_BF16 ? 0 : CUDA_GROUP_TOKENS * 4; }
+APUS_INDEX int32_t cuda_kv_scale_bytes(int32_t type) { return cuda_kv_has_codes(type) ? CUDA_GROUP_TOKENS * 4 : 0; }
 APUS_INDEX int32_t cuda_kv_group_bytes(int32_t type, int32_t head_dim) {
     return cuda_kv_element_bytes(type, head_dim) + cuda_kv_scale_bytes(type);
 }

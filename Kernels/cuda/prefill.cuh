@@ -26,6 +26,12 @@ struct prefill_item {
     int spans;
 };
 
+/// How many there are.
+APUS_DEVICE int prefill_item_count(const cuda_attention_batch &batch) {
+    const int32_t *const tiles = at<const int32_t>(batch.plan) + cuda_plan_tiles(batch.sequence_count);
+    return tiles[batch.sequence_count] * batch.kv_heads;
+}
+
 /// The last rows of a sequence, which look back furthest, come first.
 APUS_DEVICE prefill_item find_item(const cuda_attend_arguments &a, int columns, int item) {
     const cuda_attention_batch &batch = a.batch;

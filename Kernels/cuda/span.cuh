@@ -3,7 +3,8 @@
 // which of them it went through. Scores are in units of log2: the query is scaled by scale · log2 e, then rounded.
 //
 // Lane 4g + t holds the columns 2t and 2t + 1 (index 0 and 1), of scores the tokens g and g + 8 of each group of 16, of
-// outputs the dimensions 2g and 2g + 1 of each fragment's 16.
+// outputs the dimensions 2g and 2g + 1 of each fragment's 16, or, of a panel (cuda/pages.cuh), of the eight from 8g on
+// two for each of its four fragments. (prefill_hopper.cu has columns as rows; its sums are added in the same order.)
 
 #ifndef APUS_SPAN_CUH
 #define APUS_SPAN_CUH
@@ -182,17 +183,18 @@ APUS_DEVICE void mask_behind(float (&scores)[TILE_GROUPS][4], int behind_0, int 
 }
 
 /// score ← cap · tanh(score / cap), scores being in units of log2.
-APUS_DEVICE void cap_scores(float (&scores)[TILE_GROUPS][4], float cap) {
+APUS_DEVICE void cap_scores(float *scores, int count, float cap) {
     const float scaled = cap * 1.44269504088896340736f, inverse = 1 / scaled;
 #pragma unroll
-    for (int group = 0; group < TILE_GROUPS; group++) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            // tanh x = 1 − 2 / (e²ˣ + 1); the error is a millionth of the cap.
-            const float power = exp2_approx(scores[group][i] * inverse * 2.88539008177792681472f);
-            scores[group][i] = scaled - 2 * scaled / (power + 1);
-        }
+    for (int i = 0; i < count; i++) {
+        // tanh x = 1 − 2 / (e²ˣ + 1); the error is a millionth of the cap.
+        const float power = exp2_approx(scores[i] * inverse * 2.88539008177792681472f);
+        scores[i] = scaled - 2 * scaled / (power + 1);
     }
+}
+template <int count> APUS_DEVICE void cap_scores(float (&scores)[count][4], float cap) {
+#pragma unroll
+    for (int i = 0; i < count; i++) cap_scores(scores[i], 4, cap);
 }
 
 /// What outputs are multiplied with in the end when a head's sink takes its share of the weights.
@@ -228,8 +230,11 @@ APUS_DEVICE float2 *partial_sums(const cuda_attend_arguments &a, int64_t slot, i
     return reinterpret_cast<float2 *>(at<float>(a.partial, outputs)) + slot * a.batch.heads + head;
 }
 
+/// The dimensions of a panel that a lane has a column of, and where they begin.
+APUS_DEVICE int panel_dimension(int panel) { return panel * CUDA_PANEL_DIMENSIONS + lane_index() / 4 * 8; }
+
 /// Writes a column of a state, or reads it.
-template <bool is_store, int FRAGMENTS>
+template <bool is_store, bool has_panels, int FRAGMENTS>
 APUS_DEVICE void move_partial(
     const cuda_attend_arguments &a, int64_t slot, int head, int column, softmax_state<FRAGMENTS> &state) {
     float2 &sums = *partial_sums(a, slot, head);
@@ -239,15 +244,19 @@ APUS_DEVICE void move_partial(
     } else if (lane_index() < 4) {
         sums = make_float2(state.maximum[column], state.sum[column]);
     }
-    float *const output = partial_output(a, slot, head) + lane_index() / 4 * 2;
+    float *const output = partial_output(a, slot, head);
 #pragma unroll
-    for (int f = 0; f < FRAGMENTS; f++) {
-        float2 &pair = *reinterpret_cast<float2 *>(output + f * 16);
-        if (is_store) {
-            pair = make_float2(state.output[f][column], state.output[f][column + 2]);
+    for (int f = 0; f < FRAGMENTS; f += has_panels ? 2 : 1) {
+        if constexpr (has_panels) {
+            const int dimension = panel_dimension(f / CUDA_PANEL_FRAGMENTS) + f % CUDA_PANEL_FRAGMENTS * 2;
+            float(&low)[4] = state.output[f], (&high)[4] = state.output[f + 1];
+            float4 &four = *reinterpret_cast<float4 *>(output + dimension);
+            if (is_store) four = make_float4(low[column], low[column + 2], high[column], high[column + 2]);
+            else low[column] = four.x, low[column + 2] = four.y, high[column] = four.z, high[column + 2] = four.w;
         } else {
-            state.output[f][column] = pair.x;
-            state.output[f][column + 2] = pair.y;
+            float2 &pair = *reinterpret_cast<float2 *>(output + f * 16 + lane_index() / 4 * 2);
+            if (is_store) pair = make_float2(state.output[f][column], state.output[f][column + 2]);
+            else state.output[f][column] = pair.x, state.output[f][column + 2] = pair.y;
         }
     }
 }
@@ -292,13 +301,21 @@ APUS_DEVICE void load_query(const float *row, float scale, uint32_t (&query)[FRA
 }
 
 /// Writes a column of a total, multiplied by `inverse`, to its head of a row.
-template <int FRAGMENTS>
+template <bool has_panels, int FRAGMENTS>
 APUS_DEVICE void store_output(
     const softmax_state<FRAGMENTS> &total, int column, float inverse, uint16_t *row) {
+    const auto pair_of = [&](int f) {
+        return pack_bf16(total.output[f][column] * inverse, total.output[f][column + 2] * inverse);
+    };
 #pragma unroll
-    for (int f = 0; f < FRAGMENTS; f++) {
-        *reinterpret_cast<uint32_t *>(row + f * 16 + lane_index() / 4 * 2) =
-            pack_bf16(total.output[f][column] * inverse, total.output[f][column + 2] * inverse);
+    for (int f = 0; f < FRAGMENTS; f += has_panels ? CUDA_PANEL_FRAGMENTS : 1) {
+        if constexpr (has_panels) {
+            store_16(
+                row + panel_dimension(f / CUDA_PANEL_FRAGMENTS),
+                make_uint4(pair_of(f), pair_of(f + 1), pair_of(f + 2), pair_of(f + 3)));
+        } else {
+            *reinterpret_cast<uint32_t *>(row + f * 16 + lane_index() / 4 * 2) = pair_of(f);
+        }
     }
 }
 

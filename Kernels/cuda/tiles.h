@@ -40,6 +40,13 @@ APUS_LAYOUT uint64_t swizzled_operand(uint32_t address) {
     return (uint64_t)((address & 0x3FFFF) >> 4) | 1ull << 16 | 64ull << 32 | 1ull << 62;
 }
 
+/// The descriptor of an operand that has the numbers of a column of the product, not those of k, side by side: tiles whose
+/// rows go along k, 64 columns each and `distance` bytes apart (bits 16–29); groups of eight along k are 1024 bytes apart.
+/// Sixteen further along k is 2048 bytes more.
+APUS_LAYOUT uint64_t swizzled_columns(uint32_t address, uint32_t distance) {
+    return (uint64_t)((address & 0x3FFFF) >> 4) | (uint64_t)(distance >> 4) << 16 | 64ull << 32 | 1ull << 62;
+}
+
 /// Columns of 128 bytes of a row: a unit, four products of the instruction's k.
 APUS_LAYOUT int hopper_unit_columns(int format) {
     return format == CUDA_WEIGHT_E4M3 ? 2 * CUDA_UNIT_COLUMNS : CUDA_UNIT_COLUMNS;
@@ -92,18 +99,22 @@ APUS_LAYOUT int hopper_shared_bytes(int tokens) { return hopper_ring_bytes(token
 
 enum {
     ATTENTION_HOPPER_THREADS = 3 * 128,
-    ATTENTION_HOPPER_STAGES = 3,
-    /// Positions of a stage, and columns of each of two warpgroups.
-    ATTENTION_HOPPER_TOKENS = 64,
+    /// Columns of each of two warpgroups.
+    ATTENTION_HOPPER_COLUMNS = 64,
+    /// Pieces of the ring, in turn the keys and the values of a span.
+    ATTENTION_HOPPER_PIECES = 5,
 };
 
-/// Keys and values of a stage's positions.
-APUS_LAYOUT int attention_hopper_stage_bytes(int head_dim) { return 2 * ATTENTION_HOPPER_TOKENS * head_dim * 2; }
+/// Of a tile of 64 dimensions for each position.
+APUS_LAYOUT int attention_hopper_tile_bytes(void) { return (int)CUDA_SPAN_TOKENS * CUDA_SWIZZLED_ROW_BYTES; }
+APUS_LAYOUT int attention_hopper_piece_bytes(int head_dim) { return head_dim / 64 * attention_hopper_tile_bytes(); }
 
-/// Both groups' queries, a swizzled tile for each 64 dimensions, and weights, a tile; then the ring.
+/// Both warpgroups' queries, a swizzled tile for each 64 dimensions.
+APUS_LAYOUT int attention_hopper_query_bytes(int head_dim) { return 2 * (head_dim / 64) * CUDA_SWIZZLED_BYTES; }
+
+/// The queries of two items, of which one is written while the other is multiplied; then the ring.
 APUS_LAYOUT int attention_hopper_shared_bytes(int head_dim) {
-    return 2 * (head_dim / 64 + 1) * CUDA_SWIZZLED_BYTES
-        + ATTENTION_HOPPER_STAGES * attention_hopper_stage_bytes(head_dim);
+    return 2 * attention_hopper_query_bytes(head_dim) + ATTENTION_HOPPER_PIECES * attention_hopper_piece_bytes(head_dim);
 }
 
 // MARK: Items

@@ -117,7 +117,7 @@ extension CUDABackend {
             output: halves(output), partial: cuda_address(scratch.partial.address), q_stride: Int32(q.rowElementCount),
             scale: options.scale, multiprocessors: Int32(device.properties.multiprocessorCount),
             window: Int32(clamping: options.slidingWindow ?? 0), soft_cap: options.logitSoftCap ?? 0,
-            takes_hopper: hopper == nil ? 0 : 1,
+            unused: 0,
             sinks: options.sinks.map { floats($0) } ?? 0)
         unsafe launch(cuda_attend_decode_launch, arguments, "attention over one row each")
         if batch.maxQueryLength > 1 {

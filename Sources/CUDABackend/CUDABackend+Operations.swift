@@ -124,10 +124,11 @@ extension CUDABackend {
 
     func layer(_ cache: KVLayer, kvHeads: Int, headDim: Int) -> cuda_kv_layer {
         let dtype: DType = cache.type == .bfloat16 ? .bf16 : .i32
+        let hasPanels = hopper != nil && cache.type == .bfloat16 && cuda_kv_takes_panels(Int32(headDim))
         return cuda_kv_layer(
             keys: address(cache.keys, dtype), values: address(cache.values, dtype),
             block_size: Int32(cache.blockSize), kv_heads: Int32(kvHeads), head_dim: Int32(headDim),
-            type: cache.type.kernel)
+            type: hasPanels ? Int32(CUDA_KV_PANELS) : cache.type.kernel)
     }
 
     func cudaWeight(_ weight: PreparedWeight) -> CUDAWeight {

@@ -54,7 +54,12 @@ extension ConformanceCase {
                 try worst.note(world.worstError(results, backend), allowed: 1)
                 return worst.value
             },
-            ConformanceCase("attention gives the same bits alone, in a batch, in chunks, token by token", invariance),
+            ConformanceCase("attention gives the same bits alone, in a batch, in chunks, token by token") {
+                try invariance(of: .auto, $0)
+            },
+            ConformanceCase("attention gives the same bits alone, in a batch, token by token, of heads of 128") {
+                try invariance(of: .auto, heads: 8, kvHeads: 2, headDim: 128, blockSizes: [16], $0)
+            },
             ConformanceCase("attention gives the same bits over pages that sequences share", isSmall: true) { backend in
                 let world = PagedSequences(
                     heads: 6, kvHeads: 2, headDim: 64, lengths: [150, 96, 97, 140], sharedLength: 96)
@@ -90,12 +95,11 @@ extension ConformanceCase {
         return worst.value
     }
 
-    private static func invariance(_ backend: any Backend) throws -> Double {
-        try invariance(of: .auto, backend)
-    }
-
-    static func invariance(of type: KVCacheType, _ backend: any Backend) throws -> Double {
-        var world = PagedSequences(heads: 9, kvHeads: 3, headDim: 64, lengths: [300, 1, 130, 150])
+    static func invariance(
+        of type: KVCacheType, heads: Int = 9, kvHeads: Int = 3, headDim: Int = 64, blockSizes: [Int] = [16, 32, 64],
+        _ backend: any Backend
+    ) throws -> Double {
+        var world = PagedSequences(heads: heads, kvHeads: kvHeads, headDim: headDim, lengths: [300, 1, 130, 150])
         world.type = type
         let alone = world.lengths.indices.map { s in
             [PagedSequences.Span(sequence: s, first: 0, count: world.lengths[s])]
@@ -116,7 +120,7 @@ extension ConformanceCase {
         }
         var worst = WorstError()
         let reference = try world.attend(backend, blockSize: 16, steps: alone).map { $0.map { bits($0) } }
-        for blockSize in [16, 32, 64] {
+        for blockSize in blockSizes {
             for steps in [world.oneStep, mixed] {
                 worst.note(
                     try world.attend(backend, blockSize: blockSize, steps: steps).map { $0.map { bits($0) } }

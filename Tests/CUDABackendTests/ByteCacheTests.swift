@@ -85,7 +85,7 @@ extension EmulatedDevice {
                     (arguments.batch.heads, arguments.batch.kv_heads, arguments.batch.head_dim) = (1, 1, headDim)
                     (arguments.batch.token_count, arguments.multiprocessors) = (64, 4)
                     (arguments.cache.block_size, arguments.cache.type) = (16, Int32(type))
-                    (arguments.batch.sequence_count, arguments.takes_hopper) = (1, 1)
+                    arguments.batch.sequence_count = 1
                     let launch = unsafe cuda_attend_prefill_launch(&arguments)
                     // A kilobyte is left for what the kernel has of its own.
                     #expect(launch.shared_bytes + 1024 <= limit * 1024, "\(headDim)")

@@ -49,6 +49,27 @@ extension EmulatedDevice {
             #expect(try multiply(16, column: 0, row: 0, variant: variant, order: order) == nil)
         }
 
+        @Test(arguments: [64, 128], [0, 1, 2] as [UInt64])
+        func `fragments are multiplied with columns that lie side by side`(columns: Int, order: UInt64) throws {
+            let sums = try #require(try multiplyColumns(columns, order: order))
+            for thread in 0..<128 {
+                for index in 0..<columns / 2 {
+                    let r = thread / 32 * 16 + thread % 32 / 4 + index / 2 % 2 * 8
+                    let c = index / 4 * 8 + thread % 4 * 2 + index % 2
+                    let exact = (0..<16).reduce(Float(1)) { $0 + Self.left[16 * r + $1] * Self.right[columns * $1 + c] }
+                    try #require(sums[thread * columns / 2 + index] == exact, "\(r), \(c)")
+                }
+            }
+        }
+
+        @Test func `fragments that change meanwhile, and columns from elsewhere, show in the sums`() throws {
+            let right = try #require(try multiplyColumns(128))
+            for variant in [1, 2] as [Int32] {
+                #expect(try multiplyColumns(128, variant: variant) != right)
+            }
+            #expect(try multiplyColumns(64, variant: 3) == nil)
+        }
+
         @Test func `a matrix that a copy engine cannot take is refused`() throws {
             #expect(try describe(address: 1 << 20, columns: 64, box: (64, 8)) == 0)
             #expect(try describe(address: (1 << 20) + 8, columns: 64, box: (64, 8)) == 1)
@@ -72,6 +93,17 @@ extension EmulatedDevice {
                     let value = packed[(tile + logical ^ (logical >> 7 & 7) << 4) / 2]
                     let isInside = row < rows && column < columns
                     try #require(value == (isInside ? source[row * columns + column] : 0), "\(row), \(column)")
+                }
+            }
+        }
+
+        @Test func `cached keys and values lie where the instruction looks for them`() {
+            // A group of 16 tokens is a tile of 64 dimensions after the other.
+            for token in 0..<16 {
+                for dimension in 0..<256 {
+                    let logical = dimension / 64 * 2048 + token * 128 + dimension % 64 * 2
+                    let found = cuda_example_panel_element(Int32(token), Int32(dimension))
+                    #expect(Int(found) * 2 == logical ^ (logical >> 7 & 7) << 4, "\(token), \(dimension)")
                 }
             }
         }
@@ -141,6 +173,18 @@ extension EmulatedDevice {
             for (tokens, width) in [(1, 8), (8, 8), (9, 16), (17, 32), (33, 64), (64, 64)] as [(Int32, Int32)] {
                 #expect(cuda_example_width(bf16, 4096, 4096, tokens, 132) == width)
             }
+        }
+
+        @Test(arguments: [64, 128] as [Int32])
+        func `prefill's queries and ring fit a multiprocessor`(headDim: Int32) {
+            var arguments = cuda_attend_arguments()
+            (arguments.batch.head_dim, arguments.batch.heads, arguments.batch.kv_heads) = (headDim, 32, 8)
+            (arguments.batch.token_count, arguments.batch.sequence_count) = (4096, 1)
+            (arguments.cache.type, arguments.multiprocessors) = (Int32(CUDA_KV_PANELS), 132)
+            let launch = unsafe cuda_attend_prefill_launch(&arguments)
+            // Beside them lie barriers and two items.
+            #expect(launch.shared_bytes + 2048 <= 227 * 1024)
+            #expect(launch.grid_x == 132 && launch.threads == 384)
         }
 
         @Test func `matrices of a type are stacked, and multiplied by one launch`() throws {
@@ -252,22 +296,28 @@ extension EmulatedDevice {
             }
         }
 
-        @Test(arguments: [64, 128], [0, 2] as [UInt64])
-        func `prefill gives the bits of the kernels for 8.0`(headDim: Int, order: UInt64) throws {
-            cuda_emulator_set_order(order)
+        @Test(arguments: [64, 128], [nil, 77, 200])
+        func `prefill gives the bits of the kernels for 8.0`(headDim: Int, window: Int?) throws {
             defer { cuda_emulator_set_order(0) }
-            let results = try [true, false].map { takesHopper in
+            let runs: [(takesHopper: Bool, order: UInt64)] = [(true, 0), (true, 2), (false, 0)]
+            let results = try runs.map { takesHopper, order in
+                cuda_emulator_set_order(order)
                 var use = KernelUse()
                 use.takesHopper = takesHopper
-                return try Self.attention(EmulatedDevice.backend(use: use), headDim: headDim)
+                // The wider window with a cap.
+                let options = AttentionOptions(
+                    scale: 0.1, slidingWindow: window, logitSoftCap: window == 200 ? 3 : nil)
+                return try Self.attention(EmulatedDevice.backend(use: use), headDim: headDim, options: options)
             }
             #expect(!results[0].contains { $0.isNaN })
-            #expect(results[0] == results[1])
+            #expect(results[0] == results[2] && results[1] == results[2])
         }
 
         /// Of the last 100 rows of a sequence of 300, of all 70 of another, and of the last 5 of one of 1,100, whose
         /// context is cut into runs.
-        private static func attention(_ backend: CUDABackend, headDim: Int) throws -> [Float] {
+        private static func attention(
+            _ backend: CUDABackend, headDim: Int, options: AttentionOptions
+        ) throws -> [Float] {
             let (heads, kvHeads, blockSize) = (6, 2, 16)
             let (lengths, queries) = ([300, 70, 1100], [100, 70, 5])
             let blocks = lengths.map { ($0 + blockSize - 1) / blockSize }
@@ -299,7 +349,7 @@ extension EmulatedDevice {
             let output = try backend.allocate([count, heads * headDim], .bf16, purpose: "a test")
             backend.attend(
                 try tensor(backend, numbers.normals(count * heads * headDim), count), heads: heads, kvHeads: kvHeads,
-                headDim: headDim, options: AttentionOptions(scale: 0.1), cache: cache, batch: batch, into: output)
+                headDim: headDim, options: options, cache: cache, batch: batch, into: output)
             try backend.synchronize()
             return backend.download(output)
         }
@@ -362,6 +412,38 @@ extension EmulatedDevice {
                 cuda_emulator_set_order(order)
                 defer { cuda_emulator_set_order(0) }
                 return unsafe cuda_emulator_launch_named("apus_example_wgmma_\(columns)", &shape, &arguments)
+            }
+            return result == 0 ? output : nil
+        }
+
+        /// [thread 128][columns / 2] of 64 rows of 16 by 16 rows of columns, or nil if the launch failed.
+        private func multiplyColumns(_ columns: Int, variant: Int32 = 0, order: UInt64 = 0) throws -> [Float]? {
+            var memory = Self.left[..<1024].map { UInt16($0.bitPattern >> 16) }
+            let first = memory.count
+            memory += Array(repeating: 0, count: 16 * columns)
+            for k in 0..<16 {
+                for column in 0..<columns {
+                    let logical = column / 64 * 2048 + k * 128 + column % 64 * 2
+                    let value = Self.right[columns * k + column]
+                    memory[first + (logical ^ (logical >> 7 & 7) << 4) / 2] = UInt16(value.bitPattern >> 16)
+                }
+            }
+            var output = [Float](repeating: 0, count: 64 * columns)
+            var arguments = cuda_hopper_example_arguments()
+            arguments.variant = variant
+            let place = UnsafeMutableRawPointer.allocate(byteCount: 2 * memory.count, alignment: 16)
+            defer { unsafe place.deallocate() }
+            unsafe memory.withUnsafeBytes { unsafe Self.copy($0, to: place) }
+            arguments.a = UInt64(UInt(bitPattern: place))
+            let result = unsafe output.withUnsafeMutableBytes { output in
+                arguments.output = UInt64(UInt(bitPattern: output.baseAddress))
+                var shape = cuda_launch()
+                (shape.grid_x, shape.grid_y, shape.grid_z) = (1, 1, 1)
+                // With room for what a mistaken descriptor reads.
+                (shape.threads, shape.shared_bytes) = (128, 8192)
+                cuda_emulator_set_order(order)
+                defer { cuda_emulator_set_order(0) }
+                return unsafe cuda_emulator_launch_named("apus_example_columns_\(columns)", &shape, &arguments)
             }
             return result == 0 ? output : nil
         }

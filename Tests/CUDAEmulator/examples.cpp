@@ -2,6 +2,7 @@
 // show.
 
 #include "../../Kernels/cuda/hopper.cuh"
+#include "../../Kernels/cuda/pages.cuh"
 
 #include "CUDAEmulator.h"
 
@@ -145,6 +146,40 @@ template <int columns> APUS_DEVICE void multiply_example(const cuda_hopper_examp
     }
 }
 
+/// Multiplies 64 × 16 bf16 at `a`, in registers, with what lies behind them: 16 × columns, swizzled, columns side by side.
+/// Variant 1 overwrites the registers meanwhile, 2 takes the second 64 columns from elsewhere, 3 begins at an odd row.
+template <int columns> APUS_DEVICE void multiply_columns_example(const cuda_hopper_example_arguments &a) {
+    DYNAMIC_SHARED(uint8_t, tiles);
+    __shared__ uint64_t arrived;
+    constexpr uint32_t tile_bytes = 16 * 128, bytes = columns / 64 * tile_bytes;
+    wait_for_dependencies();
+    if (threadIdx.x == 0) {
+        barrier_init(&arrived, 1);
+        barrier_fence();
+    }
+    block_sync();
+    if (threadIdx.x == 0) {
+        barrier_arrive(&arrived, bytes);
+        copy_bytes(tiles, at<uint8_t>(a.a, 64 * 16 * 2), bytes, &arrived);
+    }
+    barrier_wait(&arrived, 0, 0, 0, "the example's columns");
+    uint32_t fragment[4];
+    for (int i = 0; i < 4; i++) {
+        const int row = warp_index() * 16 + lane_index() / 4 + i % 2 * 8, k = lane_index() % 4 * 2 + i / 2 * 8;
+        fragment[i] = at<uint32_t>(a.a)[(row * 16 + k) / 2];
+    }
+    float sums[columns / 2];
+    for (float &sum : sums) sum = 1;
+    const uint64_t operand =
+        swizzled_columns(shared_address(tiles) + (a.variant == 3 ? 128 : 0), a.variant == 2 ? 1024 : tile_bytes);
+    wgmma_fence();
+    wgmma_fragments(sums, fragment, operand, true);
+    wgmma_commit();
+    if (a.variant == 1) fragment[0] = 0;
+    wgmma_wait<0>(sums);
+    for (int i = 0; i < columns / 2; i++) at<float>(a.output, int64_t{threadIdx.x} * (columns / 2))[i] = sums[i];
+}
+
 /// Multiplies the 64 × 128 8-bit floats of `a` with its first eight rows, `row` times, and adds up. Variant 1 leaves the
 /// adding to the instruction, which the others ask no further than one time.
 APUS_DEVICE void chain_example(const cuda_hopper_example_arguments &a) {
@@ -216,6 +251,8 @@ APUS_DEVICE void pair_example(const cuda_hopper_example_arguments &a) {
 
 APUS_HOPPER_PAIR_KERNEL(example_pair, cuda_hopper_example_arguments, 128, 1, pair_example)
 APUS_HOPPER_KERNEL(example_chain, cuda_hopper_example_arguments, 128, 1, chain_example)
+APUS_HOPPER_KERNEL(example_columns_64, cuda_hopper_example_arguments, 128, 1, multiply_columns_example<64>)
+APUS_HOPPER_KERNEL(example_columns_128, cuda_hopper_example_arguments, 128, 1, multiply_columns_example<128>)
 APUS_HOPPER_KERNEL(example_wgmma_8, cuda_hopper_example_arguments, 128, 1, multiply_example<8>)
 APUS_HOPPER_KERNEL(example_wgmma_16, cuda_hopper_example_arguments, 128, 1, multiply_example<16>)
 APUS_HOPPER_KERNEL(example_wgmma_32, cuda_hopper_example_arguments, 128, 1, multiply_example<32>)
@@ -235,3 +272,4 @@ int32_t cuda_example_unit_cycles(int32_t tokens) { return hopper_unit_cycles(tok
 int32_t cuda_example_width(int32_t format, int32_t rows, int32_t columns, int32_t tokens, int32_t multiprocessors) {
     return hopper_tokens(hopper_variant(format, rows, columns, tokens, multiprocessors));
 }
+int32_t cuda_example_panel_element(int32_t token, int32_t dimension) { return cuda_panel_element(token, dimension); }

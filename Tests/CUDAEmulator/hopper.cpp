@@ -101,7 +101,7 @@ struct product {
     bool adds;
     float *key;
     uint32_t group;
-    /// By lane, where the fragments of a are; null where `a` describes it.
+    /// By lane, where the fragments of a are; b's columns then lie side by side. Null where `a` describes it.
     const uint32_t *fragments[32];
     /// Of 8-bit floats, 32 along k.
     bool is_e4m3;
@@ -118,10 +118,12 @@ warp_products products[most_threads / 32];
 struct operand {
     unsigned char *start;
     uint32_t address, stride;
+    /// Of tiles of 64 columns, where columns lie side by side.
+    uint32_t distance;
 };
 
-/// A descriptor of rows of 128 swizzled bytes along k; any other is refused.
-operand decode(uint64_t descriptor, int rows, const char *name) {
+/// What a descriptor of rows of 128 swizzled bytes says; any other is refused.
+operand decode(uint64_t descriptor, const char *name) {
     const uint64_t swizzle = descriptor >> 62, base_offset = descriptor >> 49 & 7;
     const uint64_t unused = descriptor & (0x3ull << 14 | 0x3ull << 30 | 0x7ull << 46 | 0x3FFull << 52);
     if (swizzle != 1 || base_offset != 0 || unused != 0) {
@@ -130,10 +132,31 @@ operand decode(uint64_t descriptor, int rows, const char *name) {
     }
     const uint32_t address = static_cast<uint32_t>(descriptor & 0x3FFF) << 4;
     const uint32_t stride = static_cast<uint32_t>(descriptor >> 32 & 0x3FFF) << 4;
+    const uint32_t distance = static_cast<uint32_t>(descriptor >> 16 & 0x3FFF) << 4;
+    return {dynamic_shared - shared_address(dynamic_shared), address, stride, distance};
+}
+
+void check_inside(const operand &from, uint32_t end, const char *name) {
     const uint32_t first = shared_address(dynamic_shared);
-    const uint32_t end = (address & ~1023u) + static_cast<uint32_t>((rows - 1) / 8) * stride + 1024;
-    if (address < first || end > first + shared_bytes()) fail("the operand %s lies outside of shared memory", name);
-    return {dynamic_shared - first, address, stride};
+    if (from.address < first || end > first + shared_bytes()) {
+        fail("the operand %s lies outside of shared memory", name);
+    }
+}
+
+/// An operand whose rows go along k.
+operand decode_rows(uint64_t descriptor, int rows, const char *name) {
+    const operand found = decode(descriptor, name);
+    check_inside(found, (found.address & ~1023u) + static_cast<uint32_t>((rows - 1) / 8) * found.stride + 1024, name);
+    return found;
+}
+
+/// An operand of sixteen along k whose columns lie side by side.
+operand decode_columns(uint64_t descriptor, int columns, const char *name) {
+    const operand found = decode(descriptor, name);
+    if (found.address % 1024 != 0) fail("the columns of %s do not begin with eight rows of 128 bytes", name);
+    const uint32_t tiles = static_cast<uint32_t>(columns - 1) / 64;
+    check_inside(found, found.address + tiles * found.distance + found.stride + 1024, name);
+    return found;
 }
 
 /// Row `row` of sixteen neighbours along k.
@@ -147,16 +170,31 @@ void read_row(const operand &from, int row, float (&values)[16]) {
     }
 }
 
-typedef float eight __attribute__((vector_size(32)));
+/// Eight columns from `first` on, of sixteen along k, which lie side by side.
+void read_columns(const operand &from, int first, double (&values)[16][8]) {
+    for (uint32_t k = 0; k < 16; k++) {
+        for (uint32_t column = 0; column < 8; column++) {
+            const uint32_t own = static_cast<uint32_t>(first) + column;
+            const uint32_t byte = from.address + own / 64 * from.distance + own % 64 * 2 + k / 8 * from.stride + k % 8 * 128;
+            uint16_t bits;
+            memcpy(&bits, from.start + (byte ^ (byte >> 7 & 7) << 4), 2);
+            values[k][column] = bf16_to_float(bits);
+        }
+    }
+}
 
-/// A warp's sixteen rows of a product, added to `sums` as `mma` adds: in ascending order of k, from 0.
+typedef double eight __attribute__((vector_size(64)));
+
+/// A warp's sixteen rows of a product, added to `sums` as `mma` adds.
 __attribute__((target_clones("avx2", "default"))) void multiply(
     const product &product, int first_row, std::vector<float> &sums) {
-    const operand b = decode(product.b, product.columns, "b");
+    const bool is_of_fragments = product.fragments[0] != nullptr;
+    const operand b =
+        is_of_fragments ? decode_columns(product.b, product.columns, "b") : decode_rows(product.b, product.columns, "b");
     const int share = product.columns / 2;
     float left[16][16];
-    if (product.fragments[0] == nullptr) {
-        const operand a = decode(product.a, 64, "a");
+    if (!is_of_fragments) {
+        const operand a = decode_rows(product.a, 64, "a");
         for (int row = 0; row < 16; row++) read_row(a, first_row + row, left[row]);
     } else {
         for (int lane = 0; lane < 32; lane++) {
@@ -168,8 +206,9 @@ __attribute__((target_clones("avx2", "default"))) void multiply(
         }
     }
     for (int j = 0; j < product.columns / 8; j++) {
-        float right[16][8];
-        for (int column = 0; column < 8; column++) {
+        double right[16][8];
+        if (is_of_fragments) read_columns(b, 8 * j, right);
+        for (int column = 0; column < 8 && !is_of_fragments; column++) {
             float values[16];
             read_row(b, 8 * j + column, values);
             for (int k = 0; k < 16; k++) right[k][column] = values[k];
@@ -179,12 +218,13 @@ __attribute__((target_clones("avx2", "default"))) void multiply(
             for (int k = 0; k < 16; k++) {
                 eight part;
                 memcpy(&part, right[k], sizeof(part));
-                line += left[row][k] * part;
+                line += static_cast<double>(left[row][k]) * part;
             }
             for (int column = 0; column < 8; column++) {
                 const int lane = row % 8 * 4 + column / 2, index = 4 * j + row / 8 * 2 + column % 2;
                 float &sum = sums[static_cast<size_t>(lane * share + index)];
-                sum = product.adds ? sum + line[column] : line[column];
+                const float added = static_cast<float>(line[column]);
+                sum = product.adds ? sum + added : added;
             }
         }
     }
@@ -233,7 +273,7 @@ void read_row(const operand &from, int row, const e4m3_values &meaning, float (&
 
 void multiply_e4m3(const product &product, int first_row, std::vector<float> &sums) {
     static const e4m3_values meaning;
-    const operand a = decode(product.a, 64, "a"), b = decode(product.b, product.columns, "b");
+    const operand a = decode_rows(product.a, 64, "a"), b = decode_rows(product.b, product.columns, "b");
     const int share = product.columns / 2;
     float left[16][32], right[32];
     for (int row = 0; row < 16; row++) read_row(a, first_row + row, meaning, left[row]);
@@ -251,13 +291,18 @@ void multiply_e4m3(const product &product, int first_row, std::vector<float> &su
 struct meeting {
     uint32_t arrived, rounds;
 
-    void wait(uint32_t threads, const char *name) {
+    /// Counts an arrival. Returns the round that it belongs to.
+    uint32_t arrive(uint32_t threads) {
         const uint32_t round = rounds;
         if (++arrived == threads) {
             arrived = 0;
             rounds++;
             wake_watchers();
         }
+        return round;
+    }
+    void wait(uint32_t threads, const char *name) {
+        const uint32_t round = arrive(threads);
         while (rounds == round) watch(name);
     }
 };
@@ -295,6 +340,11 @@ const char *end_block() {
     if (!transfers.empty()) return "the block ended while copies were under way";
     for (const warp_products &warp : products) {
         if (!warp.waiting.empty()) return "the block ended while products were under way";
+    }
+    for (const auto &barriers : named) {
+        for (const meeting &barrier : barriers) {
+            if (barrier.arrived != 0) return "the block ended while a named barrier was short of threads";
+        }
     }
     return nullptr;
 }
@@ -336,10 +386,20 @@ void barrier_wait(const uint64_t *barrier, uint32_t parity, const char *name) {
     while (checked(barrier)->phase == (parity & 1)) watch(name);
 }
 
-void named_barrier(uint32_t barrier, uint32_t threads) {
+namespace {
+
+meeting &named_meeting(uint32_t barrier, uint32_t threads) {
     if (barrier == 0 || barrier > 15 || threads % 32 != 0) fail("barrier %u for %u threads", barrier, threads);
-    named[current->block][barrier].wait(threads, "a named barrier");
+    return named[current->block][barrier];
 }
+
+}  // namespace
+
+void named_barrier(uint32_t barrier, uint32_t threads) {
+    named_meeting(barrier, threads).wait(threads, "a named barrier");
+}
+
+void named_barrier_arrive(uint32_t barrier, uint32_t threads) { (void)named_meeting(barrier, threads).arrive(threads); }
 
 void pair_sync() {
     if (blocks_together() != 2) fail("thread %u waits for a pair of blocks in a launch without", current->thread);
@@ -458,8 +518,8 @@ void wgmma_e4m3(float *d, int columns, uint64_t a, uint64_t b, bool adds) {
     begin_product({d, a, b, columns, adds, nullptr, true});
 }
 
-void wgmma_fragments(float *d, int columns, const uint32_t *a, uint64_t b) {
-    begin_product({d, 0, b, columns, true, a, false});
+void wgmma_fragments(float *d, int columns, const uint32_t *a, uint64_t b, bool adds) {
+    begin_product({d, 0, b, columns, adds, a, false});
 }
 
 void wgmma_commit() {

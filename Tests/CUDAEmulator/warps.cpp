@@ -18,12 +18,13 @@ template <class Combine> inline float butterfly(place where, float value, Combin
     return value;
 }
 
-typedef float row __attribute__((vector_size(32)));
+typedef double row __attribute__((vector_size(64)));
+typedef float rounded_row __attribute__((vector_size(32)));
 
-/// The products of an element of d are added in ascending order of k, from 0, and their sum to d. (The product of two
-/// bf16 is exact in f32. A device adds in an order of its own, with at least this precision.)
+/// The products of an element of d are added in f64, which nearly always is exact, and their sum, rounded to f32, to d: so
+/// the order of the sixteen does not show. (A device aligns them to the largest and adds them at once.)
 __attribute__((target_clones("avx2", "default"))) void multiply(
-    float (&sums)[16][8], const float (&a)[16][16], const float (&b)[16][8]) {
+    float (&sums)[16][8], const double (&a)[16][16], const double (&b)[16][8]) {
     for (int i = 0; i < 16; i += 4) {
         row sum[4] = {};
         for (int k = 0; k < 16; k++) {
@@ -31,7 +32,10 @@ __attribute__((target_clones("avx2", "default"))) void multiply(
             memcpy(&line, b[k], sizeof(line));
             for (int j = 0; j < 4; j++) sum[j] += a[i + j][k] * line;
         }
-        memcpy(sums[i], sum, sizeof(sum));
+        for (int j = 0; j < 4; j++) {
+            const rounded_row rounded = __builtin_convertvector(sum[j], rounded_row);
+            memcpy(sums[i + j], &rounded, sizeof(rounded));
+        }
     }
 }
 
@@ -50,7 +54,8 @@ void warp_sync() {
 void mma(float *d, const uint32_t *a, const uint32_t *b) {
     mma_operands mine = {d, a, b};
     together(place::mma, mine, [](mma_operands *const *lanes) {
-        alignas(32) float left[16][16], right[16][8], sums[16][8];
+        alignas(64) double left[16][16], right[16][8];
+        alignas(32) float sums[16][8];
         for (int lane = 0; lane < 32; lane++) {
             const int g = lane / 4, t = lane % 4;
             for (int i = 0; i < 4; i++) {

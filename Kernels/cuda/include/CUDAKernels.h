@@ -62,6 +62,8 @@ typedef uint64_t cuda_address;
     X(attend_prefill_e4m3_128) X(attend_prefill_e4m3_256) \
     X(attend_prefill_int8_64) X(attend_prefill_int8_80) X(attend_prefill_int8_96) \
     X(attend_prefill_int8_128) X(attend_prefill_int8_256) \
+    X(attend_decode_panels_64) X(attend_decode_panels_128) \
+    X(attend_decode_panels_options_64) X(attend_decode_panels_options_128) \
     X(attend_combine) \
     X(linear_bf16_8) X(linear_bf16_16) X(linear_bf16_32) X(linear_bf16_64) X(linear_bf16_large) \
     X(linear_f16_8) X(linear_f16_16) X(linear_f16_32) X(linear_f16_64) X(linear_f16_large) \
@@ -102,6 +104,7 @@ typedef uint64_t cuda_address;
     X(linear_hopper_e4m3_8) X(linear_hopper_e4m3_16) X(linear_hopper_e4m3_32) X(linear_hopper_e4m3_64) \
     X(linear_hopper_e4m3_128) \
     X(attend_prefill_hopper_64) X(attend_prefill_hopper_128) \
+    X(attend_prefill_hopper_options_64) X(attend_prefill_hopper_options_128) \
     X(add_ranks) X(join_ranks) X(all_reduce) X(all_reduce_norm) X(all_gather)
 
 /// CUDA_KERNEL_embed, …: index of a kernel in the list.
@@ -128,7 +131,7 @@ typedef struct {
 // MARK: Stamp (stamp.cu)
 
 /// Raised when an argument or a layout changes its meaning but not its size.
-#define CUDA_KERNELS_VERSION 10
+#define CUDA_KERNELS_VERSION 11
 
 /// What kernels and backend must agree on. `stamp` writes the one its fatbin was built with, `cuda_kernels_stamp` returns
 /// the one this program was built with; a difference means that the fatbins are of another version.

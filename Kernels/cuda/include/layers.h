@@ -128,15 +128,19 @@ typedef struct {
 cuda_launch cuda_rotary_table_launch(const cuda_rotary_table_arguments *arguments);
 
 /// How keys and values are kept: bf16, or codes of 8 bits (E4M3, or signed integers as the CPU's cache has them) and an f32
-/// scale for each token's key and value of each head.
+/// scale for each token's key and value of each head; or bf16 in panels, as the prefill kernel of compute capability 9.0
+/// reads it, where the device has that and the head is one that it takes.
 enum {
     CUDA_KV_BF16 = 0,
     CUDA_KV_E4M3 = 1,
     CUDA_KV_INT8 = 2,
+    CUDA_KV_PANELS = 3,
 };
+/// Whether bf16 of heads of this size is kept in panels on a device of compute capability 9.0 that gives a block 227 KB.
+bool cuda_kv_takes_panels(int32_t head_dim);
 
 /// One layer's cached keys and values, `cuda_kv_bytes` each. The order inside is attention.cu's own: groups of 16 tokens of
-/// a block and a head, in the fragments that its products read (pages.cuh).
+/// a block and a head, in the panels or fragments that its products read (pages.cuh).
 typedef struct {
     cuda_address keys;
     cuda_address values;
@@ -225,9 +229,7 @@ typedef struct {
     int32_t window;
     /// Scores s become cap · tanh(s / cap); 0 leaves them.
     float soft_cap;
-    /// 1 where the device is of compute capability 9.0 and gives a block 227 KB: prefill of bf16 without options then takes
-    /// prefill_hopper.cu, where that has a kernel for the head.
-    int32_t takes_hopper;
+    int32_t unused;
     cuda_address sinks;  // [heads] f32: scores that take part of the weights and have no value; 0 for none
 } cuda_attend_arguments;
 /// Whether a head of this size has kernels.

@@ -59,11 +59,12 @@ int64_t cuda_example_meet_alone(int32_t ranks, int32_t rank, int64_t count, int3
 /// what they bring. Returns how many words differ, −1 where a kernel failed.
 int64_t cuda_example_sum_and_norm(int32_t ranks, int32_t rank, int32_t rows, int32_t columns);
 
-/// Functions of tiles.h, which Swift does not see: where a tile lies that a block takes `index`-th, the first unit of a
-/// slice, the descriptor of a tile.
+/// Functions of tiles.h and pages.cuh, which Swift does not see: where a tile lies that a block takes `index`-th, the first
+/// unit of a slice, the descriptor of a tile, and the element of a dimension of a token within a group of panels.
 int32_t cuda_example_tile(int32_t index, int32_t row_tiles, int32_t token_tiles);
 int32_t cuda_example_slice_start(int32_t units, int32_t slice);
 uint64_t cuda_example_descriptor(uint32_t address);
+int32_t cuda_example_panel_element(int32_t token, int32_t dimension);
 /// Likewise what a unit of a tile costs, and how wide a product's tiles are.
 int32_t cuda_example_unit_cycles(int32_t tokens);
 int32_t cuda_example_width(int32_t format, int32_t rows, int32_t columns, int32_t tokens, int32_t multiprocessors);
