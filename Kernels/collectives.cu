@@ -1,11 +1,13 @@
-// Math:    x ← x₀ + x₁ + … over ranks, in their order, in f32; or the ranks' rows side by side.
+// Math:    x ← x₀ + x₁ + … over ranks, in their order, in f32, and the norm of its rows; or the ranks' rows side by side.
 // Shapes:  x [count] f32; parts [rows, columns] f32, joined [rows, ranks × columns] f32.
-// Launch:  ranks on one device: a thread takes 4 elements; ranks that meet: up to 64 blocks of 512, all there at once.
+// Launch:  ranks on one device: a thread takes 4 elements; ranks that meet: up to 64 blocks of 512, all there at once. Up
+//          to 64 rows that are normalized too have a block each, and the order of additions that norm.cu has.
 // Bound:   latency; bytes between devices: ranks − 1 messages where they are short, 2 · (1 − 1/ranks) where long.
 // Checked: CollectiveTests: on the emulator, and by a thread of the host for each rank
 // Source:  the meeting on arrival counters and staging halves is our own; for the two forms see Thakur et al., 2005.
 
 #include "cuda/collectives.cuh"
+#include "cuda/endings.cuh"
 
 #ifndef __CUDACC__
 namespace emulator {
@@ -72,6 +74,22 @@ APUS_KERNEL(join_ranks, cuda_join_ranks_arguments, COLLECTIVE_THREADS, 2) {
 APUS_KERNEL(all_reduce, cuda_all_reduce_arguments, COLLECTIVE_THREADS, 1) {
     device_block block;
     all_reduce(a, block);
+}
+
+APUS_KERNEL(all_reduce_norm, cuda_all_reduce_norm_arguments, COLLECTIVE_THREADS, 1) {
+    __shared__ norm_memory memory;
+    device_block block;
+    all_reduce_rows(a.sum, a.columns, block, [&](int row) {
+        const int64_t first = static_cast<int64_t>(row) * a.columns;
+        cuda_ending own = a.ending;
+        own.normed += 2 * first;
+        if (own.codes != 0) {
+            own.codes += first;
+            own.code_scales += 4 * static_cast<int64_t>(row);
+        }
+        normalize_rows<COLLECTIVE_THREADS / 32>(
+            own, a.sum.x + 4 * first, a.columns, 1, memory, [] { block_sync(); });
+    });
 }
 
 APUS_KERNEL(all_gather, cuda_all_gather_arguments, COLLECTIVE_THREADS, 1) {

@@ -42,7 +42,7 @@ APUS_KERNEL(rms_norm, cuda_rms_norm_arguments, ROW_THREADS, 4) {
         block_sync();
         for (int warp = 0; warp < ROW_WARPS; warp++) largest = max(largest, __float_as_uint(sums[warp]));
     }
-    const row_scale codes_scale = scale_of_row(largest);
+    const byte_scale codes_scale = scale_of_e4m3(__uint_as_float(largest));
     if (first == 0) at<float>(a.code_scales)[row] = codes_scale.scale;
     write_codes(output, at<uint8_t>(a.codes, row * a.columns), a.columns, first, stride, codes_scale);
 }
@@ -83,11 +83,11 @@ APUS_KERNEL(quantize_rows, cuda_quantize_rows_arguments, ROW_THREADS, 8) {
     if (lane_index() == 0) maxima[warp_index()] = largest;
     block_sync();
     for (int warp = 0; warp < ROW_WARPS; warp++) largest = max(largest, maxima[warp]);
-    const row_scale scale = scale_of_row(largest);
+    const byte_scale scale = scale_of_e4m3(__uint_as_float(largest));
     if (threadIdx.x == 0) at<float>(a.scales)[blockIdx.x] = scale.scale;
     for (int column = first; column < a.columns; column += 8 * ROW_THREADS) {
         const uint4 pairs = load_16(x + column);
         *reinterpret_cast<uint2 *>(codes + column) = make_uint2(
-            codes_of_pairs(pairs.x, pairs.y, scale.factor), codes_of_pairs(pairs.z, pairs.w, scale.factor));
+            bf16_to_e4m3(pairs.x, pairs.y, scale.factor), bf16_to_e4m3(pairs.z, pairs.w, scale.factor));
     }
 }

@@ -39,7 +39,6 @@ package enum Registry {
         }
         var (config, weights) = (config, weights)
         if let shard = backend.collectives?.shard, !shard.isWhole {
-            guard capacity.adapters == nil else { throw ModelError.adaptersInParts(ranks: shard.count) }
             let plan = try ShardPlan(config, shard, file: weights.path)
             (config, weights) = (plan.config, weights.sharded(plan))
         }
@@ -53,17 +52,12 @@ package enum Registry {
 package enum ModelError: Error, Equatable, CustomStringConvertible {
     /// No file in `Models/` implements this architecture.
     case unknownArchitecture(String, known: [String])
-    /// Adapters are not cut into parts.
-    case adaptersInParts(ranks: Int)
 
     package var description: String {
         switch self {
         case .unknownArchitecture(let name, let known):
             "The checkpoint's architecture is '\(name)', which is not supported. "
                 + "Supported: \(known.joined(separator: ", "))."
-        case .adaptersInParts(let ranks):
-            "A model cut into \(ranks) parts has no room for adapters. Give --tensor-parallel-size 1, or leave "
-                + "--enable-lora out."
         }
     }
 }

@@ -1,6 +1,6 @@
 // Numbers of 8 bits: how four of them become pairs of bf16, as weights and cached keys and values are multiplied, and how a
-// vector becomes such numbers and a scale. The instructions that convert E4M3 are of compute capability 8.9 and later;
-// these have the same bits everywhere.
+// vector (a head of a key or value, a row of a product's input) becomes such numbers and a scale. The instructions that
+// convert E4M3 are of compute capability 8.9 and later; these have the same bits everywhere.
 
 #ifndef APUS_BYTES_CUH
 #define APUS_BYTES_CUH
@@ -66,11 +66,12 @@ APUS_DEVICE byte_scale scale_of_integers(float largest) {
     return {largest >= 1e-30f ? 127.0f / largest : 0, largest / 127.0f};
 }
 
-/// Of one of E4M3, whose codes end at 448: the least power of two that suffices, so that only codes round.
+/// Of one of E4M3, whose codes end at 448: the least power of two that suffices, so that only codes round. As precise as
+/// any other, codes being floats themselves.
 APUS_DEVICE byte_scale scale_of_e4m3(float largest) {
     const uint32_t bits = __float_as_uint(largest);
     if (bits >= 0x7F800000) return scale_of_nothing();
-    // A mantissa beyond 1.75 carries.
+    // 448 is 1.75 · 2^8: a mantissa beyond 1.75 carries. Neither power is subnormal.
     const int exponent = max(static_cast<int>((bits + 0x1FFFFF) >> 23) - 8, 1);
     return {__uint_as_float(static_cast<uint32_t>(254 - exponent) << 23),
             __uint_as_float(static_cast<uint32_t>(exponent) << 23)};
@@ -90,6 +91,15 @@ APUS_DEVICE uint32_t float_to_e4m3(float value) {
     const uint32_t large = ((magnitude + 0x7FFFF + (magnitude >> 20 & 1)) >> 20) - (120 << 3);
     const uint32_t code = magnitude < 0x3C800000 ? small : min(large, static_cast<uint32_t>(0x7E));
     return code | (bits >> 24 & 0x80);
+}
+
+/// The largest magnitude of two bf16, as the bits of a f32. A NaN's are above all others.
+APUS_DEVICE uint32_t largest_of_pair(uint32_t pair) { return max(pair << 16 & 0x7FFFFFFF, pair & 0x7FFF0000u); }
+
+/// Four bf16 as E4M3.
+APUS_DEVICE uint32_t bf16_to_e4m3(uint32_t first, uint32_t second, float factor) {
+    return float_to_e4m3(bf16_low(first) * factor) | float_to_e4m3(bf16_high(first) * factor) << 8
+        | float_to_e4m3(bf16_low(second) * factor) << 16 | float_to_e4m3(bf16_high(second) * factor) << 24;
 }
 
 #endif

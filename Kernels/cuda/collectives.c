@@ -33,6 +33,17 @@ cuda_launch cuda_all_reduce_launch(const cuda_all_reduce_arguments *arguments) {
     return launch_of(CUDA_KERNEL_all_reduce, arguments->count);
 }
 
+int32_t cuda_all_reduce_norm_fits(int64_t rows, int64_t columns, int32_t ranks) {
+    return rows <= CUDA_COLLECTIVE_BLOCKS && columns % 4 == 0 && collective_is_whole(rows * columns, ranks);
+}
+
+cuda_launch cuda_all_reduce_norm_launch(const cuda_all_reduce_norm_arguments *arguments) {
+    return (cuda_launch){
+        .kernel = CUDA_KERNEL_all_reduce_norm, .grid_x = (uint32_t)arguments->rows, .grid_y = 1, .grid_z = 1,
+        .threads = COLLECTIVE_THREADS,
+    };
+}
+
 cuda_launch cuda_all_gather_launch(const cuda_all_gather_arguments *arguments) {
     return launch_of(CUDA_KERNEL_all_gather, (int64_t)arguments->rows * arguments->columns);
 }

@@ -169,6 +169,25 @@ template <class Block> APUS_DEVICE void all_reduce(const cuda_all_reduce_argumen
     call.end();
 }
 
+/// The sum of [rows, columns], short enough for every rank to add all of it, a row by a block: to the bits of all_reduce.
+/// `end` gets the block's row when the block has it.
+template <class Block, class End>
+APUS_DEVICE void all_reduce_rows(
+    const cuda_all_reduce_arguments &a, int columns, Block &block, const End &end) {
+    collective<Block> call(a.peers, block);
+    const int64_t first = static_cast<int64_t>(block.index()) * columns, past = first + columns;
+    float *const x = at<float>(a.x);
+    float *const shown = call.staging(a.peers.rank);
+    call.each(first, past, [&](int64_t i, int count) { store_floats(shown + i, load_floats(x + i, count), count); });
+    call.meet(0);
+    call.each(first, past, [&](int64_t i, int count) {
+        store_floats(x + i, sum_of_ranks(a.peers.ranks, count, [&](int rank) { return call.staging(rank) + i; }), count);
+    });
+    block.sync();
+    end(block.index());
+    call.end();
+}
+
 template <class Block> APUS_DEVICE void all_gather(const cuda_all_gather_arguments &a, Block &block) {
     collective<Block> call(a.peers, block);
     const int64_t count = static_cast<int64_t>(a.rows) * a.columns, run = collective_run(count, block.count());

@@ -141,7 +141,7 @@ APUS_DEVICE void normalize_rows(
     for (int token = 0; token < tokens; token++) {
         uint32_t largest = 0;
         for (int warp = 0; warp < warps; warp++) largest = max(largest, memory.largest[token][warp]);
-        const row_scale scale = scale_of_row(largest);
+        const byte_scale scale = scale_of_e4m3(__uint_as_float(largest));
         const int64_t first = static_cast<int64_t>(token) * columns;
         if (threadIdx.x == 0) at<float>(e.code_scales)[token] = scale.scale;
         write_codes(

@@ -4,7 +4,7 @@
 #ifndef APUS_NORM_CUH
 #define APUS_NORM_CUH
 
-#include "codes.cuh"
+#include "bytes.cuh"
 #include "rows.cuh"
 #include "rows.h"
 
@@ -51,10 +51,10 @@ APUS_DEVICE uint32_t warp_largest(uint32_t largest) {
 
 /// The codes of a thread's columns, which it has written to `normed` itself: every `stride`-th group of four.
 APUS_DEVICE void write_codes(
-    const uint16_t *normed, uint8_t *codes, int columns, int first, int stride, row_scale scale) {
+    const uint16_t *normed, uint8_t *codes, int columns, int first, int stride, byte_scale scale) {
     for (int column = 4 * first; column < columns; column += 4 * stride) {
         const uint2 pairs = load_8(normed + column);
-        *reinterpret_cast<uint32_t *>(codes + column) = codes_of_pairs(pairs.x, pairs.y, scale.factor);
+        *reinterpret_cast<uint32_t *>(codes + column) = bf16_to_e4m3(pairs.x, pairs.y, scale.factor);
     }
 }
 

@@ -1,11 +1,14 @@
 // Where a model's adapters lie on the device: room for all of them is made while the model is loaded, one place after
 // another in each matrix's tensors, so that loading an adapter is a copy and its address never changes.
 
+import Checkpoints
 import Tensors
 
 /// The adapters of one model. Lives on the engine thread.
 package final class AdapterBank {
     package let limits: AdapterLimits
+    /// What a rank has of the model; nil for a model in one part.
+    private let plan: ShardPlan?
     private let backend: any Backend
     private var targets: [AdapterTarget] = []
     /// [targets]
@@ -16,7 +19,7 @@ package final class AdapterBank {
     package private(set) var byteCount = 0
 
     /// Throws where the backend has no adapters.
-    init(_ limits: AdapterLimits, backend: any Backend) throws(BackendError) {
+    init(_ limits: AdapterLimits, plan: ShardPlan?, backend: any Backend) throws(BackendError) {
         guard limits.count > 0, (1...AdapterLimits.largestRank).contains(limits.maxRank) else {
             throw .unsupported(
                 operation: "\(limits.count) adapters of rank \(limits.maxRank)",
@@ -24,11 +27,14 @@ package final class AdapterBank {
         }
         try backend.require(.adapters)
         self.limits = limits
+        self.plan = plan
         self.backend = backend
     }
 
     /// What adapters must fit.
-    package var layout: AdapterLayout { AdapterLayout(limits: limits, targets: targets) }
+    package var layout: AdapterLayout {
+        AdapterLayout(limits: limits, targets: targets, plans: plan?.ofAllRanks ?? [])
+    }
 
     /// Makes room for the changes of a matrix whose first output is the `firstColumn`-th of the stack it is part of.
     func add(_ target: AdapterTarget, firstColumn: Int) throws(BackendError) -> LowRankDeltas {
@@ -46,11 +52,12 @@ package final class AdapterBank {
         return new
     }
 
-    /// Copies an adapter to a place. Steps that were begun before see what was there.
+    /// Copies an adapter, or the rank's part of it, to a place. Steps that were begun before see what was there.
     package func install(_ adapter: LowRankAdapter, at place: Int) {
-        precondition(adapter.changes.count == targets.count && place < limits.count, "an adapter of another model")
+        let changes = adapter.changes[plan?.shard.rank ?? 0]
+        precondition(changes.count == targets.count && place < limits.count, "an adapter of another model")
         let first = place * limits.maxRank
-        for (index, change) in adapter.changes.enumerated() {
+        for (index, change) in changes.enumerated() {
             ranks[index][place] = Int32(change?.rank ?? 0)
             backend.upload(ranks[index], count: limits.count, to: deltas[index].ranks)
             guard let change else { continue }

@@ -28,7 +28,7 @@ package struct AdapterLimits: Sendable, Equatable {
     }
 }
 
-/// A matrix that adapters may change.
+/// A matrix that adapters may change, or the part of it that each rank has.
 package struct AdapterTarget: Sendable, Equatable {
     package let layer: Int
     /// The matrix's name within its layer, as Hugging Face has it: "self_attn.q_proj".
@@ -56,12 +56,15 @@ package struct AdapterTarget: Sendable, Equatable {
 }
 
 /// Everything that a loaded adapter must fit.
-package struct AdapterLayout: Sendable, Equatable {
+package struct AdapterLayout: Sendable {
     package let limits: AdapterLimits
     package let targets: [AdapterTarget]
+    /// [ranks] What each has of the model, and so of an adapter; empty for a model in one part.
+    let plans: [ShardPlan]
 
-    package init(limits: AdapterLimits, targets: [AdapterTarget]) {
+    package init(limits: AdapterLimits, targets: [AdapterTarget], plans: [ShardPlan] = []) {
         self.limits = limits
         self.targets = targets
+        self.plans = plans
     }
 }

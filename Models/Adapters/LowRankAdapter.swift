@@ -5,7 +5,7 @@ import Tensors
 
 /// An adapter that fits a model. Made off the engine thread, which then only copies it.
 package struct LowRankAdapter: Sendable {
-    /// What it changes of one matrix.
+    /// What it changes of one matrix, or of a rank's part of it.
     struct Change: Sendable {
         let rank: Int
         /// [rank, inputs]
@@ -16,18 +16,31 @@ package struct LowRankAdapter: Sendable {
         var isFinite: Bool { down.allSatisfy(\.isFinite) && up.allSatisfy(\.isFinite) }
     }
 
-    /// [targets of the layout] nil where it leaves a matrix alone.
-    let changes: [Change?]
+    /// [ranks][targets of the layout] nil where it leaves a matrix alone.
+    let changes: [[Change?]]
 
-    /// Reads a PEFT folder.
+    /// Reads a PEFT folder: of each matrix what the layout's ranks have of it, where it has several.
     /// - Throws: `CheckpointError` for a folder that is not a plain LoRA adapter of this model.
     package init(path: String, layout: AdapterLayout) throws(CheckpointError) {
         let checkpoint = try AdapterCheckpoint(path: path, maxRank: layout.limits.maxRank)
-        let weights = checkpoint.weights
+        guard !layout.plans.isEmpty else {
+            changes = [try Self.changes(layout.targets, checkpoint, checkpoint.weights)]
+            return
+        }
+        var parts: [[Change?]] = []
+        for plan in layout.plans {
+            parts.append(try Self.changes(layout.targets, checkpoint, checkpoint.weights.sharded(plan)))
+        }
+        changes = parts
+    }
+
+    private static func changes(
+        _ targets: [AdapterTarget], _ checkpoint: AdapterCheckpoint, _ weights: WeightReader
+    ) throws(CheckpointError) -> [Change?] {
         var changes: [Change?] = []
-        for target in layout.targets {
+        for target in targets {
             let scope = "\(AdapterCheckpoint.scope).layers.\(target.layer).\(target.module)"
-            let change = try Self.change(target, checkpoint.config, weights.scoped(scope))
+            let change = try change(target, checkpoint.config, weights.scoped(scope))
             // One number that is none would spoil every row of the adapter, and only while it is served.
             guard change?.isFinite != false else {
                 throw .malformed(
@@ -41,7 +54,7 @@ package struct LowRankAdapter: Sendable {
             throw .missingTensor(
                 file: checkpoint.path, name: "of a matrix that adapters may change", similar: [])
         }
-        self.changes = changes
+        return changes
     }
 
     private static func change(

@@ -1,5 +1,6 @@
 // A matrix, or several that are stacked, whose outputs adapters may change. A step in which no row has an adapter asks
-// for nothing but the product; of a model in parts, a matrix cut by its inputs asks for the ranks' sum too.
+// for nothing but the product; of a model in parts, a matrix cut by its inputs asks for the ranks' sum too, of products
+// and of what each rank's part of the adapters adds to its own.
 
 import Tensors
 
@@ -45,14 +46,14 @@ struct AdaptedLinear {
     func callAsFunction(
         _ x: Tensor, into output: Tensor, mode: LinearMode, choices: Tensor?, backend: any Backend
     ) {
-        if isCutByInputs, let ranks = backend.collectives {
-            // What is there already is in every rank, and counts once.
-            backend.linear(x, weight, into: output, mode: ranks.shard.rank == 0 ? mode : .overwrite)
-            return ranks.sum(output)
+        let ranks = isCutByInputs ? backend.collectives : nil
+        // What is there already is in every rank, and counts once.
+        let keeps = ranks == nil || ranks?.shard.rank == 0
+        backend.linear(x, weight, into: output, mode: keeps ? mode : .overwrite)
+        if let choices {
+            for part in deltas { backend.addLowRank(x, part, choices: choices, into: output) }
         }
-        backend.linear(x, weight, into: output, mode: mode)
-        guard let choices else { return }
-        for part in deltas { backend.addLowRank(x, part, choices: choices, into: output) }
+        ranks?.sum(output)
     }
 
     /// activation(gates, others) of the two matrices that are stacked. scratch: [tokens, 2 × ffn]

@@ -49,7 +49,7 @@ struct Decoder<Layer: DecoderLayer> {
         embedding = try backend.prepare([weights.tensor("token_embd.weight", shape: table)])
         if !shard.isWhole { embedding.firstRow = shard.rank * table[0] }
         embeddingScale = config.embeddingScale
-        adapters = try capacity.adapters.map { try AdapterBank($0, backend: backend) }
+        adapters = try capacity.adapters.map { try AdapterBank($0, plan: weights.plan, backend: backend) }
         let rotary = try RotaryEmbedding(config, weights, capacity: capacity, backend: backend)
         let context = LayerContext(
             config: config, rotary: rotary, localRotary: try rotary.local(config, backend: backend), backend: backend,

@@ -123,11 +123,10 @@ package final class CPUBackend: Backend {
     }
 
     package func kvBytesPerToken(kvHeads: Int, headDim: Int, type: KVCacheType) throws(BackendError) -> Int {
-        switch try kvCacheType(type) {
-        case .float32: 2 * kvHeads * headDim * 4
-        case .int8PerTokenHead: 2 * kvHeads * (headDim + 4)
-        case .auto, .bfloat16, .fp8: 2 * kvHeads * headDim * 2
+        guard let count = try kvCacheType(type).bytesPerToken(kvHeads: kvHeads, headDim: headDim) else {
+            preconditionFailure("a type that was chosen is not chosen")
         }
+        return count
     }
 
     package func upload(_ values: [Int32], count: Int, to tensor: Tensor) {
@@ -221,6 +220,8 @@ package final class CPUBackend: Backend {
         sampledLogits = logits
         samplingParameters.removeAll(keepingCapacity: true)
         if !adjustments.isEmpty { adjustments.removeAll() }
+        // The first rank chooses, and nobody asks for what it chose before it is known.
+        if let collectives, collectives.shard.rank > 0 { return }
         for row in rows {
             precondition(row.mask.map { $0.count == (logits.rowElementCount + 31) / 32 } ?? true)
             samplingParameters.append(
@@ -238,10 +239,12 @@ package final class CPUBackend: Backend {
         let rowCount = samplingParameters.count
         precondition(rowCount <= results.tokens.count)
         sampledLogits = nil
-        let isDone = unsafe adjustments.withPointer { adjustments in
-            unsafe sampleRows(logits, rowCount, adjustments, into: &results)
+        if rowCount > 0 {
+            let isDone = unsafe adjustments.withPointer { adjustments in
+                unsafe sampleRows(logits, rowCount, adjustments, into: &results)
+            }
+            note(isDone, "sampling")
         }
-        note(isDone, "sampling")
         try synchronize()
     }
 

@@ -1,8 +1,9 @@
 // Products whose results are changed before they are stored (Kernels/cuda/endings.cuh).
 //
 // Within a step the latest product is held back until the next operation shows what becomes of it: a bias, a rotation
-// and the cache, or a norm is then done at its end; anything else, or the end of the step, launches it as it is. Memory
-// and bits are those of one operation after the other, so nobody has to know.
+// and the cache, or a norm is then done at its end; anything else, or the end of the step, launches it as it is. So is
+// a sum over ranks by our own kernels, which may end in a norm. Memory and bits are those of one operation after the
+// other, so nobody has to know.
 
 import CUDADriver
 import CUDAKernels
@@ -19,6 +20,16 @@ struct HeldProduct {
     /// Whether `tensor` is what the product is stored in.
     func isStored(in tensor: Tensor) -> Bool {
         output.address == tensor.address && output.shape == tensor.shape && x.rowCount == tensor.rowCount
+    }
+}
+
+/// A sum over ranks that has not been launched.
+struct HeldSum {
+    let x: Tensor
+    let peers: cuda_peers
+
+    var arguments: cuda_all_reduce_arguments {
+        cuda_all_reduce_arguments(peers: peers, x: cuda_address(x.address), count: Int64(x.elementCount))
     }
 }
 
@@ -63,8 +74,22 @@ extension CUDABackend {
         return true
     }
 
-    /// Launches the product that is held back, if there is one.
+    /// Holds the sum back if a norm may be done at its end.
+    func hold(sumOf x: Tensor, _ peers: cuda_peers) -> Bool {
+        guard isInStep, x.elementCount <= Int(peers.staging_count),
+            cuda_all_reduce_norm_fits(Int64(x.rowCount), Int64(x.rowElementCount), peers.ranks) != 0
+        else { return false }
+        settle()
+        heldSum = HeldSum(x: x, peers: peers)
+        return true
+    }
+
+    /// Launches what is held back, if there is something: a product or a sum.
     func settle() {
+        if let sum = heldSum {
+            heldSum = nil
+            unsafe launch(cuda_all_reduce_launch, sum.arguments, "sum")
+        }
         guard let product = held else { return }
         held = nil
         multiply(
@@ -150,6 +175,24 @@ extension CUDABackend {
         product.ending.epsilon = epsilon
         held = product
         settle()
+        return true
+    }
+
+    /// Normalizes the rows of the sum that is held back, and launches both as one.
+    func normalizeSum(_ x: Tensor, weight: Tensor, epsilon: Float, into output: Tensor) -> Bool {
+        guard let sum = heldSum, sum.x.address == x.address, sum.x.shape == x.shape, weight.address % 16 == 0,
+            output.address % 8 == 0, output.rowElementCount == x.rowElementCount
+        else { return false }
+        heldSum = nil
+        var ending = cuda_ending()
+        ending.norm_weight = floats(weight)
+        ending.normed = halves(output)
+        let codes = self.codes(ofNorm: output.prefix(rows: x.rowCount))
+        (ending.codes, ending.code_scales) = (codes.address, codes.scales)
+        ending.epsilon = epsilon
+        let arguments = cuda_all_reduce_norm_arguments(
+            sum: sum.arguments, ending: ending, rows: Int32(x.rowCount), columns: Int32(x.rowElementCount))
+        unsafe launch(cuda_all_reduce_norm_launch, arguments, "a sum and its norm")
         return true
     }
 

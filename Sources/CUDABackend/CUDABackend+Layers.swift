@@ -15,6 +15,7 @@ extension CUDABackend {
                 x, first: 0, parts: 1, width: x.rowElementCount, weight: weight, epsilon: epsilon, addedTo: output)
         }
         if normalizeHeld(x, weight: weight, epsilon: epsilon, into: output) { return }
+        if normalizeSum(x, weight: weight, epsilon: epsilon, into: output) { return }
         let codes = self.codes(ofNorm: output.prefix(rows: x.rowCount))
         let arguments = cuda_rms_norm_arguments(
             x: floats(x), weight: floats(weight), output: halves(output), codes: codes.address,

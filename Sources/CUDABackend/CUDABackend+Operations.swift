@@ -15,7 +15,7 @@ extension CUDABackend {
         let matrix = cudaWeight(table).segments[0].matrix
         precondition(output.rowElementCount == table.columnCount && output.rowCount >= tokens.elementCount)
         let arguments = cuda_embed_arguments(
-            table: matrix, tokens: integers(tokens), samples: sampler.samplesAddress, output: floats(output),
+            table: matrix, tokens: integers(tokens), samples: knownSamplesAddress, output: floats(output),
             token_count: Int32(tokens.elementCount), first_row: Int32(table.firstRow ?? 0))
         unsafe launch(cuda_embed_launch, arguments, "embed")
     }

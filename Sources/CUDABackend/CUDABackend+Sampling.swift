@@ -1,7 +1,7 @@
 // Sampling: rows of parameters go up, one kernel chooses, one copy brings the results back.
 //
 // The chosen tokens also stay on the device, where the next step's embedding finds them, so that planning and
-// launching the next step need not wait.
+// launching the next step need not wait. Other ranks than the first choose nothing: they gather what it chose.
 
 import CUDADriver
 import CUDAKernels
@@ -27,6 +27,7 @@ struct Sampler {
     var masks: [UInt32] = []
     var adjustments = AdjustmentScratch()
     let results: DeviceBuffer
+    /// What the latest step's rows chose, with room behind it for what other ranks bring when the first tells them.
     let samples: DeviceBuffer
     /// The parameters of the latest step's rows, in memory that is kept.
     var rows: [cuda_sampling_row] = []
@@ -43,7 +44,8 @@ struct Sampler {
         parameters = try device.allocate(
             byteCount: Self.maxRows * MemoryLayout<cuda_sampling_row>.stride, purpose: "sampling parameters")
         results = try device.allocate(byteCount: resultBytes, purpose: "sampling results")
-        samples = try device.allocate(byteCount: Self.maxRows * 4, purpose: "sampled tokens")
+        samples = try device.allocate(
+            byteCount: Int(CUDA_MOST_RANKS) * Self.maxRows * 4, purpose: "sampled tokens")
         for _ in 0..<Self.depth {
             slots.append(
                 Slot(
@@ -57,29 +59,38 @@ extension CUDABackend {
     package func sample(_ logits: Tensor, _ rows: [SamplingRow]) {
         precondition(rows.count <= logits.rowCount && rows.count <= Sampler.maxRows && logits.dtype == .f32)
         precondition(sampler.pending < Sampler.depth, "results must be collected before more are asked for")
+        let chosenCount = rank == nil || rank?.shard.rank == 0 ? rows.count : 0
+        attempt { () throws(BackendError) in if chosenCount > 0 { try choose(rows, of: logits) } }
+        // The others wait for it.
+        if !rows.isEmpty { rank?.tellSamples(rows.count) }
         attempt { () throws(BackendError) in
-            if !chooseByRanks(rows, vocab: logits.rowElementCount) {
-                try uploadSamplingRows(rows, of: logits)
-                let arguments = cuda_sample_arguments(
-                    logits: cuda_address(logits.address), rows: cuda_address(sampler.parameters.address),
-                    results: cuda_address(sampler.results.address), samples: sampler.samplesAddress,
-                    row_count: Int32(rows.count), vocab: Int32(logits.rowElementCount))
-                unsafe launch(cuda_sample_launch, arguments, "sample")
-            }
             let slot = sampler.slots[sampler.next]
             // A step that samples nothing ends with an event like every other.
-            if !rows.isEmpty {
+            if chosenCount > 0 {
                 let result = unsafe device.driver.calls.copy_to_host(
                     slot.results.memory.bytes.baseAddress, cuda_pointer(sampler.results.address),
-                    rows.count * MemoryLayout<cuda_sampling_result>.stride, stream.handle)
+                    chosenCount * MemoryLayout<cuda_sampling_result>.stride, stream.handle)
                 try device.driver.check(result, "reading samples")
             }
             try slot.isDone.event.record(stream)
         }
-        sampler.slots[sampler.next].rowCount = rows.count
+        sampler.slots[sampler.next].rowCount = chosenCount
         sampler.next = (sampler.next + 1) % Sampler.depth
         sampler.pending += 1
     }
+
+    private func choose(_ rows: [SamplingRow], of logits: Tensor) throws(BackendError) {
+        if chooseByRanks(rows, vocab: logits.rowElementCount) { return }
+        try uploadSamplingRows(rows, of: logits)
+        let arguments = cuda_sample_arguments(
+            logits: cuda_address(logits.address), rows: cuda_address(sampler.parameters.address),
+            results: cuda_address(sampler.results.address), samples: sampler.samplesAddress,
+            row_count: Int32(rows.count), vocab: Int32(logits.rowElementCount))
+        unsafe launch(cuda_sample_launch, arguments, "sample")
+    }
+
+    /// Where `embed` looks up what the latest step chose.
+    var knownSamplesAddress: cuda_address { rank?.samplesAddress ?? sampler.samplesAddress }
 
     package func collect(into results: inout SamplingResults) throws(BackendError) {
         precondition(sampler.pending > 0, "there is nothing to collect")

@@ -37,6 +37,8 @@ package final class CUDABackend: Backend {
     private(set) var isInStep = false
     /// The latest product, where what follows may be done at its end: see CUDABackend+Endings.swift.
     var held: HeldProduct?
+    /// The latest sum over ranks, where a norm may follow it.
+    var heldSum: HeldSum?
     let endings: EndingScratch
     /// What this step's rows are rotated by, and where it lies.
     var rotations: [Rotation: Int] = [:]

@@ -15,6 +15,8 @@ package final class CUDACollectives: Collectives {
     let ranks: CUDARanks
     private unowned let backend: CUDABackend
     private let way: Way
+    /// [ranks × rows] i32: what all said that they had chosen, the first rank first.
+    private let samples: DeviceBuffer
     /// Meetings of the host's threads so far.
     private var round = 0
 
@@ -31,6 +33,8 @@ package final class CUDACollectives: Collectives {
         self.shard = shard
         self.backend = backend
         group = ranks.group
+        samples = try backend.device.allocate(
+            byteCount: backend.sampler.samples.byteCount, purpose: "sampled tokens of ranks")
         switch ranks.exchange {
         case .nccl(let nccl):
             guard let identity = ranks.identity else { preconditionFailure("a group of the library has an identity") }
@@ -69,7 +73,7 @@ package final class CUDACollectives: Collectives {
             case .nccl(let communicator):
                 try unsafe communicator.sum(
                     x.address, count: x.elementCount, stream: backend.stream.handle, call: name)
-            case .peers(let memory): sum(x, memory)
+            case .peers(let memory): if !backend.hold(sumOf: x, memory.peers) { sum(x, memory) }
             case .oneDevice(let arrived, let done):
                 try together(x.address, name, arrived: arrived.event, done: done.event) { addresses in
                     let arguments = cuda_add_ranks_arguments(
@@ -105,6 +109,22 @@ package final class CUDACollectives: Collectives {
             }
         }
     }
+
+    // MARK: Samples
+
+    /// Has every rank know what the latest `count` rows chose on the first: a gather of words, of which the others
+    /// bring any.
+    func tellSamples(_ count: Int) {
+        let parts = Tensor(buffer: backend.sampler.samples, shape: [shard.count, count], dtype: .f32)
+        gather(parts, into: Tensor(buffer: samples, shape: [1, shard.count * count], dtype: .f32))
+    }
+
+    /// Where this rank finds them.
+    var samplesAddress: cuda_address {
+        shard.rank == 0 ? backend.sampler.samplesAddress : cuda_address(samples.address)
+    }
+
+    // MARK: Calls
 
     /// Counts a call and asks for it, unless the group or the device has failed.
     private func call(_ kind: String, _ body: (String) throws(BackendError) -> Void) {

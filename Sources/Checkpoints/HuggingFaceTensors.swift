@@ -33,20 +33,38 @@ package struct HuggingFaceTensors: TensorSource, Sendable {
 
     package func storedTensor(_ name: String) -> SourceTensor? {
         guard let origin = origins[name], let found = source.storedTensor(origin.name) else { return nil }
-        guard let columns = origin.columns else { return found }
+        guard let choice = origin.columns else { return found }
         let tensor = found.tensor
-        let isQuantized = tensor.dtype.isQuantized
-        let picked = isQuantized ? tensor.rows(columns, name: name) : tensor.transposed(columns, name: name)
-        guard let picked else { return nil }
-        return SourceTensor(tensor: picked, infoOffset: found.infoOffset)
+        let picked: StoredTensor?
+        if let rows = choice.rows(of: TensorForm(dtype: tensor.dtype, shape: tensor.shape), shard: .whole) {
+            picked = tensor.part(rows)
+        } else {
+            picked = tensor.transposed(choice, name: name, cut: nil)
+        }
+        return picked.map { SourceTensor(tensor: $0, infoOffset: found.infoOffset) }
     }
 
     package func storedTensor(_ name: String, cut: TensorCut) throws(CheckpointError) -> SourceTensor? {
-        guard let origin = origins[name], origin.columns == nil else {
-            // Stacks that are turned over or picked from are small beside the rest, or one of few a layer has.
+        guard let origin = origins[name] else { return nil }
+        guard let choice = origin.columns else { return try source.storedTensor(origin.name, cut: cut) }
+        guard let form = source.form(of: origin.name), let shape = choice.shape(of: form) else { return nil }
+        try cut.require(shape, of: name, file: path, offset: 0)
+        if let rows = choice.rows(of: form, shard: cut.shard) {
+            // What is cut are rows, of which some are chosen already, or blocks of all of them.
+            if cut.axis == 1 { return try source.storedTensor(origin.name, cut: rows.taking(cut.ranges)) }
+            if rows.count == rows.extent { return try source.storedTensor(origin.name, cut: cut) }
             return try storedTensor(name)?.part(cut, file: path)
         }
-        return try source.storedTensor(origin.name, cut: cut)
+        guard let found = source.storedTensor(origin.name) else { return nil }
+        return found.tensor.transposed(choice, name: name, cut: cut).map {
+            SourceTensor(tensor: $0, infoOffset: found.infoOffset)
+        }
+    }
+
+    package func form(of name: String) -> TensorForm? {
+        guard let origin = origins[name], let form = source.form(of: origin.name) else { return nil }
+        guard let choice = origin.columns else { return form }
+        return choice.shape(of: form).map { TensorForm(dtype: form.dtype, shape: $0) }
     }
 
     package func requireUnchanged() throws(CheckpointError) { try source.requireUnchanged() }
@@ -57,6 +75,30 @@ package struct HuggingFaceTensors: TensorSource, Sendable {
 struct ColumnChoice: Equatable {
     var first: Int
     var stride: Int
+
+    /// Of so many.
+    private func count(of extent: Int) -> Int { (extent - first + stride - 1) / stride }
+
+    /// The shape of what is chosen of a stack of matrices, or of vectors; nil for anything else.
+    func shape(of form: TensorForm) -> [Int]? {
+        let stored = form.shape
+        switch (stored.count, form.dtype.isQuantized) {
+        case (3, true): return [stored[0], count(of: stored[1]), stored[2]]
+        case (3, false): return [stored[0], count(of: stored[2]), stored[1]]
+        case (2, false): return [stored[0], count(of: stored[1])]
+        default: return nil
+        }
+    }
+
+    /// The rows that are chosen of a stack of quantized matrices; nil of what is to be turned over.
+    func rows(of form: TensorForm, shard: Shard) -> TensorCut? {
+        guard form.dtype.isQuantized, form.shape.count == 3 else { return nil }
+        let extent = form.shape[1]
+        let ranges =
+            stride == 1
+            ? [first..<extent] : Swift.stride(from: first, to: extent, by: stride).map { $0..<$0 + 1 }
+        return TensorCut(shard: shard, axis: 1, extent: extent, ranges: ranges)
+    }
 }
 
 /// Where a tensor of a model comes from.
@@ -133,55 +175,31 @@ struct TensorOrigin: Equatable {
     }
 }
 
-/// Bytes that a tensor made here keeps alive.
-@safe
-private final class OwnedBytes {
-    let bytes: UnsafeMutableRawBufferPointer
-
-    init(count: Int) {
-        unsafe bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: count, alignment: 64)
-    }
-
-    deinit { unsafe bytes.deallocate() }
-}
-
 extension StoredTensor {
-    /// Some rows of each matrix of a stack, as they are stored.
-    func rows(_ choice: ColumnChoice, name: String) -> StoredTensor? {
-        guard shape.count == 3, let rowBytes = dtype.rowByteCount(elementCount: shape[2]) else { return nil }
-        let (stack, rows) = (shape[0], shape[1])
-        let count = (rows - choice.first + choice.stride - 1) / choice.stride
-        let owned = OwnedBytes(count: stack * count * rowBytes)
-        for row in 0..<stack * count {
-            let from = (row / count * rows + choice.first + row % count * choice.stride) * rowBytes
-            let source = unsafe UnsafeRawBufferPointer(rebasing: bytes[from..<from + rowBytes])
-            let target = unsafe UnsafeMutableRawBufferPointer(
-                rebasing: owned.bytes[row * rowBytes..<(row + 1) * rowBytes])
-            unsafe target.copyMemory(from: source)
-        }
-        return unsafe StoredTensor(
-            name: name, dtype: dtype, shape: [stack, count, shape[2]], bytes: UnsafeRawBufferPointer(owned.bytes),
-            owner: owned)
-    }
-
-    /// Some columns of a vector or of each matrix of a stack; matrices are turned over. Nil for block formats.
-    func transposed(_ columns: ColumnChoice, name: String) -> StoredTensor? {
-        guard !dtype.isQuantized, (2...3).contains(shape.count), let last = shape.last else { return nil }
-        let (size, count) = (dtype.blockByteCount, (last - columns.first + columns.stride - 1) / columns.stride)
+    /// Some columns of a vector or of each matrix of a stack, and of those what `cut` takes; matrices are turned over.
+    /// Nil for block formats.
+    func transposed(_ choice: ColumnChoice, name: String, cut: TensorCut?) -> StoredTensor? {
+        let form = TensorForm(dtype: dtype, shape: shape)
+        guard !dtype.isQuantized, let turned = choice.shape(of: form) else { return nil }
+        func indices(_ axis: Int) -> [Int] { cut?.indices(of: axis, extent: turned[axis]) ?? Array(0..<turned[axis]) }
         let isStack = shape.count == 3
-        let (stack, rows) = isStack ? (shape[0], shape[1]) : (1, shape[0])
-        let owned = OwnedBytes(count: stack * rows * count * size)
-        for matrix in 0..<stack {
-            for row in 0..<rows {
-                for column in 0..<count {
-                    let from = (matrix * rows + row) * last + columns.first + column * columns.stride
-                    let to = isStack ? (matrix * count + column) * rows + row : row * count + column
-                    for byte in 0..<size { unsafe owned.bytes[to * size + byte] = bytes[from * size + byte] }
+        let (stack, columns, rows) = isStack ? (indices(0), indices(1), indices(2)) : ([0], indices(1), indices(0))
+        let (size, last, rowCount) = (dtype.blockByteCount, shape[shape.count - 1], shape[shape.count - 2])
+        let count = stack.count * columns.count * rows.count
+        let memory = unsafe MappedFile(byteCount: count * size, path: name) { target in
+            for (matrix, source) in stack.enumerated() {
+                for (row, sourceRow) in rows.enumerated() {
+                    for (column, chosen) in columns.enumerated() {
+                        let from = (source * rowCount + sourceRow) * last + choice.first + chosen * choice.stride
+                        let to =
+                            isStack
+                            ? (matrix * columns.count + column) * rows.count + row : row * columns.count + column
+                        for byte in 0..<size { unsafe target[to * size + byte] = bytes[from * size + byte] }
+                    }
                 }
             }
         }
-        return unsafe StoredTensor(
-            name: name, dtype: dtype, shape: isStack ? [stack, count, rows] : [rows, count],
-            bytes: UnsafeRawBufferPointer(owned.bytes), owner: owned)
+        let part = isStack ? [stack.count, columns.count, rows.count] : [rows.count, columns.count]
+        return memory.tensor(name, dtype, shape: part, in: 0..<count * size)
     }
 }

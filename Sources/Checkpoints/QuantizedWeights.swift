@@ -265,24 +265,46 @@ struct FourBitExperts: Sendable {
         self.scales = scales
     }
 
-    /// [experts, rows, 32 · groups], as GGUF stores the same numbers.
-    func converted() -> StoredTensor {
-        let shape = scales.info.shape
-        let count = scales.info.byteRange.count
+    /// [experts, rows, 32 · groups]
+    var shape: [Int] {
+        let stored = scales.info.shape
+        return [stored[0], stored[1], 32 * stored[2]]
+    }
+
+    /// The stack, or the part of it that `cut` takes in whole blocks, as GGUF stores the same numbers.
+    func converted(_ cut: TensorCut? = nil) -> StoredTensor {
+        let (rowCount, groupCount) = (shape[1], shape[2] / 32)
+        let experts = cut?.indices(of: 0, extent: shape[0]) ?? Array(0..<shape[0])
+        let rows = cut?.indices(of: 1, extent: rowCount) ?? Array(0..<rowCount)
+        let columns = cut?.indices(of: 2, extent: shape[2]) ?? Array(0..<shape[2])
+        let groups = columns.filter { $0 % 32 == 0 }.map { $0 / 32 }
+        let count = experts.count * rows.count * groups.count
         let memory = unsafe MappedFile(byteCount: 17 * count, path: name) { target in
-            let (source, exponents) = unsafe (blocks.file.bytes, scales.file.bytes)
-            for block in 0..<count {
-                unsafe target[17 * block] = unsafe exponents[scales.info.byteRange.lowerBound + block]
-                let start = blocks.info.byteRange.lowerBound + 16 * block
-                for index in 0..<16 {
-                    // Columns index and 16 + index; the file has neighbours in one byte.
-                    let shift = UInt8(index % 2 * 4)
-                    let low = unsafe source[start + index / 2] >> shift & 15
-                    let high = unsafe source[start + 8 + index / 2] >> shift & 15
-                    unsafe target[17 * block + 1 + index] = low | high << 4
+            var place = 0
+            for expert in experts {
+                for row in rows {
+                    for group in groups {
+                        let block = (expert * rowCount + row) * groupCount + group
+                        unsafe convert(block, to: target, at: place)
+                        place += 17
+                    }
                 }
             }
         }
-        return memory.tensor(name, .mxfp4, shape: [shape[0], shape[1], 32 * shape[2]], in: 0..<17 * count)
+        return memory.tensor(
+            name, .mxfp4, shape: [experts.count, rows.count, 32 * groups.count], in: 0..<17 * count)
+    }
+
+    private func convert(_ block: Int, to target: UnsafeMutableRawBufferPointer, at place: Int) {
+        let (source, exponents) = unsafe (blocks.file.bytes, scales.file.bytes)
+        unsafe target[place] = unsafe exponents[scales.info.byteRange.lowerBound + block]
+        let start = blocks.info.byteRange.lowerBound + 16 * block
+        for index in 0..<16 {
+            // Columns index and 16 + index; the file has neighbours in one byte.
+            let shift = UInt8(index % 2 * 4)
+            let low = unsafe source[start + index / 2] >> shift & 15
+            let high = unsafe source[start + 8 + index / 2] >> shift & 15
+            unsafe target[place + 1 + index] = low | high << 4
+        }
     }
 }

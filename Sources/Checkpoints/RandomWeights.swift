@@ -21,7 +21,7 @@ package final class RandomWeights: Sendable {
     package init(_ dtype: DType, elementCount: Int, seed: UInt64 = 1) {
         self.dtype = dtype
         self.elementCount = elementCount
-        var numbers = PatternNumbers(state: seed)
+        var numbers = SplitMix64(state: seed)
         var pattern: [UInt8] = []
         pattern.reserveCapacity(Self.patternBlockCount * dtype.blockByteCount)
         for _ in 0..<Self.patternBlockCount { Self.appendBlock(dtype, &numbers, to: &pattern) }
@@ -50,7 +50,7 @@ package final class RandomWeights: Sendable {
         return memory.tensor(name, dtype, shape: shape, in: 0..<byteCount)
     }
 
-    private static func appendBlock(_ dtype: DType, _ numbers: inout PatternNumbers, to bytes: inout [UInt8]) {
+    private static func appendBlock(_ dtype: DType, _ numbers: inout SplitMix64, to bytes: inout [UInt8]) {
         // Evenly spread weights reach √3 deviations.
         func weight() -> Float { Float.random(in: -1...1, using: &numbers) * 1.732 * deviation }
         switch dtype {
@@ -106,18 +106,5 @@ package final class RandomWeights: Sendable {
         for shift in stride(from: 0, to: Number.bitWidth, by: 8) {
             bytes.append(UInt8(truncatingIfNeeded: number >> Number(shift)))
         }
-    }
-}
-
-/// A generator for patterns (SplitMix64).
-private struct PatternNumbers: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ mixed >> 30) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ mixed >> 27) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ mixed >> 31
     }
 }

@@ -94,14 +94,29 @@ package final class SafetensorsCheckpoint: TensorSource, Sendable {
     }
 
     package func storedTensor(_ name: String, cut: TensorCut) throws(CheckpointError) -> SourceTensor? {
-        guard let weight = quantized.weights[name] else {
-            return try storedTensor(name)?.part(cut, file: path)
+        guard let form = quantizedForm(of: name) else { return try storedTensor(name)?.part(cut, file: path) }
+        try cut.require(form.shape, of: name, file: path, offset: 8)
+        if cut.axis == form.shape.count - 1 {
+            try cut.requireWholeBlocks(of: form.dtype, columns: cut.extent, name: name, file: path)
         }
-        try cut.require([weight.rows, weight.columns], of: name, file: path, offset: 8)
-        if cut.axis == 1 {
-            try cut.requireWholeBlocks(of: weight.dtype, columns: weight.columns, name: name, file: path)
+        let part = quantized.weights[name]?.converted(cut) ?? quantized.experts[name]?.converted(cut)
+        return part.map { SourceTensor(tensor: $0, infoOffset: 8) }
+    }
+
+    package func form(of name: String) -> TensorForm? {
+        if let form = quantizedForm(of: name) { return form }
+        guard let info = places[name]?.info, !quantized.parts.contains(name), let dtype = info.type.dtype else {
+            return nil
         }
-        return SourceTensor(tensor: weight.converted(cut), infoOffset: 8)
+        return TensorForm(dtype: dtype, shape: info.shape)
+    }
+
+    /// What the tensors that belong to a quantized weight become.
+    private func quantizedForm(of name: String) -> TensorForm? {
+        if let weight = quantized.weights[name] {
+            return TensorForm(dtype: weight.dtype, shape: [weight.rows, weight.columns])
+        }
+        return quantized.experts[name].map { TensorForm(dtype: .mxfp4, shape: $0.shape) }
     }
 
     package func requireUnchanged() throws(CheckpointError) {

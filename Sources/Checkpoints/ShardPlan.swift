@@ -12,7 +12,8 @@ package struct ShardPlan: Sendable {
     /// The hyper-parameters of the part: fewer heads and a narrower feed-forward network. Hidden size and vocabulary
     /// are the model's, and so is the size of a head.
     package let config: ModelConfig
-    private let shard: Shard
+    /// Whose part it is.
+    package private(set) var shard: Shard
     private let whole: ModelConfig
 
     /// - Parameter file: the checkpoint's path, for messages.
@@ -42,11 +43,23 @@ package struct ShardPlan: Sendable {
         self.whole = whole
     }
 
-    /// What the rank reads of the tensor `name`, by GGUF's names; nil where it reads all.
+    /// [ranks] What each has: as much as this one, from another place.
+    package var ofAllRanks: [ShardPlan] {
+        (0..<shard.count).map { rank in
+            var plan = self
+            plan.shard = Shard(rank: rank, of: shard.count)
+            return plan
+        }
+    }
+
+    /// What the rank reads of the tensor `name`, by GGUF's names, or PEFT's for adapters; nil where it reads all.
     /// - Parameter shape: of what it reads, which tells a gate and its other half in one matrix from the half alone.
     func cut(_ name: String, shape: [Int]) -> TensorCut? {
         guard !shard.isWhole else { return nil }
         let parts = name.split(separator: ".", omittingEmptySubsequences: false)
+        if parts.count > 3, ["lora_A", "lora_B"].contains(parts[parts.count - 2]) {
+            return adapterCut(parts[parts.count - 3], isFirst: parts[parts.count - 2] == "lora_A")
+        }
         let own = parts.first == "blk" ? parts.dropFirst(2) : parts[...]
         let isBias = own.last == "bias"
         switch own.first {
@@ -64,6 +77,21 @@ package struct ShardPlan: Sendable {
         case "ffn_gate_exps", "ffn_up_exps": return cut(axis: 1, [features])
         case "ffn_down_exps": return isBias ? nil : cut(axis: 2, [features])
         default: return nil
+        }
+    }
+
+    /// What the rank reads of the two matrices by which an adapter changes another: of one that is cut by outputs those
+    /// of the second, of one that is cut by inputs those of the first.
+    private func adapterCut(_ module: Substring, isFirst: Bool) -> TensorCut? {
+        switch module {
+        case "q_proj": isFirst ? nil : cut(axis: 0, [queries])
+        case "k_proj", "v_proj": isFirst ? nil : cut(axis: 0, [keys])
+        case "qkv_proj": isFirst ? nil : cut(axis: 0, [queries, keys, keys])
+        case "gate_proj", "up_proj": isFirst ? nil : cut(axis: 0, [features])
+        case "gate_up_proj": isFirst ? nil : cut(axis: 0, [features, features])
+        case "o_proj": isFirst ? cut(axis: 1, [queries]) : nil
+        case "down_proj": isFirst ? cut(axis: 1, [features]) : nil
+        default: nil
         }
     }
 

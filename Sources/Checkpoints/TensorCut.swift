@@ -24,6 +24,18 @@ package struct TensorCut: Sendable, Equatable {
     /// Indices taken.
     var count: Int { ranges.reduce(0) { $0 + $1.count } }
 
+    /// What is taken of `axis`, which has `extent` indices in the whole tensor.
+    func indices(of axis: Int, extent: Int) -> [Int] {
+        axis == self.axis ? ranges.flatMap { Array($0) } : Array(0..<extent)
+    }
+
+    /// Those of what is taken, one after another, that `ranges` take of it.
+    func taking(_ own: [Range<Int>]) -> TensorCut {
+        let indices = indices(of: axis, extent: extent)
+        let chosen = own.joined().map { indices[$0]..<indices[$0] + 1 }
+        return TensorCut(shard: shard, axis: axis, extent: extent, ranges: chosen)
+    }
+
     /// Throws unless the whole tensor has the axis, as long as it should be.
     func require(_ shape: [Int], of name: String, file: String, offset: Int) throws(CheckpointError) {
         guard axis < shape.count, shape[axis] == extent else {
@@ -64,7 +76,7 @@ extension SourceTensor {
 
 extension StoredTensor {
     /// The part of it that `cut` takes, which ends at whole blocks.
-    fileprivate func part(_ cut: TensorCut) -> StoredTensor {
+    func part(_ cut: TensorCut) -> StoredTensor {
         // The axis is one of blocks, or of rows of them.
         let unit = cut.axis == shape.count - 1 ? dtype.blockElementCount : 1
         let stack = shape[..<cut.axis].reduce(1, *)

@@ -28,8 +28,27 @@ package protocol TensorSource {
     /// The part of the tensor `name` that `cut` takes, reading no more than that, or nil when there is none.
     /// - Throws: `CheckpointError` when the tensor is not as long as it should be, or would be cut inside a block.
     func storedTensor(_ name: String, cut: TensorCut) throws(CheckpointError) -> SourceTensor?
+    /// What the tensor `name` is, without converting it, or nil when there is none.
+    func form(of name: String) -> TensorForm?
     /// Throws when the file was modified since it was opened.
     func requireUnchanged() throws(CheckpointError)
+}
+
+extension TensorSource {
+    package func form(of name: String) -> TensorForm? {
+        storedTensor(name).map { TensorForm(dtype: $0.tensor.dtype, shape: $0.tensor.shape) }
+    }
+}
+
+/// Type and shape of a stored tensor.
+package struct TensorForm: Sendable {
+    package let dtype: DType
+    package let shape: [Int]
+
+    package init(dtype: DType, shape: [Int]) {
+        self.dtype = dtype
+        self.shape = shape
+    }
 }
 
 /// Reads a model's weights from a checkpoint and keeps count of what was read.
@@ -37,7 +56,7 @@ package struct WeightReader {
     private let ledger: Ledger
     private let prefix: String
     /// Which part of each tensor is read; nil reads all.
-    private let plan: ShardPlan?
+    package let plan: ShardPlan?
 
     /// Shared by a reader and all readers scoped from it.
     private final class Ledger {

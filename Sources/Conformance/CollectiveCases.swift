@@ -3,7 +3,8 @@
 
 import Tensors
 
-/// Sums and gathers against 64-bit floats, through `Backend.collectives` alone.
+/// Sums and gathers against 64-bit floats, through `Backend.collectives` alone, and a sum with the norm behind it
+/// against the norm by itself: a backend may do both at once.
 package enum CollectiveCheck {
     /// Rows and columns: single elements, odd ones, a step's rows; beyond the small ones messages that are added in
     /// parts, and in pieces.
@@ -11,7 +12,8 @@ package enum CollectiveCheck {
     private static let largeShapes = [(40, 4096), (600, 4096)]
 
     /// The largest error this rank found, as a fraction of what is allowed; infinity where a gathered element, or a bit
-    /// of a sum on another rank or in a repetition, differs. Repetitions are captured and replayed where steps are.
+    /// of a sum on another rank or in a repetition, or of its norm, differs. Repetitions are captured and replayed
+    /// where steps are.
     package static func worstError(_ backend: any Backend, isSmall: Bool) throws -> Double {
         guard let collectives = backend.collectives else { return .infinity }
         let (shard, count) = (collectives.shard, collectives.shard.count)
@@ -22,6 +24,9 @@ package enum CollectiveCheck {
             let x = try backend.allocate([rows, columns], .f32, purpose: "a check")
             let parts = try backend.allocate([count * rows, columns], .f32, purpose: "a check")
             let output = try backend.allocate([rows, count * columns], .f32, purpose: "a check")
+            let normed = try backend.allocate([rows, columns], backend.linearInputType, purpose: "a check")
+            let weight = try backend.allocate([columns], .f32, purpose: "a check")
+            backend.upload(values(rank: count, columns), to: weight)
             // A step of a shape is captured with the tensors it had.
             let shape = backend.padded(
                 StepShape(tokenCount: 128 * (index + 1), sequenceCount: 1, sampledRowCount: 1, isDecodeOnly: false))
@@ -31,6 +36,7 @@ package enum CollectiveCheck {
                 backend.upload(placed(inputs[shard.rank], shard), to: parts)
                 backend.perform(shape) {
                     collectives.sum(x)
+                    backend.rmsNorm(x, weight: weight, epsilon: 1e-5, into: normed)
                     collectives.gather(parts, into: output)
                 }
                 try backend.synchronize()
@@ -38,6 +44,9 @@ package enum CollectiveCheck {
                 if repetition == 0 { sums = found }
                 worst.note(bits(found) == bits(sums))
                 worst.note(bits(backend.download(output)) == bits(joined(inputs, columns)))
+                let normedInStep = backend.download(normed)
+                backend.rmsNorm(x, weight: weight, epsilon: 1e-5, into: normed)
+                worst.note(bits(backend.download(normed)) == bits(normedInStep))
             }
             for (index, value) in sums.enumerated() {
                 let terms = inputs.map { Double($0[index]) }

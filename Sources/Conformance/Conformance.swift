@@ -39,19 +39,13 @@ struct WorstError {
     }
 }
 
-/// Pseudo-random numbers that depend on the seed only (SplitMix64).
+/// Pseudo-random numbers that depend on the seed only.
 package struct SeededNumbers: RandomNumberGenerator {
-    private var state: UInt64
+    private var source: SplitMix64
 
-    package init(_ seed: UInt64) { state = seed &* 0x9E37_79B9_7F4A_7C15 }
+    package init(_ seed: UInt64) { source = SplitMix64(state: seed &* 0x9E37_79B9_7F4A_7C15) }
 
-    package mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
-    }
+    package mutating func next() -> UInt64 { source.next() }
 
     /// Roughly normal: the sum of four uniform numbers.
     package mutating func normal() -> Float {

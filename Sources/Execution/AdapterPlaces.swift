@@ -7,13 +7,16 @@ import Scheduling
 /// The places of an engine. Lives on the engine thread.
 struct AdapterPlaces {
     private let bank: AdapterBank?
+    private let ranks: RankThreads?
     private let inbox: Inbox
     /// Highest first.
     private var free: [Int]
     private var lastID: UInt64 = 0
 
-    init(_ bank: AdapterBank?, inbox: Inbox) {
+    /// - Parameter ranks: the others, where `bank` is that of the first of several.
+    init(_ bank: AdapterBank?, ranks: RankThreads?, inbox: Inbox) {
         self.bank = bank
+        self.ranks = ranks
         self.inbox = inbox
         free = Array((0..<(bank?.limits.count ?? 0)).reversed())
     }
@@ -23,6 +26,7 @@ struct AdapterPlaces {
         guard let bank, let place = free.popLast() else {
             return loading.reply(.failure(.tooManyAdapters(limit: bank?.limits.count ?? 0)))
         }
+        ranks?.install(loading.adapter, at: place)
         bank.install(loading.adapter, at: place)
         lastID += 1
         let reference = AdapterReference(id: AdapterID(lastID), name: loading.name, place: Int32(place)) { [inbox] in

@@ -95,7 +95,7 @@ struct EngineCore: ~Copyable {
             maxQueuedRequests: configuration.maxQueuedRequests, enablePrefixCaching: configuration.enablePrefixCaching,
             policy: configuration.policy, memory: plan, adapters: parts.model.adapters?.layout,
             kvCacheType: kvCacheType.rawValue, startupPhases: phases)
-        adapters = AdapterPlaces(parts.model.adapters, inbox: inbox)
+        adapters = AdapterPlaces(parts.model.adapters, ranks: ranks, inbox: inbox)
         requests = RequestTable(ledger: ledger)
         statistics = EngineStatistics(buckets: configuration.latencyBuckets)
         board.statistics.withLock { [statistics] in $0 = statistics }

@@ -34,11 +34,13 @@ package enum EngineError: Error, Equatable, Sendable, CustomStringConvertible {
     package var description: String {
         switch self {
         case .overloaded(let resource, let waiting, let limit, _):
-            "The server is overloaded: \(waiting) \(resource) are waiting, and the limit is \(limit). Try again later."
+            // Clients look for vLLM's words.
+            "The engine is currently busy: \(waiting) \(resource) are waiting, and the "
+                + "\(resource == "requests" ? "limit" : "prefill token backlog limit") is \(limit). Try again later."
         case .overShare(let resource, let waiting, let limit, _):
             "You have \(waiting) \(resource) waiting, and your share of the queue is \(limit) now. Try again later."
         case .delayed(let estimate, let limit, _):
-            "The server is overloaded: this request would wait "
+            "The engine is currently busy: this request would wait "
                 + (estimate.map { "about \($0.tenths) s" } ?? "nobody knows how long")
                 + " for its turn, and the limit is \(limit.tenths) s. Try again later."
         case .hopeless(let estimate, let remaining, _):

@@ -17,6 +17,12 @@ package struct Histogram: Sendable, Equatable {
         self.bounds = bounds
     }
 
+    /// Of numbers of tokens; readers are told those up to the model's context.
+    package static let tokenBounds = [
+        1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000,
+        1_000_000.0,
+    ]
+
     /// [bounds + 1] observations per bucket, not cumulative.
     package var counts: [Int] { (0...bounds.count).map { buckets[$0] } }
 
@@ -129,10 +135,10 @@ package struct EngineStatistics: Sendable {
     package var prefillTime: Histogram
     package var decodeTime: Histogram
     package var inferenceTime: Histogram
-    package var promptLength = Histogram(bounds: Bounds.tokens)
-    package var generationLength = Histogram(bounds: Bounds.tokens)
+    package var promptLength = Histogram(bounds: Histogram.tokenBounds)
+    package var generationLength = Histogram(bounds: Histogram.tokenBounds)
     /// Prompt tokens of a request that were computed, not found in the prefix cache.
-    package var computedPromptLength = Histogram(bounds: Bounds.tokens)
+    package var computedPromptLength = Histogram(bounds: Histogram.tokenBounds)
     /// How often a request lost its blocks.
     package var preemptionCount = Histogram(bounds: Bounds.preemptions)
     package var iterationTokens = Histogram(bounds: Bounds.iteration)
@@ -155,9 +161,6 @@ package struct EngineStatistics: Sendable {
     /// The bucket bounds dashboards expect.
     private enum Bounds {
         static let mask = [0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.1, 1]
-        static let tokens = [
-            1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000.0,
-        ]
         static let iteration = [1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384.0]
         static let preemptions = [1, 2, 3, 4, 5, 10, 20.0]
     }

@@ -25,6 +25,8 @@ struct ModelRunner {
     private static let scrubBatch = 16
     /// What was read of the steps that were begun and not collected, oldest first.
     private var readings: [Reading] = []
+    /// Steps of another rank that were followed and not waited for.
+    private var followedCount = 0
 
     /// What the next step would overwrite.
     private struct Reading {
@@ -71,9 +73,8 @@ struct ModelRunner {
         scrubSlots = try backend.allocate([slotCount], .i32, purpose: "step inputs")
     }
 
-    /// Whether `begin` returns while the device still works, so that the next step can be planned meanwhile. The other
-    /// ranks learn what was sampled from the next step, so with them it cannot.
-    var isAsynchronous: Bool { backend.isAsynchronous && ranks == nil }
+    /// Whether `begin` returns while the device still works, so that the next step can be planned meanwhile.
+    var isAsynchronous: Bool { backend.isAsynchronous }
 
     /// Hands a step to the device. At most one that was begun before may be uncollected.
     mutating func begin(_ output: borrowing SchedulerOutput, _ constraints: ConstraintWorker) {
@@ -82,17 +83,30 @@ struct ModelRunner {
         readings.append(
             Reading(
                 states: StepStates(output, shape, model: model, backend: backend), logits: namedLogits(of: output)))
-        if batch.samplingRows.isEmpty { return }
         // The device, or the forward above, has had this time to itself; now the masks are needed.
         if !constraints.isEmpty { batch.setMasks(of: output, constraints) }
         backend.sample(model.logits.prefix(rows: batch.samplingRows.count), batch.samplingRows)
         if !constraints.isEmpty { batch.dropMasks() }
     }
 
-    /// Computes a step of which another rank takes the samples, and waits for the device.
+    /// Computes a step of which the first rank takes the samples. Waits for the device as that one does: for the step
+    /// before it, or for the step itself where the device works only while it is called.
     mutating func follow(_ output: borrowing SchedulerOutput) throws(BackendError) {
         _ = forward(output, hasMasks: false)
-        try backend.synchronize()
+        backend.sample(model.logits.prefix(rows: batch.samplingRows.count), batch.samplingRows)
+        followedCount += 1
+        try waitForFollowed(leaving: backend.isAsynchronous ? 1 : 0)
+    }
+
+    /// Whether the device may still work on a step that was followed.
+    var isFollowing: Bool { followedCount > 0 }
+
+    /// Waits for the device to end the steps that were followed, but for the latest `count`.
+    mutating func waitForFollowed(leaving count: Int = 0) throws(BackendError) {
+        while followedCount > count {
+            followedCount -= 1
+            try backend.collect(into: &results)
+        }
     }
 
     /// Asks for everything but the samples; returns the shape that the step is filled up to.
@@ -138,11 +152,7 @@ struct ModelRunner {
         let reading = readings.removeFirst()
         samples.removeAll(keepingCapacity: true)
         scores.removeAll(keepingCapacity: true)
-        if output.sampleCount + output.scoredTokens.count > 0 {
-            try backend.collect(into: &results)
-        } else {
-            try backend.synchronize()
-        }
+        try backend.collect(into: &results)
         var row = 0
         for sequence in output.sequences {
             for token in output.scoredTokens[sequence.scoredRange] {

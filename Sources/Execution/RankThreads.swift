@@ -1,9 +1,11 @@
 // The ranks of a model in parts, all but the first: each a thread with a backend, its part of the weights and its part
 // of the cache. The first is the engine's. It tells the others each step before it computes it; they answer in the sums
-// that all of them compute together, and in nothing else. Only the first takes samples.
+// that all of them compute together, and in nothing else. Only the first takes samples, which the backends tell one
+// another: the next step can be planned and told while the devices work on the one that samples.
 
 import Dispatch
 import Foundation
+import Models
 import Scheduling
 import Synchronization
 import Tensors
@@ -12,6 +14,8 @@ import Tensors
 private enum RankOrder: Sendable {
     /// Take memory for keys, values and steps, as the first rank does.
     case open(MemoryPlan, SchedulerLimits, KVCacheType)
+    /// Copy your part of an adapter to a place.
+    case install(LowRankAdapter, place: Int)
     case compute(RankStep)
     case end
 }
@@ -39,11 +43,12 @@ private final class RankOrders: Sendable {
         signal.signal()
     }
 
-    /// Waits for the next order; nil when the group has ended.
-    func next() -> RankOrder? {
+    /// Waits for the next order; nil when the group has ended, or when none came for so long.
+    func next(within patience: DispatchTimeInterval = .never) -> RankOrder? {
+        let deadline = DispatchTime.now() + patience
         while group.failure == nil {
             if let order = queue.withLock({ $0.isEmpty ? nil : $0.removeFirst() }) { return order }
-            signal.wait()
+            if signal.wait(timeout: deadline) == .timedOut { return nil }
         }
         return nil
     }
@@ -89,6 +94,11 @@ final class RankThreads: Sendable {
         for rank in orders { rank.post(.open(plan, limits, type)) }
     }
 
+    /// Has all copy their parts of an adapter.
+    func install(_ adapter: LowRankAdapter, at place: Int) {
+        for rank in orders { rank.post(.install(adapter, place: place)) }
+    }
+
     /// Has all compute a step.
     func compute(_ output: borrowing SchedulerOutput) {
         let step = RankStep(output)
@@ -109,6 +119,10 @@ final class RankThreads: Sendable {
 
     // MARK: The others' threads
 
+    /// How long a rank whose device still works waits for the next step, before it waits for the device: longer than
+    /// planning takes, and soon enough to notice a device that fails, or one that waits for a rank that hangs.
+    private static let patience = DispatchTimeInterval.milliseconds(10)
+
     private func run(_ shard: Shard, _ orders: RankOrders, _ make: (Int) throws -> EngineParts) {
         var (call, start) = ("loading", ContinuousClock.now)
         var isLoaded = false
@@ -124,9 +138,15 @@ final class RankThreads: Sendable {
             guard case .open(let plan, let limits, let type) = orders.next() else { return }
             var runner = try ModelRunner(parts: parts, plan: plan, limits: limits, kvCacheType: type)
             call = "a step"
-            while case .compute(let step) = orders.next() {
-                start = .now
-                try runner.follow(step.output)
+            while group.failure == nil {
+                switch orders.next(within: runner.isFollowing ? Self.patience : .never) {
+                case .compute(let step):
+                    start = .now
+                    try runner.follow(step.output)
+                case .install(let adapter, let place): parts.model.adapters?.install(adapter, at: place)
+                case nil: try runner.waitForFollowed()
+                case .open, .end: return
+                }
             }
         } catch {
             // First of all the group's reason: the first rank, told of the failure, ends the group too.

@@ -3,14 +3,16 @@
 // A crowd that is refused within a second and told the same number comes back within a second. So everybody is told a
 // number of whole seconds within a range as wide as half the estimate, drawn from a seeded source.
 
+import Tensors
+
 /// Draws times to retry after.
 struct RetryJitter: Sendable {
     /// No answer asks for more or less.
     static let bounds = 1...30
 
-    private var state: UInt64
+    private var source: SplitMix64
 
-    init(seed: UInt64) { state = seed }
+    init(seed: UInt64) { source = SplitMix64(state: seed) }
 
     /// Whole seconds from `estimate` on, up to half as many more, at least one more; near the upper bound the range
     /// ends there instead.
@@ -18,16 +20,7 @@ struct RetryJitter: Sendable {
         let seconds = Int(max(1, min(Double(Self.bounds.upperBound), estimate.seconds)).rounded(.up))
         let width = max(1, seconds / 2)
         let low = min(seconds, Self.bounds.upperBound - width)
-        return .seconds(low + Int(next() % UInt64(width + 1)))
-    }
-
-    /// SplitMix64 (Steele, Lea and Flood, 2014).
-    private mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var value = state
-        value = (value ^ value >> 30) &* 0xbf58_476d_1ce4_e5b9
-        value = (value ^ value >> 27) &* 0x94d0_49bb_1331_11eb
-        return value ^ value >> 31
+        return .seconds(low + Int(source.next() % UInt64(width + 1)))
     }
 }
 

@@ -99,6 +99,7 @@ final class LiveAnswer {
         output =
             streaming.isStreamed ? .stream(nil) : .whole(choices.map { Delta(choice: $0.index, isFirst: true) })
         self.choices = choices
+        counters.begin()
     }
 
     var finished: EventLoopFuture<FinishedAnswer> { completion.futureResult }
@@ -240,6 +241,7 @@ final class LiveAnswer {
     private func end(_ result: Result<Void, ServingError>) {
         guard !hasEnded else { return }
         hasEnded = true
+        counters.end()
         outcome = result
         waiting = []
         firstWaiting = 0

@@ -13,9 +13,14 @@ struct Metrics {
     /// `model_name="…",engine="0"`.
     private let engineLabels: String
     private let modelLabel: String
+    /// Buckets of tokens end here.
+    private let maxModelLength: Double
 
-    /// - Parameter modelName: the first served name.
-    init(modelName: String) {
+    /// - Parameters:
+    ///   - modelName: the first served name.
+    ///   - maxModelLength: of the model; no request has more tokens.
+    init(modelName: String, maxModelLength: Int) {
+        self.maxModelLength = Double(maxModelLength)
         modelLabel = "model_name=\"\(Self.escaped(modelName))\""
         engineLabels = modelLabel + ",engine=\"0\""
         buffer.reserveCapacity(32 << 10)
@@ -43,7 +48,7 @@ struct Metrics {
         sample(
             "vllm:cache_config_info",
             engineLabels + ",block_size=\"\(model.blockSize)\",num_gpu_blocks=\"\(model.blockCount)\","
-                + "cache_dtype=\"\(model.kvCacheType)\","
+                + "cache_dtype=\"\(model.kvCacheType)\",gpu_memory_utilization=\"\(model.gpuMemoryUtilization)\","
                 + "enable_prefix_caching=\"\(model.enablePrefixCaching ? "True" : "False")\"", 1)
         guard let digests = model.digests else { return }
         family("apus:model_info", "gauge", "Digests of what the model is made of.")
@@ -159,14 +164,19 @@ struct Metrics {
     /// Writes a histogram under its `vllm:` name.
     mutating func write(_ histogram: Histogram, name: String, help: String) {
         family("vllm:" + name, "histogram", help)
-        samples(histogram, "vllm:" + name, engineLabels)
+        let isOfTokens = histogram.bounds == Histogram.tokenBounds
+        samples(histogram, "vllm:" + name, engineLabels, upTo: isOfTokens ? maxModelLength : .infinity)
     }
 
     /// Writes the samples of one histogram of a family.
-    mutating func samples(_ histogram: Histogram, _ name: String, _ labels: String) {
+    /// - Parameter limit: the bounds above it are left out.
+    mutating func samples(
+        _ histogram: Histogram, _ name: String, _ labels: String, upTo limit: Double = .infinity
+    ) {
         var cumulative = 0
         for (index, count) in histogram.counts.enumerated() {
             cumulative += count
+            if index < histogram.bounds.count, histogram.bounds[index] > limit { continue }
             let bound = index < histogram.bounds.count ? "\(histogram.bounds[index])" : "+Inf"
             sample("\(name)_bucket", labels + ",le=\"\(bound)\"", Double(cumulative))
         }

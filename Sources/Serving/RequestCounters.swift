@@ -21,19 +21,25 @@ final class RequestCounters: Sendable {
         var requestBytes = (count: 0, sum: 0)
     }
 
-    private static let tokenBounds = [
-        1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000.0,
-    ]
-
     private struct State {
         var requests: [Key: Int] = [:]
         var measures: [String: Measures] = [:]
         var choices = Histogram(bounds: [1, 2, 5, 10, 20])
-        var maxTokens = Histogram(bounds: RequestCounters.tokenBounds)
-        var mostGenerated = Histogram(bounds: RequestCounters.tokenBounds)
+        var maxTokens = Histogram(bounds: Histogram.tokenBounds)
+        var mostGenerated = Histogram(bounds: Histogram.tokenBounds)
     }
 
     private let state = Mutex(State())
+    private let answering = Atomic(0)
+
+    /// Requests that the engine works for and whose answer is not complete.
+    var inFlight: Int { answering.load(ordering: .relaxed) }
+
+    /// Notes that the engine has taken a request, whatever its number of choices or texts.
+    func begin() { answering.add(1, ordering: .relaxed) }
+
+    /// Notes that it has ended, however.
+    func end() { answering.subtract(1, ordering: .relaxed) }
 
     init() {
         state.withLock { state in

@@ -1,7 +1,6 @@
 // The HTTP server as a service: listens, serves, and on a graceful shutdown first lets the engine drain and only then
 // closes its connections, so that no stream is cut that could have finished.
 
-import FoundationEssentials
 import Hummingbird
 import HummingbirdCore
 import Logging
@@ -17,6 +16,8 @@ package struct Server: Service {
     private let logger: Logger
     private let certificates: TLSCertificates?
     private let adapters: AdapterLibrary
+    /// nil listens on a port.
+    private let socket: SocketFile?
     private let onListening: @Sendable (_ port: Int) async -> Void
 
     /// - Parameters:
@@ -34,6 +35,9 @@ package struct Server: Service {
         self.logger = logger
         self.certificates = certificates
         self.adapters = adapters
+        socket = configuration.socketPath.map {
+            SocketFile(path: $0, permissions: configuration.socketMode, logger: logger)
+        }
         self.onListening = onListening
     }
 
@@ -53,12 +57,13 @@ package struct Server: Service {
             deliveries: EventDeliveries(loops), constraintThread: constraintThread, adapters: adapters)
         let outcome: Result<Void, any Error>
         do {
+            try await socket?.checkIsFree(loops)
             try await serve(application(state, loops))
             outcome = .success(())
         } catch {
             outcome = .failure(error)
         }
-        removeSocket()
+        socket?.remove()
         try await threads.shutdown()
         try await constraintThread.shutdown()
         try await loops.shutdownGracefully()
@@ -102,7 +107,7 @@ package struct Server: Service {
             onServerRunning: { [onListening] channel in
                 acceptOneByOne(channel)
                 // Until this line the umask decides; connecting needs the permission to write.
-                restrictSocket()
+                socket?.take()
                 await onListening(channel.localAddress?.port ?? 0)
             },
             eventLoopGroupProvider: .shared(loops),
@@ -116,27 +121,8 @@ package struct Server: Service {
         }
     }
 
-    private func restrictSocket() {
-        guard let path = configuration.socketPath else { return }
-        do {
-            try FileManager.default.setAttributes(
-                [.posixPermissions: Int(configuration.socketMode)], ofItemAtPath: path)
-        } catch {
-            logger.error("The permissions of \(path) could not be set.", metadata: ["detail": "\(error)"])
-        }
-    }
-
-    private func removeSocket() {
-        guard let path = configuration.socketPath else { return }
-        do {
-            try FileManager.default.removeItem(atPath: path)
-        } catch {
-            logger.debug("The socket was gone already.", metadata: ["detail": "\(error)"])
-        }
-    }
-
     private var address: BindAddress {
-        if let path = configuration.socketPath { return .unixDomainSocket(path: path) }
+        if let socket { return .unixDomainSocket(path: socket.path) }
         return .hostname(configuration.host, port: configuration.port)
     }
 

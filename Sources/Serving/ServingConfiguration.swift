@@ -24,6 +24,8 @@ package struct ServingConfiguration: Sendable {
     package var crossOrigin = CrossOrigin()
     /// Names by which clients may ask for the model; the first is the one reported. At least one.
     package var servedModelNames: [String]
+    /// What the operator called the model, where that is another name.
+    package var modelRoot: String?
     /// The version that /version reports.
     package var version: String
     /// Threads that read and write sockets. One carries more than 100,000 chunks a second.
@@ -61,6 +63,8 @@ package struct ServingConfiguration: Sendable {
     package var pooling = Pooling.lastToken
     /// Folder that /start_profile writes to; nil refuses it.
     package var profileFolder: String?
+    /// Paths whose requests have no line in the debug log: probes and scrapes, say.
+    package var unloggedPaths: Set<String> = []
     /// How the model writes calls of functions; nil asks its chat template.
     package var toolCallForm: ToolCallForm?
     /// What the operator allows of adapters; nil where there are none.
@@ -130,6 +134,8 @@ package struct ServedModel: Sendable {
     package let enablePrefixCaching: Bool
     /// Whether requests may have priorities.
     package let usesPriorities: Bool
+    /// The share of a GPU's free memory that may be used, for the metrics.
+    package var gpuMemoryUtilization = 0.9
     /// What the model is made of: shown with it, so that a change is seen. nil shows nothing.
     package var digests: ServedDigests?
 

@@ -120,7 +120,7 @@ package protocol Backend: AnyObject {
     func upload(_ values: [Float], to tensor: Tensor)
     /// Copies the tensor's elements (f32) to the host. For tests and tools; serving reads only `SamplingResults`.
     func download(_ tensor: Tensor) -> [Float]
-    /// Waits for everything asked for so far and reports a device that failed. Ends steps that sample nothing.
+    /// Waits for everything asked for so far and reports a device that failed.
     func synchronize() throws(BackendError)
 
     // MARK: Weights and steps
@@ -143,8 +143,9 @@ package protocol Backend: AnyObject {
     // MARK: Operations
 
     /// output[t] = table[tokens[t]]. tokens: [tokens] i32; output: [tokens, hidden]. Token −1 − r stands for the token
-    /// that row r of the latest `sample` chose; only asynchronous backends are asked for it. Where `table` has a
-    /// `firstRow`, its rows are those of tokens firstRow ..< firstRow + rowCount, and all other tokens give zeros.
+    /// that row r of the latest `sample` chose, on the first rank where there are several; only asynchronous backends
+    /// are asked for it. Where `table` has a `firstRow`, its rows are those of tokens firstRow ..< firstRow + rowCount,
+    /// and all other tokens give zeros.
     func embed(_ tokens: Tensor, _ table: PreparedWeight, into output: Tensor)
     /// output[t] (+)= x[t] · weight / √(mean(x[t]²) + epsilon). x, output: [tokens, hidden]; weight: [hidden] f32. What
     /// is added to is f32.
@@ -192,8 +193,10 @@ package protocol Backend: AnyObject {
         into output: Tensor)
     /// output[i] = x[rows[i]]. rows: [rows] i32.
     func gatherRows(_ x: Tensor, rows: Tensor, into output: Tensor)
-    /// Begins to choose a token from each row of `logits` [rows, vocab]. At most two are not collected at a time, one
-    /// where the backend is not asynchronous.
+    /// Begins to choose a token from each row of `logits` [rows, vocab], of which there may be none: it ends a step. At
+    /// most two are not collected at a time, one where the backend is not asynchronous. Ranks that share a model all
+    /// ask for it, for as many rows: the first chooses, and tells the others where they look such tokens up; they
+    /// collect nothing but the end of the step.
     func sample(_ logits: Tensor, _ rows: [SamplingRow])
     /// Waits for the oldest `sample` that was not collected, copies what it chose to the first rows of `results`, and
     /// reports a device that failed.

@@ -81,10 +81,11 @@ package enum StartupError: Error, Equatable, Sendable, CustomStringConvertible {
     package var description: String {
         switch self {
         case .unknownModel(let model, let known):
-            "\(model) is neither a file nor a model of the catalog. Give the path of a GGUF file, or one of: "
-                + known.joined(separator: ", ") + "."
+            "\(model) is neither a file nor a model of the catalog. Give the path of a GGUF file or of a folder, "
+                + "ORG/NAME of the hub, or one of: " + known.joined(separator: ", ") + "."
         case .cannotListen(let address, let reason):
-            "Cannot listen on \(address): \(reason). Choose another --port, or 0 for a free one."
+            "Cannot listen on \(address): \(reason). "
+                + (address.contains(":") ? "Choose another --port, or 0 for a free one." : "Choose another --uds.")
         case .unusableKeyFile(let path, let reason):
             "The key file \(path) cannot be used: \(reason). Give one key on a line, or sha256: and its digest."
         case .unusableCertificate(let error):

@@ -6,15 +6,16 @@ import Foundation
 @main
 struct Main {
     static func main() async {
+        let arguments = Array(CommandLine.arguments.dropFirst())
         do {
-            var command = try ApusCommand.parseAsRoot()
+            var command = try ApusCommand.parseAsRoot(ListArguments.spelledOut(arguments))
             if var command = command as? any AsyncParsableCommand {
                 try await command.run()
             } else {
                 try command.run()
             }
         } catch {
-            ApusCommand.end(with: error)
+            ApusCommand.end(with: error, after: arguments)
         }
     }
 }
@@ -33,9 +34,15 @@ package struct ApusCommand: ParsableCommand {
     package init() {}
 
     /// Says what went wrong and ends the process with the status for it.
-    static func end(with error: any Error) -> Never {
+    static func end(with error: any Error, after arguments: [String]) -> Never {
         // Help, --version and what the parser itself refuses carry their own text and code (0 and 64).
         let code = exitCode(for: error)
+        if code == .validationFailure, ListArguments.areSettings(arguments),
+            let message = Suggestion.improving(fullMessage(for: error))
+        {
+            FileHandle.standardError.write(Data((message + "\n").utf8))
+            Foundation.exit(code.rawValue)
+        }
         if code == .success || code == .validationFailure || error is ExitCode { exit(withError: error) }
         FileHandle.standardError.write(Data("apus: \(error)\n".utf8))
         Foundation.exit(ExitStatus(error).rawValue)

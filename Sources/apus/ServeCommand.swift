@@ -47,6 +47,8 @@ package struct ServeCommand: AsyncParsableCommand {
         for concern in AccessConcerns.all(settings, keys: keys, certificates: certificates) {
             logger.warning("\(concern)")
         }
+        // After a pull, which takes them itself.
+        let signals = await ShutdownSignals.taken(logger: logger)
         logger.info("Loading \(located.path)")
         let running = try await RunningModel.start(path: located.path, settings: settings)
         if let known = located.selfTest {
@@ -58,7 +60,7 @@ package struct ServeCommand: AsyncParsableCommand {
         for note in running.device.notes(environment: environment) { logger.notice("\(note)") }
         try await ServerAssembly(
             settings: settings, modelName: located.name, running: running, keys: keys, certificates: certificates,
-            logger: logger, sink: sink
+            signals: signals, logger: logger, sink: sink
         ).run()
     }
 }

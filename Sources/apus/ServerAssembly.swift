@@ -154,6 +154,7 @@ struct ServerAssembly: Sendable {
     let keys: APIKeys
     /// nil serves HTTP in the clear.
     let certificates: TLSCertificates?
+    let signals: ShutdownSignals
     let logger: Logger
     let sink: LogSink
 
@@ -166,6 +167,7 @@ struct ServerAssembly: Sendable {
         var served = ServedModel(
             running.engine.information, tokenizer: running.model.tokenizer,
             chatTemplate: running.model.chatTemplate, stopTokens: running.model.stopTokens)
+        served.gpuMemoryUtilization = running.compute.gpuMemoryShare
         let digests = running.model.digests
         served.digests = ServedDigests(
             model: digests.model, tokenizer: digests.tokenizer, template: digests.template)
@@ -205,7 +207,7 @@ struct ServerAssembly: Sendable {
         }
         group.maximumGracefulShutdownDuration = configuration.drainTimeout + .seconds(10)
         group.maximumCancellationDuration = .seconds(10)
-        try await ShutdownSignals.run(ServiceGroup(configuration: group), logger: logger)
+        try await signals.run(ServiceGroup(configuration: group))
         logger.notice("Drained; bye.")
     }
 

@@ -4,6 +4,7 @@
 import Execution
 import Foundation
 import Logging
+import NIOCore
 import ServiceLifecycle
 import Serving
 import Synchronization
@@ -47,9 +48,19 @@ struct HTTPService: Service {
             try await server.run()
         } catch {
             guard hasListened.isRaised || error is CancellationError else {
-                throw StartupError.cannotListen(address: address, reason: "\(error)")
+                throw StartupError.cannotListen(address: address, reason: Self.reason(error))
             }
             throw error
+        }
+    }
+
+    /// What the system says, in words.
+    private static func reason(_ error: any Error) -> String {
+        switch (error as? IOError)?.errnoCode {
+        case EADDRINUSE: "another process listens on it"
+        case EADDRNOTAVAIL: "this machine has no such address"
+        case EACCES, EPERM: "permission denied"
+        default: "\(error)"
         }
     }
 }
@@ -106,30 +117,51 @@ final class Latch: Sendable {
     func raise() { value.store(true, ordering: .releasing) }
 }
 
-/// SIGTERM and SIGINT: the first one drains, the second one ends the process at once.
-enum ShutdownSignals {
-    /// Runs `group` until it ends.
-    static func run(_ group: ServiceGroup, logger: Logger) async throws {
+/// SIGTERM and SIGINT: the first one drains, the second one ends the process at once. So does the first one while the
+/// model loads: there is nothing to drain, and the first process of a container is not ended by a signal that it does
+/// not take.
+final class ShutdownSignals: Sendable {
+    private enum Phase {
+        case loading, draining
+        case serving(ServiceGroup)
+    }
+
+    private let phase = Mutex(Phase.loading)
+    private let logger: Logger
+
+    private init(logger: Logger) { self.logger = logger }
+
+    /// Takes the signals from now on.
+    static func taken(logger: Logger) async -> ShutdownSignals {
         let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint)
-        try await withThrowingTaskGroup(of: Void.self) { tasks in
-            tasks.addTask { try await group.run() }
-            tasks.addTask {
-                var isDraining = false
-                for await signal in signals {
-                    guard !isDraining else {
-                        logger.error("\(signal) again: ending at once")
-                        // Threads may be anywhere, so nothing is torn down.
-                        _exit(128 + signal.number)
-                    }
-                    isDraining = true
-                    logger.notice("\(signal): draining; a second signal ends at once")
-                    await group.triggerGracefulShutdown()
-                }
-                // The sequence ends when the task is cancelled: the group has ended.
-                try await Task.sleep(for: .seconds(3600))
-            }
-            defer { tasks.cancelAll() }
-            try await tasks.next()
+        let shutdown = ShutdownSignals(logger: logger)
+        Task { for await signal in signals { await shutdown.receive(signal) } }
+        return shutdown
+    }
+
+    /// Runs `group` until it ends.
+    func run(_ group: ServiceGroup) async throws {
+        phase.withLock { $0 = .serving(group) }
+        try await group.run()
+    }
+
+    private func receive(_ signal: UnixSignal) async {
+        let before = phase.withLock { phase in
+            let before = phase
+            if case .serving = phase { phase = .draining }
+            return before
+        }
+        // Threads may be anywhere, so nothing is torn down by whoever ends at once.
+        switch before {
+        case .loading:
+            logger.notice("\(signal): ending; nothing was served yet")
+            _exit(ExitStatus.success.rawValue)
+        case .serving(let group):
+            logger.notice("\(signal): draining; a second signal ends at once")
+            await group.triggerGracefulShutdown()
+        case .draining:
+            logger.error("\(signal) again: ending at once")
+            _exit(128 + signal.number)
         }
     }
 }

@@ -130,6 +130,60 @@ extension EmulatedDevice {
             #expect(cuda_example_meet(ranks, calls, most, 5, -1) == 0)
         }
 
+        /// Rows of a warp, of a block, and of a block that takes several rounds; with 8-bit floats of each.
+        @Test(
+            arguments: [(1, 0, 3, 256), (2, 1, 1, 512), (4, 2, 5, 516), (8, 7, 2, 4096), (2, 0, 64, 36)]
+                as [(Int32, Int32, Int32, Int32)], [0, 1] as [UInt64])
+        func `a sum that ends in a norm has the bits of the sum and the norm`(
+            _ call: (ranks: Int32, rank: Int32, rows: Int32, columns: Int32), order: UInt64
+        ) {
+            cuda_emulator_set_order(order)
+            defer { cuda_emulator_set_order(0) }
+            #expect(cuda_all_reduce_norm_fits(Int64(call.rows), Int64(call.columns), call.ranks) != 0)
+            #expect(cuda_example_sum_and_norm(call.ranks, call.rank, call.rows, call.columns) == 0)
+        }
+
+        @Test func `long messages, many rows and odd ones are summed and normalized one after the other`() {
+            #expect(cuda_all_reduce_norm_fits(64, 4096, 2) != 0 && cuda_all_reduce_norm_fits(65, 4096, 2) == 0)
+            #expect(cuda_all_reduce_norm_fits(13, 4096, 8) != 0 && cuda_all_reduce_norm_fits(14, 4096, 8) == 0)
+            #expect(cuda_all_reduce_norm_fits(1, 4098, 2) == 0)
+        }
+
+        /// In a step, and one by one: the sum waits for what follows it only in a step.
+        @Test func `a sum is held back for its norm, and launched alone where something else follows`() throws {
+            let ranks = try CUDARanks(RankGroup(count: 1, deadline: .seconds(30)), exchange: .peers)
+            let backend = try EmulatedDevice.backend(ranks, .whole)
+            var numbers = SeededNumbers(11)
+            let (start, weights) = (numbers.normals(3 * 64), numbers.normals(64))
+            let weight = try backend.allocate([64], .f32, purpose: "a test")
+            backend.upload(weights, to: weight)
+            let shape = StepShape(tokenCount: 3, sequenceCount: 3, sampledRowCount: 0, isDecodeOnly: true)
+            func run(isStep: Bool, isApart: Bool) throws -> (values: [[Float]], launches: Int64) {
+                let x = try backend.allocate([3, 64], .f32, purpose: "a test")
+                let normed = try backend.allocate([3, 64], .bf16, purpose: "a test")
+                backend.upload(start, to: x)
+                let operations = {
+                    backend.collectives?.sum(x)
+                    if isApart { backend.apply(.multiply(2), to: x) }
+                    backend.rmsNorm(x, weight: weight, epsilon: 1e-5, into: normed)
+                    // A sum that nothing follows.
+                    backend.collectives?.sum(x)
+                }
+                let before = EmulatedDevice.calls("launch")
+                if isStep { backend.perform(shape, operations) } else { operations() }
+                try backend.synchronize()
+                let launches = EmulatedDevice.calls("launch") - before
+                return ([backend.download(x), backend.download(normed)], launches)
+            }
+            for isApart in [false, true] {
+                let (together, alone) = (
+                    try run(isStep: true, isApart: isApart), try run(isStep: false, isApart: isApart)
+                )
+                #expect(together.values == alone.values)
+                #expect(alone.launches == (isApart ? 4 : 3) && together.launches == (isApart ? 4 : 2))
+            }
+        }
+
         @Test func `ranks that wait for one that is gone go on when they are told to`() {
             #expect(cuda_example_meet(3, 7, 3000, 6, 1) == 0)
         }

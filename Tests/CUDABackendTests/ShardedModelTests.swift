@@ -88,6 +88,44 @@ extension EmulatedDevice {
             try compare(Model(model.name, kvHeads: model.kvHeads, isQuantized: isQuantized), 4, .nccl)
         }
 
+        @Test(arguments: ["llama3-wide", "phi3-stacked"])
+        func `two ranks with an adapter are near the reference, and agree to the last bit`(name: String) throws {
+            let expected = try FixtureAdapter(name).expected
+            let model = try Model(name.hasPrefix("phi3") ? "phi3" : "llama3")
+            let room = StepCapacity(tokens: 64, sampledRows: 64, adapters: AdapterLimits(count: 2, maxRank: 8))
+            let ranks = try CUDARanks(
+                RankGroup(count: 2, deadline: .seconds(60)), exchange: EmulatedExchange.nccl.prepare())
+            let logits = try onRanks(2) { shard in
+                let parts = try model.load(EmulatedDevice.backend(ranks, shard), room)
+                parts.model.adapters?.install(try FixtureAdapter(name).adapter(for: parts), at: 1)
+                let run = try FixtureRun(parts)
+                run.places[0] = 1
+                return try run.logits(of: expected.prompt, chunks: [expected.prompt.count])
+            }.map { try $0.get() }
+            #expect(logits[0].map { $0.map(\.bitPattern) } == logits[1].map { $0.map(\.bitPattern) })
+            for (index, row) in expected.rows.enumerated() {
+                let scale = expected.logits[index].map(abs).max() ?? 1
+                let pairs = zip(expected.columns[index], expected.logits[index])
+                let worst = pairs.map { abs(logits[0][row][$0] - $1) }.max() ?? .infinity
+                #expect(worst < 0.08 * scale, "row \(row): \(worst / scale)")
+            }
+        }
+
+        /// Sums of a group of one are copies, by the kernels of many: alone, or with the norms that follow them.
+        @Test(arguments: ["llama3", "gemma3", "mixtral"])
+        func `a group of one computes the bits of none`(name: String) throws {
+            let model = try Model(name)
+            let prompt = model.fixture.expected.prompt
+            let ranks = try CUDARanks(RankGroup(count: 1, deadline: .seconds(60)), exchange: .peers)
+            let bits = try [true, false].map { isRank in
+                let backend = try EmulatedDevice.backend { $0.usesGraphs = false }
+                if isRank { try backend.join(ranks, as: .whole) }
+                return try FixtureRun(model.load(backend, capacity)).logits(of: prompt, chunks: [prompt.count - 9, 9])
+                    .map { $0.map(\.bitPattern) }
+            }
+            #expect(bits[0] == bits[1])
+        }
+
         @Test(arguments: [2, 4])
         func `an engine with ranks gives the tokens of one without, captured or not`(count: Int) async throws {
             let model = try count == 2 ? Model("llama3") : Model("llama3", kvHeads: 4, isQuantized: false)

@@ -87,12 +87,15 @@ int64_t cuda_example_meet(int32_t ranks, int32_t calls, int64_t most, uint64_t s
             if (is_last && missing == rank) return;
             const uint64_t random = mixed(seed ^ static_cast<uint64_t>(call) << 20);
             const int64_t count = 1 + static_cast<int64_t>(random % static_cast<uint64_t>(most));
-            const bool is_gather = call % 3 == 2;
-            const int64_t columns = is_gather ? 1 + static_cast<int64_t>(random >> 40) % count : count;
-            const int64_t rows = count / columns;
+            const bool is_gather = call % 3 == 2, is_rows = call % 3 == 1 && count >= 4;
+            const int64_t wanted = static_cast<int64_t>(random >> 40);
+            const int64_t columns = is_gather ? 1 + wanted % count : is_rows ? 4 * (1 + wanted % (count / 4)) : count;
+            const int64_t rows = is_rows && count / columns > 64 ? 64 : count / columns;
+            const int64_t summed = is_gather ? 0 : rows * columns;
             for (int64_t i = 0; i < count; i++) x[i] = value(seed, call, rank, i);
             if (mixed(random + static_cast<uint64_t>(rank)) % 4 == 0) sched_yield();
-            host_block block = {0, collective_blocks(is_gather ? rows * columns : count), &is_late};
+            const int blocks = is_rows ? static_cast<int>(rows) : collective_blocks(rows * columns);
+            host_block block = {0, blocks, &is_late};
             for (; block.its_index < block.its_count; block.its_index++) {
                 if (is_gather) {
                     all_gather(
@@ -100,12 +103,16 @@ int64_t cuda_example_meet(int32_t ranks, int32_t calls, int64_t most, uint64_t s
                             peers, address_of(x), address_of(output.data()), static_cast<int32_t>(rows),
                             static_cast<int32_t>(columns)},
                         block);
+                } else if (is_rows) {
+                    all_reduce_rows(
+                        cuda_all_reduce_arguments{peers, address_of(x), summed}, static_cast<int>(columns), block,
+                        [](int) {});
                 } else {
-                    all_reduce(cuda_all_reduce_arguments{peers, address_of(x), count}, block);
+                    all_reduce(cuda_all_reduce_arguments{peers, address_of(x), summed}, block);
                 }
             }
             if (is_last && missing >= 0) return;
-            for (int64_t i = 0; i < count && !is_gather; i++) {
+            for (int64_t i = 0; i < summed; i++) {
                 float sum = value(seed, call, 0, i);
                 for (int other = 1; other < ranks; other++) sum += value(seed, call, other, i);
                 wrong += __float_as_uint(sum) != __float_as_uint(x[i]);
@@ -185,4 +192,71 @@ int64_t cuda_example_meet_alone(int32_t ranks, int32_t rank, int64_t count, int3
         if (other != rank) wrong += memory[static_cast<size_t>(other)].signals.arrivals[0][0][rank] != 2;
     }
     return wrong + (mine.signals.calls != 2);
+}
+
+int64_t cuda_example_sum_and_norm(int32_t ranks, int32_t rank, int32_t rows, int32_t columns) {
+    const int64_t count = static_cast<int64_t>(rows) * columns;
+    std::vector<rank_memory> memory(static_cast<size_t>(ranks));
+    cuda_peers peers = {};
+    for (int other = 0; other < ranks; other++) {
+        rank_memory &one = memory[static_cast<size_t>(other)];
+        one.staging.resize(static_cast<size_t>(2 * count / 4));
+        peers.staging[other] = address_of(one.staging.data());
+        peers.signals[other] = address_of(&one.signals);
+        // The same in calls 1 and 2.
+        float *const first = reinterpret_cast<float *>(one.staging.data());
+        for (int64_t i = 0; i < 2 * count; i++) first[i] = value(3, 0, other, i % count);
+    }
+    for (auto &meeting : memory[static_cast<size_t>(rank)].signals.arrivals) {
+        for (auto &block : meeting) {
+            for (int other = 0; other < ranks; other++) block[other] = 2;
+        }
+    }
+    peers.notice = address_of(memory[static_cast<size_t>(rank)].notice);
+    peers.staging_count = count;
+    peers.rank = rank;
+    peers.ranks = ranks;
+    struct result {
+        std::vector<uint4> x, normed, codes, scales;
+    };
+    std::vector<float> weight(static_cast<size_t>(columns + 4));
+    float *const weights = reinterpret_cast<float *>(address_of(weight.data() + 3) / 16 * 16);
+    for (int32_t i = 0; i < columns; i++) weights[i] = value(3, 1, 0, i);
+    const auto run = [&](bool is_one) {
+        result r;
+        for (auto *words : {&r.x, &r.normed, &r.codes, &r.scales}) words->resize(static_cast<size_t>(count / 4 + 1));
+        float *const x = reinterpret_cast<float *>(r.x.data());
+        for (int64_t i = 0; i < count; i++) x[i] = value(3, 0, rank, i);
+        const cuda_all_reduce_arguments sum = {peers, address_of(x), count};
+        cuda_all_reduce_norm_arguments both = {sum, {}, rows, columns};
+        both.ending.norm_weight = address_of(weights);
+        both.ending.normed = address_of(r.normed.data());
+        both.ending.codes = address_of(r.codes.data());
+        both.ending.code_scales = address_of(r.scales.data());
+        both.ending.epsilon = 1e-5f;
+        int failed = 0;
+        if (is_one) {
+            const cuda_launch launch = cuda_all_reduce_norm_launch(&both);
+            failed = cuda_emulator_launch(&launch, &both);
+        } else {
+            cuda_rms_norm_arguments norm = {};
+            norm.x = sum.x, norm.weight = both.ending.norm_weight, norm.output = both.ending.normed;
+            norm.codes = both.ending.codes, norm.code_scales = both.ending.code_scales;
+            norm.row_count = rows, norm.columns = columns, norm.epsilon = both.ending.epsilon;
+            const cuda_launch first = cuda_all_reduce_launch(&sum), second = cuda_rms_norm_launch(&norm);
+            failed = cuda_emulator_launch(&first, &sum) | cuda_emulator_launch(&second, &norm);
+        }
+        if (failed != 0) r.x.clear();
+        return r;
+    };
+    const result two = run(false), one = run(true);
+    if (one.x.empty() || two.x.empty()) return -1;
+    const auto differences = [](const std::vector<uint4> &a, const std::vector<uint4> &b) {
+        const uint32_t *const left = &a[0].x, *const right = &b[0].x;
+        int64_t wrong = 0;
+        for (size_t i = 0; i < 4 * a.size(); i++) wrong += left[i] != right[i];
+        return wrong;
+    };
+    return differences(one.x, two.x) + differences(one.normed, two.normed) + differences(one.codes, two.codes)
+        + differences(one.scales, two.scales);
 }

@@ -18,7 +18,7 @@ private struct Tally {
         var writer = GGUFWriter.tinyLlama()
         let original = writer.write()
         let headerByteCount = writer.fields.map { $0.offset + $0.size }.max() ?? 0
-        var generator = SeededGenerator(seed: 0xA905)
+        var generator = SplitMix64(state: 0xA905)
         var tally = Tally()
         for index in 0..<2_000 {
             var bytes = original
@@ -55,7 +55,7 @@ private struct Tally {
         let file = try GGUFFile(scratch.file())
         let fields = headerFields(of: file)
         let headerByteCount = file.tensors.map(\.byteRange.lowerBound).min() ?? 0
-        var generator = SeededGenerator(seed: 0xA906)
+        var generator = SplitMix64(state: 0xA906)
         var tally = Tally()
         for index in 0..<2_000 {
             var restored: [(Int, UInt8)] = []
@@ -122,7 +122,7 @@ private struct Tally {
     }
 
     /// A little-endian field made 0, greatest, one off, of the other sign, or random.
-    private func mutated(_ field: [UInt8], _ generator: inout SeededGenerator) -> [UInt8] {
+    private func mutated(_ field: [UInt8], _ generator: inout SplitMix64) -> [UInt8] {
         var value = field.reversed().reduce(0 as UInt64) { $0 << 8 | UInt64($1) }
         switch generator.below(7) {
         case 0: value = 0
@@ -164,7 +164,7 @@ private struct Tally {
     }
 }
 
-extension SeededGenerator {
+extension SplitMix64 {
     /// A number from 0 up to, not including, `bound`.
     mutating func below(_ bound: Int) -> Int { Int(next() % UInt64(bound)) }
 }

@@ -38,10 +38,10 @@ private final class CountingSource: TensorSource {
 
 /// 8 heads of 8, 2 of keys and values, 96 features, 40 tokens.
 private func config(
-    heads: Int = 8, kvHeads: Int = 2, ffn: Int = 96, vocab: Int = 40, headDim: Int = 8
+    heads: Int = 8, kvHeads: Int = 2, ffn: Int = 96, vocab: Int = 40, headDim: Int = 8, architecture: String = "llama"
 ) -> ModelConfig {
     ModelConfig(
-        architecture: "llama", name: nil, layerCount: 1, hiddenSize: 32, ffnSize: ffn, headCount: heads,
+        architecture: architecture, name: nil, layerCount: 1, hiddenSize: 32, ffnSize: ffn, headCount: heads,
         kvHeadCount: kvHeads, headDim: headDim, vocabSize: vocab, contextLength: 64, ropeTheta: 10_000,
         ropeLayout: .halves, rmsEpsilon: 1e-5, hasTiedEmbeddings: false)
 }
@@ -78,6 +78,17 @@ struct ShardPlanTests {
         ("blk.0.ffn_down_exps.bias", [3, 32], 0, [0..<3]),
         ("blk.0.ffn_down.2.weight", [32, 96], 1, [48..<96]), ("blk.0.ffn_up.2.weight", [96, 32], 0, [48..<96]),
         ("blk.0.ffn_gate_inp.weight", [3, 32], 0, [0..<3]), ("output_norm.weight", [32], 0, [0..<32]),
+        // Of an adapter's two matrices one goes with what is cut, and the other is whole.
+        ("layers.0.self_attn.q_proj.lora_A.weight", [4, 32], 0, [0..<4]),
+        ("layers.0.self_attn.q_proj.lora_B.weight", [64, 4], 0, [32..<64]),
+        ("layers.0.self_attn.v_proj.lora_B.weight", [16, 4], 0, [8..<16]),
+        ("layers.0.self_attn.qkv_proj.lora_B.weight", [96, 4], 0, [32..<64, 72..<80, 88..<96]),
+        ("layers.0.self_attn.o_proj.lora_A.weight", [4, 64], 1, [32..<64]),
+        ("layers.0.self_attn.o_proj.lora_B.weight", [32, 4], 0, [0..<32]),
+        ("layers.0.mlp.gate_up_proj.lora_B.weight", [192, 4], 0, [48..<96, 144..<192]),
+        ("layers.0.mlp.up_proj.lora_B.weight", [96, 4], 0, [48..<96]),
+        ("layers.0.mlp.down_proj.lora_A.weight", [4, 96], 1, [48..<96]),
+        ("layers.0.mlp.down_proj.lora_B.weight", [32, 4], 0, [0..<32]),
     ]
 
     @Test(arguments: cuts)
@@ -226,6 +237,83 @@ struct ShardPlanTests {
                 }
                 #expect(part.dtype == whole.dtype && part.dequantized() == expected, "\(weight), axis \(axis)")
             }
+        }
+    }
+
+    // MARK: gpt-oss
+
+    /// A checkpoint whose tensors are read in parts only.
+    private struct PartsOnly: TensorSource {
+        let source: SafetensorsCheckpoint
+        var path: String { source.path }
+        var tensorNames: [String] { source.tensorNames }
+
+        func storedTensor(_ name: String) -> SourceTensor? {
+            Issue.record("all of \(name) was converted for a part of it")
+            return nil
+        }
+        func storedTensor(_ name: String, cut: TensorCut) throws(CheckpointError) -> SourceTensor? {
+            try source.storedTensor(name, cut: cut)
+        }
+        func form(of name: String) -> TensorForm? { source.form(of: name) }
+        func requireUnchanged() {}
+    }
+
+    /// Two experts of 64 features over 32: gates and others alternate, and down has two blocks a row.
+    private func fourBitExperts() throws -> SafetensorsCheckpoint {
+        var entries: [String] = []
+        var offset = 0
+        for (name, rows, groups) in [("gate_up_proj", 128, 1), ("down_proj", 32, 2)] {
+            for (suffix, shape) in [("blocks", [2, rows, groups, 16]), ("scales", [2, rows, groups])] {
+                let count = shape.reduce(1, *)
+                entries.append(
+                    #""model.layers.0.mlp.experts.\#(name)_\#(suffix)":{"dtype":"U8","shape":\#(shape),"#
+                        + #""data_offsets":[\#(offset),\#(offset + count)]}"#)
+                offset += count
+            }
+        }
+        var random = SplitMix64(state: 5)
+        let data = (0..<offset).map { _ in UInt8(truncatingIfNeeded: random.next()) }
+        let header = "{" + entries.joined(separator: ",").replacing(" ", with: "") + "}"
+        return try SafetensorsCheckpoint(
+            path: "t", [parseSafetensors(safetensors(header, data: data))], index: nil)
+    }
+
+    @Test func `a rank's part of gpt-oss's experts is the whole's, and of 4 bits nothing else is converted`() throws {
+        let four = try fourBitExperts()
+        let sixteen = try SafetensorsCheckpoint(path: weightFixture("../checkpoints/gpt-oss"))
+        let shape = config(ffn: 64, architecture: "gpt-oss")
+        let all: [(whole: HuggingFaceTensors, parts: HuggingFaceTensors, cuts: [(name: String, axis: Int)])] = [
+            (
+                HuggingFaceTensors(four, config: shape),
+                HuggingFaceTensors(PartsOnly(source: four), config: shape),
+                [("ffn_gate_exps.weight", 1), ("ffn_up_exps.weight", 1), ("ffn_down_exps.weight", 2)]
+            ),
+            (
+                HuggingFaceTensors(sixteen, config: shape), HuggingFaceTensors(sixteen, config: shape),
+                [
+                    ("ffn_gate_exps.weight", 1), ("ffn_up_exps.weight", 1), ("ffn_down_exps.weight", 2),
+                    ("ffn_gate_exps.bias", 1), ("ffn_up_exps.bias", 1),
+                ]
+            ),
+        ]
+        for (whole, parts, cuts) in all {
+            for (name, axis) in cuts.map({ ("blk.0.\($0.name)", $0.axis) }) {
+                let tensor = try #require(whole.storedTensor(name)).tensor
+                let extent = tensor.shape[axis]
+                #expect(try #require(parts.form(of: name)).shape == tensor.shape)
+                let range = extent / 2..<extent
+                let cut = TensorCut(shard: Shard(rank: 1, of: 2), axis: axis, extent: extent, ranges: [range])
+                let part = try #require(try parts.storedTensor(name, cut: cut)).tensor
+                #expect(unsafe Array(part.bytes) == taken(tensor, axis: axis, Array(range)), "\(name), \(tensor.dtype)")
+                #expect(part.dtype == tensor.dtype && part.shape[axis] == range.count)
+                let wrong = TensorCut(shard: Shard(rank: 1, of: 2), axis: axis, extent: extent + 2, ranges: [range])
+                #expect(throws: CheckpointError.self) { try parts.storedTensor(name, cut: wrong) }
+            }
+        }
+        let narrow = TensorCut(shard: Shard(rank: 1, of: 4), axis: 2, extent: 64, ranges: [16..<32])
+        #expect(throws: CheckpointError.self) {
+            try HuggingFaceTensors(four, config: shape).storedTensor("blk.0.ffn_down_exps.weight", cut: narrow)
         }
     }
 }

@@ -94,21 +94,6 @@ func readLlamaWeights(_ source: any TensorSource, _ config: ModelConfig) throws 
     return tensors
 }
 
-/// A small seeded generator (SplitMix64), so that a failure can be run again.
-struct SeededGenerator: RandomNumberGenerator {
-    var state: UInt64
-
-    init(seed: UInt64) { state = seed }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var value = state
-        value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
-        return value ^ (value >> 31)
-    }
-}
-
 /// The path of the real model, which the test run must name.
 func realModelPath() throws -> String {
     let value = unsafe getenv("APUS_TEST_MODEL")

@@ -223,8 +223,8 @@ func `a command line that does not parse is a usage error`(arguments: [String]) 
 @Test func `errors of starting say what to do`() {
     #expect(
         StartupError.unknownModel("smol", known: ["smollm2-135m-instruct"]).description
-            == "smol is neither a file nor a model of the catalog. Give the path of a GGUF file, or one of: "
-            + "smollm2-135m-instruct.")
+            == "smol is neither a file nor a model of the catalog. Give the path of a GGUF file or of a folder, ORG/NAME "
+            + "of the hub, or one of: smollm2-135m-instruct.")
     #expect(
         StartupError.cannotListen(address: "127.0.0.1:80", reason: "permission denied").description
             == "Cannot listen on 127.0.0.1:80: permission denied. Choose another --port, or 0 for a free one.")

@@ -78,9 +78,49 @@ func `every setting can be given as a flag, a variable and a key`(name: String) 
     #expect(settings.texts(.servedModelName) == ["a", "b"])
 }
 
+@Test(arguments: [
+    ("serve m --served-model-name a b --port 1", "serve m --served-model-name a --served-model-name b --port 1"),
+    ("serve m --served-model-name=a b", "serve m --served-model-name=a --served-model-name b"),
+    ("check --port 1 m --ttft-buckets 1 2 3", "check --port 1 m --ttft-buckets 1 --ttft-buckets 2 --ttft-buckets 3"),
+    // Before the model, the second word may be the model.
+    ("serve --served-model-name a m", "serve --served-model-name a m"),
+    ("serve m --enable-lora more", "serve m --enable-lora more"),
+    ("serve m --port 1 more", "serve m --port 1 more"),
+    ("serve m --served-model-name", "serve m --served-model-name"),
+    ("serve m --unknown a b", "serve m --unknown a b"),
+    ("bench m --served-model-name a b", "bench m --served-model-name a b"),
+    ("", ""),
+])
+func `words behind a flag of a list are its values`(given: String, expected: String) {
+    let spelled = ListArguments.spelledOut(given.split(separator: " ").map { String($0) })
+    #expect(spelled.joined(separator: " ") == expected)
+}
+
+@Test(arguments: [
+    ("Error: Unknown option '--tp'. Did you mean '--dtype'?\nUsage", "--tensor-parallel-size"),
+    ("Error: Unknown option '--ctx-size'\nUsage", "--max-model-len"),
+    ("Error: Unknown option '--max_num_seqs'\nUsage", "--max-num-seqs"),
+])
+func `an unknown flag is answered with ours, whoever's it is`(message: String, flag: String) throws {
+    let name = try #require(message.firstMatch(of: /'(--[a-z_-]+)'/)).1
+    #expect(Suggestion.improving(message) == "Error: Unknown option '\(name)'. Did you mean '\(flag)'?\nUsage")
+    #expect(Suggestion.improving("Error: Unknown option '--xyzzy'") == nil)
+    #expect(Suggestion.improving("Error: Missing value for '--port <n>'") == nil)
+}
+
+@Test(arguments: [
+    (#"["https://a.example", "https://b.example"]"#, ["https://a.example", "https://b.example"]), (#"["*"]"#, ["*"]),
+    ("[::1], b", ["[::1]", "b"]), ("a,b", ["a", "b"]),
+])
+func `a list may be one of JSON`(text: String, expected: [String]) throws {
+    #expect(try Setting.allowedOrigins.parse([text]).get() == .texts(expected))
+    #expect(throws: ConfigurationProblem.InvalidText.self) { try Setting.allowedOrigins.parse(["[1]"]).get() }
+    #expect(throws: ConfigurationProblem.InvalidText.self) { try Setting.allowedOrigins.parse(["[]"]).get() }
+}
+
 @Test func `the help of serve is as recorded and fits two screens`() throws {
     let help = ApusCommand.helpMessage(for: ServeCommand.self, columns: 80)
-    #expect(help.split(separator: "\n", omittingEmptySubsequences: false).count <= 140)
+    #expect(help.split(separator: "\n", omittingEmptySubsequences: false).count <= 146)
     try Golden("serve-help.txt").expect(help)
 }
 

@@ -13,13 +13,17 @@ import Testing
 private struct AdaptedEngine {
     let engine: Engine
 
-    init(places: Int, deferral: Deferral? = nil) async throws {
+    /// - Parameter ranks: how many share the model.
+    init(places: Int, deferral: Deferral? = nil, ranks count: Int = 1) async throws {
         var configuration = EngineConfiguration(availableMemoryBytes: 1 << 30, cacheKey: (1, 2))
         configuration.adapters = AdapterLimits(count: places, maxRank: 8)
         configuration.blockCountOverride = 128
         configuration.blockSize = 8
-        engine = try await Engine.start(configuration) { [configuration] in
-            let device = try CPUBackend(precision: .float32, instructionSet: nil, threads: 2)
+        let group = count == 1 ? nil : RankGroup(count: count, deadline: .seconds(20))
+        let meeting = group.map { RankMeeting($0) }
+        engine = try await Engine.start(configuration, group: group) { [configuration] rank in
+            let device = try CPUBackend(
+                precision: .float32, instructionSet: nil, threads: 2, seat: meeting.map { RankSeat($0, rank: rank) })
             let backend: any Backend = deferral.map { DeferredBackend(device, $0) } ?? device
             return try FixtureCheckpoint("llama3").parts(
                 backend, capacity: StepCapacity(configuration, backend: backend))
@@ -58,9 +62,11 @@ extension Engine {
 }
 
 @Suite(.serialized) struct AdapterEngineTests {
-    @Test(arguments: [false, true])
-    func `one batch of two adapters and the model gives each its own tokens`(_ isDeferred: Bool) async throws {
-        let adapted = try await AdaptedEngine(places: 2, deferral: isDeferred ? Deferral() : nil)
+    @Test(arguments: [false, true], [1, 2])
+    func `one batch of two adapters and the model gives each its own tokens, on any number of ranks`(
+        _ isDeferred: Bool, ranks: Int
+    ) async throws {
+        let adapted = try await AdaptedEngine(places: 2, deferral: isDeferred ? Deferral() : nil, ranks: ranks)
         let engine = adapted.engine
         let (wide, stable) = (try FixtureAdapter("llama3-wide"), try FixtureAdapter("llama3-stable"))
         let first = try await adapted.load("llama3-wide")
@@ -161,6 +167,14 @@ extension Engine {
         for engine in [one.engine, three.engine] { await engine.drain(timeout: .zero) }
     }
 
+    @Test func `of two ranks each has room for its part of each adapter`() async throws {
+        let adapted = try await AdaptedEngine(places: 1, ranks: 2)
+        // Half the outputs of q, gate and up and half the inputs of o and down; k and v are one head, which both have.
+        let numbers = 2 * ((32 + 64) + (32 + 64) + (32 + 64) + (64 + 32) + (32 + 24) + (32 + 24) + (24 + 32))
+        #expect(adapted.engine.information.memory.adapterBytes == numbers * 8 * 4 + 2 * 7 * 4)
+        await adapted.engine.drain(timeout: .zero)
+    }
+
     @Test func `statistics name the adapters that requests wait for and run with`() async throws {
         let adapted = try await AdaptedEngine(places: 2, deferral: Deferral(pace: .milliseconds(10)))
         let engine = adapted.engine
@@ -185,6 +199,23 @@ extension Engine {
             $0.adapters = AdapterLimits(count: 1, maxRank: 2)
             $0.maxModelLength = 256
         }
+        let reference = try await engine.loadFixture("smollm2")
+        let generations = try await engine.run([(fixture.expected.prompt, reference), (fixture.expected.prompt, nil)])
+        #expect(generations[0].tokens == fixture.expected.greedy)
+        #expect(generations[1].tokens == fixture.expected.plain)
+        await engine.drain(timeout: .seconds(5))
+    }
+
+    /// Three heads of queries and one of keys each, whose halves GGUF interleaves.
+    @Test func `three ranks with an adapter generate what the reference generates`() async throws {
+        let fixture = try FixtureAdapter("smollm2")
+        let engine = try await RealModel.engine(
+            ranks: RankGroup(count: 3, deadline: .seconds(20)),
+            { _ in BackendOptions(precision: .float32, threads: 1) },
+            configure: {
+                $0.adapters = AdapterLimits(count: 1, maxRank: 2)
+                $0.maxModelLength = 256
+            })
         let reference = try await engine.loadFixture("smollm2")
         let generations = try await engine.run([(fixture.expected.prompt, reference), (fixture.expected.prompt, nil)])
         #expect(generations[0].tokens == fixture.expected.greedy)

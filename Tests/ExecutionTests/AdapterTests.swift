@@ -47,6 +47,27 @@ struct AdapterTests {
         #expect(expected.greedy != expected.plain)
     }
 
+    /// The sums of ranks are rounded elsewhere, and no more than that.
+    @Test(arguments: fixtures)
+    func `on two ranks logits equal the reference's too, and both have the same bits`(
+        _ name: String, _ model: String
+    ) throws {
+        let expected = try FixtureAdapter(name).expected
+        let ranks = try onRanks(RankGroup(count: 2, deadline: .seconds(20))) { _, backend in
+            let parts = try FixtureCheckpoint(model).parts(backend, capacity: capacity)
+            parts.model.adapters?.install(try FixtureAdapter(name).adapter(for: parts), at: 1)
+            let run = try FixtureRun(parts)
+            run.places[0] = 1
+            return try run.logits(of: expected.prompt, chunks: [expected.prompt.count])
+        }.map { try $0.get() }
+        for (index, row) in expected.rows.enumerated() {
+            let scale = expected.logits[index].map(abs).max() ?? 1
+            let worst = zip(expected.columns[index], expected.logits[index]).map { abs(ranks[0][row][$0] - $1) }.max()
+            #expect((worst ?? .infinity) < 2e-5 * scale, "\(name), row \(row)")
+        }
+        #expect(bits(ranks[0]) == bits(ranks[1]))
+    }
+
     @Test(arguments: [ComputePrecision.float32, .auto])
     func `rows of two adapters and of none keep their bits in one step`(_ precision: ComputePrecision) throws {
         let checkpoint = try FixtureCheckpoint("llama3")

@@ -140,7 +140,7 @@ import Testing
         #expect(refusal?.untimed == .delayed(estimate: .seconds(3), limit: .seconds(2), retryAfter: .zero))
         #expect(
             refusal?.description
-                == "The server is overloaded: this request would wait about 3.0 s for its turn, and the limit is 2.0 s. "
+                == "The engine is currently busy: this request would wait about 3.0 s for its turn, and the limit is 2.0 s. "
                 + "Try again later.")
         var counts = RejectionCounts()
         counts.delay = 1

@@ -77,11 +77,14 @@ private final class FaultyModel: LanguageModel {
         #expect(engine.statistics.running == 0 && engine.statistics.finished.error == 1)
     }
 
-    @Test(arguments: [Fault.sleeps(.seconds(4)), .ends])
-    private func `a rank that is late or dead ends all within the deadline`(_ fault: Fault) async throws {
+    /// Also where the others have asked for more than their devices have done, and wait for the next step.
+    @Test(arguments: [Fault.sleeps(.seconds(4)), .ends], [false, true])
+    private func `a rank that is late or dead ends all within the deadline`(
+        _ fault: Fault, isDeferred: Bool
+    ) async throws {
         let group = RankGroup(count: 3, deadline: .milliseconds(700))
         let (engine, error, elapsed) = try await outcome(
-            group,
+            group, deferral: { _ in isDeferred ? Deferral() : nil },
             change: { rank, model in
                 rank == 2 ? FaultyModel(model, fault, afterSteps: 3) : model
             })
@@ -94,10 +97,11 @@ private final class FaultyModel: LanguageModel {
         #expect(elapsed < .seconds(3.5), "\(elapsed)")
     }
 
-    @Test func `the first rank may be the late one`() async throws {
+    @Test(arguments: [false, true])
+    func `the first rank may be the late one`(isDeferred: Bool) async throws {
         let group = RankGroup(count: 3, deadline: .milliseconds(500))
         let (engine, error, _) = try await outcome(
-            group,
+            group, deferral: { _ in isDeferred ? Deferral() : nil },
             change: { rank, model in
                 rank == 0 ? FaultyModel(model, .sleeps(.seconds(1.5)), afterSteps: 2) : model
             })
@@ -109,10 +113,10 @@ private final class FaultyModel: LanguageModel {
     @Test func `a rank that fails in a step says why`() async throws {
         let group = RankGroup(count: 3, deadline: .seconds(10))
         let (engine, error, elapsed) = try await outcome(
-            group, deferral: { Deferral(synchronizeLimit: $0 == 1 ? 4 : .max) })
+            group, deferral: { Deferral(collectLimit: $0 == 1 ? 4 : .max) })
         let failure = try #require(group.failure)
         #expect(failure.shard == Shard(rank: 1, of: 3) && failure.call == "a step")
-        #expect(failure.reason == "failed: The device failed during synchronize: a test asked for it")
+        #expect(failure.reason == "failed: The device failed during collect: a test asked for it")
         requireEnded(engine, failure, error)
         #expect(elapsed < .seconds(5), "nobody waited for the deadline: \(elapsed)")
     }

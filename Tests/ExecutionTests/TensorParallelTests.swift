@@ -6,6 +6,7 @@ import Checkpoints
 import Execution
 import Models
 import Scheduling
+import Synchronization
 import Tensors
 import TestSupport
 import Testing
@@ -111,42 +112,29 @@ private let architectures = [
     }
 
     /// Prompts of different lengths in one batch, prefix hits, samples with a seed: what the first rank decides, all
-    /// compute. Again with a device that works on its own and fills its steps up.
-    @Test(arguments: [false, true])
-    func `an engine on three ranks repeats itself bit for bit`(isDeferred: Bool) async throws {
+    /// compute. Again with devices that work on their own, fill their steps up, and are told the next step meanwhile.
+    @Test func `an engine on three ranks repeats itself bit for bit, also with steps planned ahead`() async throws {
         let prompts = try GoldenCompletions.smollm2().completions.map(\.prompt_ids)
         var sampling = SamplingParameters(logprobCount: 0)
         sampling.temperature = 0.8
         sampling.seed = 7
         var runs: [[Generation]] = []
-        for _ in 0..<2 {
-            let engine = try await RealModel.engine(ranks: RankGroup(count: 3, deadline: .seconds(20))) { _ in
-                BackendOptions(threads: 1, deferral: isDeferred ? Deferral() : nil)
+        for isDeferred in [false, true] {
+            let deferrals = (0..<3).map { _ in Deferral() }
+            let engine = try await RealModel.engine(ranks: RankGroup(count: 3, deadline: .seconds(20))) { rank in
+                BackendOptions(threads: 1, deferral: isDeferred ? deferrals[rank] : nil)
             }
             for _ in 0..<2 {
                 runs.append(try await engine.generate(prompts, maxNewTokens: 12, sampling: sampling))
             }
             await engine.drain(timeout: .seconds(5))
+            for deferral in deferrals where isDeferred {
+                #expect(deferral.mostInFlight.load(ordering: .relaxed) == 2)
+            }
         }
         for run in runs.dropFirst() {
             #expect(run.map(\.tokens) == runs[0].map(\.tokens))
             #expect(run.map { $0.logprobs.map(\.bitPattern) } == runs[0].map { $0.logprobs.map(\.bitPattern) })
         }
-    }
-
-    @Test func `a model in parts refuses adapters`() throws {
-        let fixture = try FixtureCheckpoint("llama3")
-        let outcome = onRanks(RankGroup(count: 2, deadline: .seconds(20))) { _, backend in
-            let capacity = StepCapacity(
-                tokens: 8, sampledRows: 8, adapters: AdapterLimits(count: 1, maxRank: 8))
-            _ = try fixture.parts(backend, capacity: capacity)
-        }
-        for rank in outcome {
-            #expect(throws: ModelError.adaptersInParts(ranks: 2)) { try rank.get() }
-        }
-        #expect(
-            "\(ModelError.adaptersInParts(ranks: 2))"
-                == "A model cut into 2 parts has no room for adapters. Give --tensor-parallel-size 1, or leave "
-                + "--enable-lora out.")
     }
 }

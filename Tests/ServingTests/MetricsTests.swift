@@ -38,7 +38,7 @@ import Testing
             #expect(
                 lines.contains(
                     #"vllm:cache_config_info{model_name="tiny",engine="0",block_size="16",num_gpu_blocks="64","#
-                        + #"cache_dtype="bfloat16",enable_prefix_caching="True"} 1.0"#))
+                        + #"cache_dtype="bfloat16",gpu_memory_utilization="0.9",enable_prefix_caching="True"} 1.0"#))
         }
     }
 

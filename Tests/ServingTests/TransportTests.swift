@@ -267,7 +267,7 @@ import Testing
             let card = try await server.get("/v1/models/tiny").body
             #expect(
                 card.contains(
-                    #""digests":{"model":"sha256:aa","tokenizer":"sha256:bb","chat_template":null},"permission":[]}"#))
+                    #""digests":{"model":"sha256:aa","tokenizer":"sha256:bb","chat_template":null},"permission":["#))
             let label = #"model_digest="sha256:aa",tokenizer_digest="sha256:bb",chat_template_digest="""#
             #expect(try await server.metric("apus:model_info", label) == 1)
         }
@@ -276,12 +276,16 @@ import Testing
     @Test func `models are listed by every name`() async throws {
         try await withServer(FakeEngine("ok")) { server in
             let list = try await server.get("/v1/models")
-            let card =
-                #""object":"model","created":0,"owned_by":"apus","root":"tiny","parent":null,"#
-                + #""max_model_len":256,"permission":[]}"#
-            #expect(list.timeless == #"{"object":"list","data":[{"id":"tiny",\#(card),{"id":"org/tiny",\#(card)]}"#)
+            func card(_ name: String) -> String {
+                #"{"id":"\#(name)","object":"model","created":0,"owned_by":"apus","root":"tiny","parent":null,"#
+                    + #""max_model_len":256,"permission":[{"id":"modelperm-\#(name)","object":"model_permission","#
+                    + #""created":0,"allow_create_engine":false,"allow_sampling":true,"allow_logprobs":true,"#
+                    + #""allow_search_indices":false,"allow_view":true,"allow_fine_tuning":false,"#
+                    + #""organization":"*","group":null,"is_blocking":false}]}"#
+            }
+            #expect(list.timeless == #"{"object":"list","data":[\#(card("tiny")),\#(card("org/tiny"))]}"#)
             for path in ["/v1/models/org/tiny", "/v1/models/org%2Ftiny"] {
-                #expect(try await server.get(path).timeless == #"{"id":"org/tiny",\#(card)"#)
+                #expect(try await server.get(path).timeless == card("org/tiny"))
             }
             for path in ["other", "%", "%4", "%zz", "%+1", "%ff"] {
                 #expect(try await server.get("/v1/models/\(path)").status == 404)

@@ -15,8 +15,6 @@ package final class Deferral: Sendable {
     package let collectLimit: Int
     /// Calls of `collect` that come to nothing, from 1.
     package let lostCollects: Set<Int>
-    /// Calls of `synchronize` that succeed.
-    package let synchronizeLimit: Int
     /// Every state of this token is made NaN; −1 for none.
     package let poisonedToken = Atomic<Int32>(-1)
     /// The most steps that were begun and not collected.
@@ -26,11 +24,8 @@ package final class Deferral: Sendable {
     /// What each step takes at least.
     package let pace: Duration
 
-    package init(
-        collectLimit: Int = .max, lostCollects: Set<Int> = [], synchronizeLimit: Int = .max, pace: Duration = .zero
-    ) {
+    package init(collectLimit: Int = .max, lostCollects: Set<Int> = [], pace: Duration = .zero) {
         self.collectLimit = collectLimit
-        self.synchronizeLimit = synchronizeLimit
         self.lostCollects = lostCollects
         self.pace = pace
     }
@@ -57,7 +52,6 @@ package final class DeferredBackend: Backend {
     private var integers: [UInt: [Int32]] = [:]
     private var failure: BackendError?
     private var collectCount = 0
-    private var synchronizeCount = 0
     package private(set) var collectives: (any Collectives)?
 
     package init(_ device: CPUBackend, _ deferral: Deferral) {
@@ -99,10 +93,6 @@ package final class DeferredBackend: Backend {
     package func synchronize() throws(BackendError) {
         deferral.pause()
         execute(queue.count)
-        synchronizeCount += 1
-        if synchronizeCount > deferral.synchronizeLimit {
-            failure = .deviceFailure(operation: "synchronize", reason: "a test asked for it")
-        }
         if let failure { throw failure }
         try device.synchronize()
     }
@@ -112,12 +102,28 @@ package final class DeferredBackend: Backend {
             var chosen = SamplingResults(rowCapacity: rows.count)
             device.sample(logits, rows)
             do throws(BackendError) { try device.collect(into: &chosen) } catch { failure = error }
-            self.chosen = chosen.tokens
+            self.chosen = tell(chosen.tokens)
             results.append(chosen)
         }
         sampleEnds.append(queue.count)
         precondition(sampleEnds.count <= 2, "\(sampleEnds.count) steps are in flight")
         deferral.mostInFlight.max(sampleEnds.count, ordering: .relaxed)
+    }
+
+    /// What the first rank chose, which all ranks hear.
+    private func tell(_ tokens: [Int32]) -> [Int32] {
+        guard let ranks = device.collectives, !tokens.isEmpty else { return tokens }
+        let (shard, count) = (ranks.shard, tokens.count)
+        do throws(BackendError) {
+            let parts = try device.allocate([shard.count, count], .f32, purpose: "test")
+            let all = try device.allocate([1, shard.count * count], .f32, purpose: "test")
+            device.upload(tokens.map { Float(Int($0)) }, to: parts.rows(shard.rank..<shard.rank + 1))
+            ranks.gather(parts, into: all)
+            return device.download(all).prefix(count).map { Int32($0) }
+        } catch {
+            failure = error
+            return tokens
+        }
     }
 
     package func collect(into results: inout SamplingResults) throws(BackendError) {

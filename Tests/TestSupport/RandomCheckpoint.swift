@@ -19,7 +19,7 @@ package final class RandomCheckpoint: TensorSource, Sendable {
         for (index, name) in names.enumerated() {
             let shape = Self.shape(of: name, config)
             let dtype: DType = isQuantized && shape.count == 2 ? .q8_0 : .f32
-            var numbers = Numbers(state: UInt64(index + 1))
+            var numbers = SplitMix64(state: UInt64(index + 1))
             let isNorm = name.hasSuffix("norm.weight")
             var bytes: [UInt8] = []
             for _ in 0..<shape.reduce(1, *) / dtype.blockElementCount {
@@ -67,18 +67,5 @@ package final class RandomCheckpoint: TensorSource, Sendable {
         for shift in stride(from: 0, to: Number.bitWidth, by: 8) {
             bytes.append(UInt8(truncatingIfNeeded: number >> Number(shift)))
         }
-    }
-}
-
-/// SplitMix64.
-private struct Numbers: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ mixed >> 30) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ mixed >> 27) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ mixed >> 31
     }
 }

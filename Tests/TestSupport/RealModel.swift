@@ -55,10 +55,12 @@ package enum RealModel {
     ///   - change: what a rank computes with in place of its model.
     package static func engine(
         ranks group: RankGroup, _ options: @escaping @Sendable (Int) -> BackendOptions,
-        change: @escaping @Sendable (Int, any LanguageModel) throws -> any LanguageModel = { $1 }
+        change: @escaping @Sendable (Int, any LanguageModel) throws -> any LanguageModel = { $1 },
+        configure: (inout EngineConfiguration) -> Void = { _ in }
     ) async throws -> Engine {
         var configuration = EngineConfiguration(availableMemoryBytes: 4 << 30, cacheKey: (1, 2))
         configuration.maxModelLength = 2048
+        configure(&configuration)
         let meeting = RankMeeting(group)
         return try await Engine.start(configuration, group: group) { [configuration] rank in
             let backend = try backend(options(rank), seat: RankSeat(meeting, rank: rank))

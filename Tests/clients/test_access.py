@@ -156,3 +156,48 @@ def test_a_unix_socket_serves_its_owner_and_goes_away(mode, tmp_path):
         connection.close()
         assert f"unix:{path}" in server.log()
     assert not path.exists()
+
+
+def start(*settings):
+    return subprocess.Popen(
+        [os.environ["APUS_BINARY"], "serve", os.environ["APUS_TEST_MODEL"], *settings],
+        env={"PATH": os.environ["PATH"]}, stderr=subprocess.PIPE, text=True,
+    )
+
+
+def refusal(*settings):
+    with start(*settings) as refused:
+        said = refused.stderr.read()
+        assert refused.wait(timeout=30) == 78, said
+    return said
+
+
+def test_a_socket_in_use_is_left_to_who_has_it(tmp_path):
+    path = tmp_path / "apus.sock"
+    with running_server(tmp_path / "log.txt", "--uds", str(path), socket_path=path):
+        assert "another process listens on it" in refusal("--uds", str(path))
+        connection = SocketConnection(path)
+        connection.request("GET", "/version")
+        assert connection.getresponse().status == 200
+        connection.close()
+    assert not path.exists()
+
+
+def test_a_socket_of_a_server_that_is_gone_is_replaced(tmp_path):
+    path = tmp_path / "apus.sock"
+    with socket.socket(socket.AF_UNIX) as gone:
+        gone.bind(str(path))
+    assert path.exists()
+    with running_server(tmp_path / "log.txt", "--uds", str(path), socket_path=path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_file_at_the_place_of_the_socket_stays(tmp_path):
+    path = tmp_path / "precious"
+    path.write_text("text")
+    assert "--uds" in refusal("--uds", str(path))
+    assert path.read_text() == "text"
+
+
+def test_a_port_in_use_is_said(server):
+    assert "another process listens on it. Choose another --port" in refusal("--port", str(server.host_and_port[1]))

@@ -147,6 +147,19 @@ def test_a_client_that_closes_its_sending_side_counts_as_gone(server):
         assert server.metric("num_requests_running") == 0
 
 
+@pytest.mark.parametrize("beginning", [HEAD + 'Content-Length: 100\r\n\r\n{"prompt":', HEAD + "Content-Le"])
+def test_a_request_that_ends_too_early_is_told_so(server, beginning):
+    with socket.create_connection(server.host_and_port, timeout=15) as connection:
+        connection.sendall(beginning.encode())
+        connection.shutdown(socket.SHUT_WR)
+        received = b""
+        while data := connection.recv(65536):
+            received += data
+    assert status(received) == 400, received
+    error = json.loads(received.partition(b"\r\n\r\n")[2])["error"]
+    assert error["code"] == 400 and "ends before all of it was sent" in error["message"]
+
+
 def resident_bytes(server):
     line = next(line for line in server.get("/metrics").splitlines() if line.startswith("process_resident_memory"))
     return float(line.split()[1])

@@ -159,6 +159,31 @@ def test_only_clients_of_the_authority_get_in(tmp_path, authority):
                     assert received(connection).startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.parametrize(
+    ("word", "admits_nobody_in_particular", "admits_forged"),
+    [("optional", True, False), ("1", True, False), ("none", True, True), ("required", False, False)],
+)
+def test_certificates_are_asked_for_as_the_operator_says(
+    tmp_path, authority, word, admits_nobody_in_particular, admits_forged
+):
+    _, certificate, key = authority.issue("asked")
+    _, *shown = authority.issue("client")
+    _, *forged = Authority(tmp_path, "other authority").issue("client")
+    settings = ["--ssl-certfile", str(certificate), "--ssl-keyfile", str(key), "--ssl-ca-certs", str(authority.path)]
+    settings += ["--ssl-cert-reqs", word]
+    with running_server(tmp_path / "log.txt", *settings, tls=trusting(authority, shown)) as server:
+
+        def admits(chain):
+            try:
+                with wrapped(server, trusting(authority, chain)) as connection:
+                    connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                    return received(connection).startswith(b"HTTP/1.1 200")
+            except (ssl.SSLError, ConnectionError):
+                return False
+
+        assert (admits(shown), admits(None), admits(forged)) == (True, admits_nobody_in_particular, admits_forged)
+
+
 def test_new_certificates_are_taken_and_bad_ones_are_not(tmp_path, authority):
     first, certificate, key = authority.issue("renewed")
     settings = ["--ssl-certfile", str(certificate), "--ssl-keyfile", str(key)]
@@ -227,6 +252,10 @@ def test_files_that_are_none_are_refused_by_name(tmp_path, authority):
     said = refusal("--ssl-certfile", str(certificate), "--ssl-keyfile", str(key), "--ssl-ca-certs", str(garbage))
     assert str(garbage) in said
     assert "without ssl-certfile" in refusal("--ssl-keyfile", str(key))
+    tls = ["--ssl-certfile", str(certificate), "--ssl-keyfile", str(key)]
+    assert "without ssl-ca-certs" in refusal(*tls, "--ssl-cert-reqs", "required")
+    optional = ["--ssl-ca-certs", str(authority.path), "--ssl-cert-reqs", "optional"]
+    assert "no API keys" in refusal(*tls, *optional, "--host", "0.0.0.0")
 
 
 def test_a_certificate_that_has_ended_is_said(tmp_path, authority):

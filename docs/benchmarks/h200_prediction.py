@@ -39,6 +39,9 @@ STREAMS, SMALLS, STEP_STREAMS, STEP_SMALLS = 4, 2, 1, 7
 # Seconds that a product takes longer for its ending: in a norm, by the block that is last (an atomic, 16 KB twice from the
 # second-level cache, a barrier); in heads (a row of cosines and a slot, one behind the other).
 NORM_END, HEADS_END = 1.2e-6, 0.5e-6
+# Seconds that a sum over ranks takes longer for the norm of the rows that its blocks have just written: two barriers, and
+# twice 16 KB from the first-level cache.
+SUM_NORM_END = 0.8e-6
 
 
 def matrices(model):
@@ -160,6 +163,21 @@ MEETING, LINK = 6.0e-6, 375e9
 SECOND_MEETING = 3.0e-6
 
 
+def is_whole(count, ranks):
+    """Whether every rank adds a whole message of f32 (collective_is_whole)."""
+    return 4 * count * (ranks - 1) * (ranks - 2) <= ranks * (1125 << 10)
+
+
+def norms(model, ranks, tokens):
+    """Seconds of a layer's two norms: at the end of products of few rows, of sums over ranks of few rows that every rank
+    adds whole, or launches of their own that read f32 and write bf16."""
+    if ranks == 1 and tokens <= 4:
+        return 2 * NORM_END
+    if ranks > 1 and tokens <= 64 and is_whole(tokens * model["hidden"], ranks):
+        return 2 * SUM_NORM_END
+    return 2 * (SMALL + 6 * tokens * model["hidden"] / (0.8 * COPY))
+
+
 def all_reduce(size, ranks):
     """Seconds of a sum over ranks: each reads all of the others', or, where that is long, its part and then the sums."""
     if ranks == 1:
@@ -169,10 +187,11 @@ def all_reduce(size, ranks):
 
 
 def ranks_step(model, ranks, tokens, context=1000):
-    """Seconds of a decoding step that ranks share: products and cache by their number, launches as before, two sums a
-    layer, one of the embedding, and the logits."""
+    """Seconds of a decoding step that ranks share: products and cache by their number, launches and norms as they are,
+    two sums a layer, one of the embedding, the logits, and what the first chose."""
     if tokens == 1:
         ends = decode_step(model, 2) - weights(model) * 2 / (READ * COPY)
+        ends += model["layers"] * (norms(model, ranks, 1) - norms(model, 1, 1))
         compute = weights(model) * 2 / ranks / (READ * COPY) + ends
     else:
         cache = tokens * context * 4 * model["kv"] * model["dim"] * model["layers"] / ranks / (0.95 * COPY)
@@ -180,10 +199,12 @@ def ranks_step(model, ranks, tokens, context=1000):
         cut = [(qkv / ranks, hidden), (hidden, heads / ranks), (gate_up / ranks, hidden), (hidden, ffn / ranks)]
         products = sum(max(product(r, c, tokens), r * c * 2 / (READ * COPY) + STREAM_END) for r, c in cut)
         small = (SMALLS * model["layers"] + STEP_SMALLS) * SMALL
-        compute = model["layers"] * products + cache + small + model["vocab"] * model["hidden"] * 2 / ranks / COPY
+        compute = model["layers"] * (products + norms(model, ranks, tokens)) + cache + small
+        compute += model["vocab"] * model["hidden"] * 2 / ranks / COPY
     sums = (2 * model["layers"] + 1) * all_reduce(tokens * model["hidden"] * 4, ranks)
     logits = all_reduce(tokens * model["vocab"] / ranks * 4, ranks) if ranks > 1 else 0
-    return compute, sums + logits
+    samples = all_reduce(tokens * 4, ranks)
+    return compute, sums + logits + samples
 
 
 def ranks_table():

@@ -105,7 +105,7 @@ typedef uint64_t cuda_address;
     X(linear_hopper_e4m3_128) \
     X(attend_prefill_hopper_64) X(attend_prefill_hopper_128) \
     X(attend_prefill_hopper_options_64) X(attend_prefill_hopper_options_128) \
-    X(add_ranks) X(join_ranks) X(all_reduce) X(all_gather)
+    X(add_ranks) X(join_ranks) X(all_reduce) X(all_reduce_norm) X(all_gather)
 
 /// CUDA_KERNEL_embed, …: index of a kernel in the list.
 enum {
@@ -159,7 +159,7 @@ uint64_t cuda_kernels_stamp(void);
         + 41 * sizeof(cuda_expert_item) + 43 * sizeof(cuda_expert_matrix) + 47 * sizeof(cuda_expert_linear_arguments) \
         + 53 * sizeof(cuda_gate_experts_arguments) + 59 * sizeof(cuda_combine_experts_arguments) \
         + 61 * sizeof(cuda_ended_linear_arguments) + 67 * sizeof(cuda_rotary_table_arguments) \
-         + 71 * sizeof(cuda_all_reduce_arguments)))
+        + 71 * sizeof(cuda_all_reduce_arguments) + 73 * sizeof(cuda_all_reduce_norm_arguments)))
 
 #ifdef __cplusplus
 }

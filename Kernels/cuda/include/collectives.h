@@ -57,6 +57,18 @@ typedef struct {
 } cuda_all_reduce_arguments;
 cuda_launch cuda_all_reduce_launch(const cuda_all_reduce_arguments *arguments);
 
+/// The same for x of [rows, columns], and its rows normalized as the ending says (`norm_weight`, `normed`, `epsilon`,
+/// `codes` and `code_scales`): the bits of a sum and of rms_norm.
+typedef struct {
+    cuda_all_reduce_arguments sum;
+    cuda_ending ending;
+    int32_t rows;
+    int32_t columns;
+} cuda_all_reduce_norm_arguments;
+/// Whether a message of so many rows may be summed so: one that every rank adds whole, a block a row.
+int32_t cuda_all_reduce_norm_fits(int64_t rows, int64_t columns, int32_t ranks);
+cuda_launch cuda_all_reduce_norm_launch(const cuda_all_reduce_norm_arguments *arguments);
+
 /// output[row] = the ranks' x[row] side by side.
 typedef struct {
     cuda_peers peers;

@@ -90,6 +90,7 @@ struct OpenAIError {
             (status, type) = (.internalServerError, "InternalServerError")
         case .notReady:
             (status, type) = (.serviceUnavailable, "ServiceUnavailableError")
+            retryAfter = .seconds(5)
         case .engine(.rejected):
             (status, type) = (.badRequest, "BadRequestError")
         case .engine(.numericalError), .engine(.deviceFailure), .engine(.rankFailure),

@@ -123,7 +123,7 @@ extension Route {
         case .health: "Whether the engine is alive."
         case .ready: "Whether requests are accepted."
         case .live, .ping: "Whether the process answers."
-        case .load: "How many sequences run or wait."
+        case .load: "How many requests are being answered."
         case .version: "The server's version."
         case .metrics: "Figures for Prometheus."
         case .openAPI: "This document."

@@ -57,6 +57,7 @@ final class PoolingSession: Sendable {
     private let eventLoop: any EventLoop
     private let events: EventQueue
     private let presence: PeerPresence
+    private let counters: RequestCounters
     private let completion: EventLoopPromise<PooledPrompts>
     private let state: NIOLoopBoundBox<State>
 
@@ -95,6 +96,8 @@ final class PoolingSession: Sendable {
         eventLoop = peer.eventLoop
         events = server.deliveries.queue(for: peer.eventLoop)
         presence = peer.presence
+        counters = server.counters
+        counters.begin()
         completion = peer.eventLoop.makePromise(of: PooledPrompts.self)
         var live: [Int: RequestID] = [:]
         for index in 0..<first { live[index] = server.engine.makeRequestID() }
@@ -198,6 +201,7 @@ final class PoolingSession: Sendable {
     private func end(_ result: Result<Void, ServingError>) {
         guard !state.value.hasEnded else { return }
         state.value.hasEnded = true
+        counters.end()
         presence.clear()
         for id in state.value.live.values { engine.abort(id) }
         switch result {

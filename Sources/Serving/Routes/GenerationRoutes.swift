@@ -63,13 +63,19 @@ extension Router {
         let peer = try await call.channel.peer()
         let session = try await CompletionSession(request, format: format, server: state, peer: peer)
         state.counters.observe(request)
-        guard request.streaming.isStreamed else { return Response(json: try await session.whole()) }
-        return Response(
-            status: .ok,
-            headers: [.contentType: EventStream.contentType, .cacheControl: "no-cache"],
-            body: ResponseBody { writer in
-                try await session.stream()
-                try await writer.finish(nil)
-            })
+        var response: Response
+        if request.streaming.isStreamed {
+            response = Response(
+                status: .ok,
+                headers: [.contentType: EventStream.contentType, .cacheControl: "no-cache"],
+                body: ResponseBody { writer in
+                    try await session.stream()
+                    try await writer.finish(nil)
+                })
+        } else {
+            response = Response(json: try await session.whole())
+        }
+        LoadReport.add(to: &response.headers, for: call.request.headers, state.engine)
+        return response
     }
 }

@@ -29,9 +29,9 @@ extension Router {
         buffer.writeJSON(name)
         buffer.writeStaticString(",\"object\":\"model\",\"created\":")
         buffer.writeJSON(startTime)
-        // Load testers take `root` for the model's real name.
+        // Load testers take `root` for the model's real name, and look for its tokenizer under it.
         buffer.writeStaticString(",\"owned_by\":\"apus\",\"root\":")
-        buffer.writeJSON(isAdapter ? name : base)
+        buffer.writeJSON(isAdapter ? name : state.configuration.modelRoot ?? base)
         buffer.writeStaticString(",\"parent\":")
         buffer.writeJSON(isAdapter ? base : nil)
         buffer.writeStaticString(",\"max_model_len\":")
@@ -45,6 +45,16 @@ extension Router {
             buffer.writeJSON(digests.template)
             buffer.writeStaticString("}")
         }
-        buffer.writeStaticString(",\"permission\":[]}")
+        buffer.writeStaticString(",\"permission\":[{\"id\":")
+        buffer.writeJSON("modelperm-" + name)
+        buffer.writeStaticString(",\"object\":\"model_permission\",\"created\":")
+        buffer.writeJSON(startTime)
+        buffer.writeStaticString(Self.permission)
     }
+
+    /// What older clients want to be told of: everything that this API has is allowed, and to everybody.
+    private static let permission: StaticString = """
+        ,"allow_create_engine":false,"allow_sampling":true,"allow_logprobs":true,"allow_search_indices":false,\
+        "allow_view":true,"allow_fine_tuning":false,"organization":"*","group":null,"is_blocking":false}]}
+        """
 }

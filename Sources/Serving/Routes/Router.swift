@@ -107,12 +107,14 @@ struct Router: HTTPResponder {
         state.counters.count(
             route, method: request.method, status: Int(response.status.code), duration: state.engine.now - arrival,
             bytes: max(0, request.headers[.contentLength].flatMap { Int($0) } ?? 0))
-        logger.debug(
-            "request",
-            metadata: [
-                "id": "\(label.text)", "method": "\(request.method)", "route": "\(route?.label ?? "none")",
-                "status": "\(response.status.code)",
-            ])
+        if !state.configuration.unloggedPaths.contains(String(path)) {
+            logger.debug(
+                "request",
+                metadata: [
+                    "id": "\(label.text)", "method": "\(request.method)", "route": "\(route?.label ?? "none")",
+                    "status": "\(response.status.code)",
+                ])
+        }
         return response
     }
 

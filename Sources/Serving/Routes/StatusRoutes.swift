@@ -25,12 +25,11 @@ extension Router {
         }
     }
 
-    /// GET /load: the sequences that run or wait, for routers that send requests where there are fewest.
+    /// GET /load: the requests being answered, for routers that send requests where there are fewest.
     func load() -> Response {
-        let statistics = state.engine.statistics
         var body = ByteBuffer()
         body.writeStaticString("{\"server_load\":")
-        body.writeJSON(statistics.running + statistics.waiting)
+        body.writeJSON(state.counters.inFlight)
         body.writeStaticString("}")
         return Response(json: body)
     }
@@ -46,7 +45,8 @@ extension Router {
 
     /// GET /metrics.
     func metrics() -> Response {
-        var exposition = Metrics(modelName: state.configuration.servedModelNames.first ?? "")
+        var exposition = Metrics(
+            modelName: state.configuration.servedModelNames.first ?? "", maxModelLength: state.model.maxModelLength)
         let statistics = state.engine.statistics
         exposition.write(statistics, model: state.model)
         if let limit = state.adapters.limit { exposition.write(statistics.adapters, limit: limit) }

@@ -126,8 +126,6 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler {
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         guard refusal == nil, !isClosing, !ignoresInput else { return }
         guard let error = error as? HTTPParserError else { return context.fireErrorCaught(error) }
-        // The client closed in the middle of a request: there is nobody to answer.
-        if error == .invalidEOFState { return context.fireErrorCaught(error) }
         refuse(TransportError(error))
     }
 

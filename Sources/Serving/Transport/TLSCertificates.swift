@@ -39,14 +39,30 @@ package final class TLSCertificates: Sendable {
         package var certificate: String
         /// Its private key; may be the same file.
         package var key: String
-        /// Authorities of which clients must have a certificate; nil asks for none.
+        /// Authorities of clients' certificates; nil asks for none.
         package var clientAuthorities: String?
+        /// Whether clients must have one of theirs.
+        package var clientCertificates: ClientCertificates
 
-        package init(certificate: String, key: String, clientAuthorities: String? = nil) {
+        package init(
+            certificate: String, key: String, clientAuthorities: String? = nil,
+            clientCertificates: ClientCertificates = .required
+        ) {
             self.certificate = certificate
             self.key = key
             self.clientAuthorities = clientAuthorities
+            self.clientCertificates = clientCertificates
         }
+    }
+
+    /// What is asked of clients.
+    package enum ClientCertificates: Sendable, Equatable {
+        /// Nothing.
+        case none
+        /// One that is shown must be good.
+        case optional
+        /// A good one.
+        case required
     }
 
     private struct State {
@@ -132,8 +148,12 @@ package final class TLSCertificates: Sendable {
         configuration.applicationProtocols = ["http/1.1"]
         if let path = files.clientAuthorities {
             configuration.trustRoots = .certificates(try certificates(contents[2], path))
+            switch files.clientCertificates {
+            case .none: configuration.certificateVerification = .none
+            case .optional: configuration.certificateVerification = .optionalVerification
             // A client has no name to compare; its certificate is checked all the same.
-            configuration.certificateVerification = .noHostnameVerification
+            case .required: configuration.certificateVerification = .noHostnameVerification
+            }
         }
         do {
             return (try NIOSSLContext(configuration: configuration), chain.map(\.notValidAfter).min() ?? 0)

@@ -39,6 +39,8 @@ enum TransportError: Error, Equatable, CustomStringConvertible {
         case .invalidHeaderToken, .lfExpected: "a header has a character or a line end that HTTP does not allow"
         case .invalidContentLength, .unexpectedContentLength: "its length is not stated once and plainly"
         case .invalidChunkSize: "a chunk's size is not a number"
+        // Whoever closed the sending side alone can read this.
+        case .invalidEOFState: "it ends before all of it was sent"
         default: "it does not follow the grammar"
         }
     }

@@ -11,7 +11,7 @@ extension TLSCertificates {
             return try TLSCertificates(
                 Files(
                     certificate: certificate, key: settings.text(.sslKeyfile) ?? certificate,
-                    clientAuthorities: settings.text(.sslCACerts)))
+                    clientAuthorities: settings.text(.sslCACerts), clientCertificates: settings.clientCertificates))
         } catch {
             throw .unusableCertificate(error)
         }

@@ -52,6 +52,7 @@ extension ServingConfiguration {
     init(_ settings: ResolvedSettings, modelName: String, defaults: GenerationDefaults, pooling: Pooling? = nil) {
         let names = settings.texts(.servedModelName)
         self.init(servedModelNames: names.isEmpty ? [modelName] : names, version: Version.current)
+        modelRoot = modelName
         switch settings.text(.pooling) {
         case "last": self.pooling = .lastToken
         case "mean": self.pooling = .mean
@@ -63,6 +64,7 @@ extension ServingConfiguration {
         socketMode = settings.text(.udsMode) == "0660" ? 0o660 : 0o600
         toolCallForm = settings.text(.toolCallParser).flatMap { ToolCallForm(rawValue: $0) }
         profileFolder = settings.text(.profileDir)
+        unloggedPaths = Set(settings.texts(.disableAccessLogForEndpoints))
         guardsMetrics = settings.boolean(.guardMetrics)
         allowedHosts.names = settings.texts(.allowedHosts)
         allowedHosts.guardsLocalServer = settings.isForAnyoneHere
@@ -77,6 +79,7 @@ extension ServingConfiguration {
         requestReadTimeout = settings.duration(.requestBodyTimeout)
         writeStallTimeout = settings.duration(.writeTimeout)
         heartbeatInterval = settings.duration(.sseKeepAliveInterval)
+        reportsCachedTokens = settings.boolean(.enablePromptTokensDetails)
         keepAliveTimeout = settings.duration(.timeoutKeepAlive)
         drainTimeout = settings.duration(.shutdownTimeout)
         self.defaults.temperature = defaults.temperature ?? self.defaults.temperature
@@ -98,7 +101,19 @@ extension ResolvedSettings {
     /// Whether everybody on this machine, and nobody else, may use the server.
     fileprivate var isForAnyoneHere: Bool {
         ConfigurationCheck.isLoopback(text(.host) ?? "127.0.0.1") && text(.uds) == nil && texts(.apiKey).isEmpty
-            && text(.apiKeyFile) == nil && text(.sslCACerts) == nil
+            && text(.apiKeyFile) == nil && !demandsCertificates
+    }
+
+    /// Whether every client needs a certificate.
+    var demandsCertificates: Bool { text(.sslCACerts) != nil && clientCertificates == .required }
+
+    /// What is asked of clients where there are authorities to know them by; the numbers are Python's for the words.
+    var clientCertificates: TLSCertificates.ClientCertificates {
+        switch text(.sslCertReqs) {
+        case "none", "0": .none
+        case "optional", "1": .optional
+        default: .required
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 // Checks that concern more than one setting. Each names the settings it reads, so that it is skipped when one of them
 // is already reported, and says both values and what to change.
 
+import Serving
+
 /// A rule over several settings.
 package struct ConfigurationCheck: Sendable {
     /// What the rule reads.
@@ -10,7 +12,7 @@ package struct ConfigurationCheck: Sendable {
 
     package static let all = [
         budgetHoldsEverySequence, thresholdWithinBudget, oneCacheSize, knownDevice, exactOnCPU, reachableHost,
-        namedOrigins, certificateForTLS, roomForAdapters, namedAdapters, wholeForAdapters,
+        namedOrigins, certificateForTLS, authorityForClients, roomForAdapters, namedAdapters,
     ]
 
     /// A running sequence needs at least one token of the budget in each step.
@@ -56,11 +58,11 @@ package struct ConfigurationCheck: Sendable {
     }
 
     private static let reachableHost = ConfigurationCheck(
-        settings: [.host, .uds, .apiKey, .apiKeyFile, .sslCACerts, .allowUnauthenticated]
+        settings: [.host, .uds, .apiKey, .apiKeyFile, .sslCACerts, .sslCertReqs, .allowUnauthenticated]
     ) { settings in
         guard let host = settings.text(.host), !isLoopback(host), settings.text(.uds) == nil,
             settings.texts(.apiKey).isEmpty, settings.text(.apiKeyFile) == nil,
-            settings.text(.sslCACerts) == nil, !settings.boolean(.allowUnauthenticated)
+            !settings.demandsCertificates, !settings.boolean(.allowUnauthenticated)
         else { return nil }
         return "host is \(host), which other machines may reach, and there are no API keys. "
             + "Give --api-key-file or APUS_API_KEY, listen on 127.0.0.1 behind a proxy that authenticates, "
@@ -77,6 +79,17 @@ package struct ConfigurationCheck: Sendable {
         guard !given.isEmpty else { return nil }
         return "\(given.joined(separator: ", ")) without ssl-certfile: the server would speak plain HTTP. "
             + "Give the certificate too, or leave out what is about TLS."
+    }
+
+    /// Whoever demands certificates must not be left with a server that looks at none.
+    private static let authorityForClients = ConfigurationCheck(
+        settings: [.sslCACerts, .sslCertReqs]
+    ) { settings in
+        guard settings.text(.sslCACerts) == nil, settings[.sslCertReqs].origin != .builtIn,
+            settings.clientCertificates != .none
+        else { return nil }
+        return "ssl-cert-reqs (\(settings.text(.sslCertReqs) ?? "")) without ssl-ca-certs: no client's certificate "
+            + "could be checked. Give the authorities too, or leave it out."
     }
 
     private static let namedOrigins = ConfigurationCheck(
@@ -97,15 +110,6 @@ package struct ConfigurationCheck: Sendable {
         guard !given.isEmpty else { return nil }
         return "\(given.joined(separator: " and ")) without enable-lora: there is no room for adapters. "
             + "Give --enable-lora too."
-    }
-
-    private static let wholeForAdapters = ConfigurationCheck(
-        settings: [.enableLoRA, .tensorParallelSize]
-    ) { settings in
-        let ranks = settings.number(.tensorParallelSize)
-        guard settings.boolean(.enableLoRA), ranks > 1 else { return nil }
-        return "enable-lora and tensor-parallel-size (\(ranks)): a model that ranks share has no room for adapters. "
-            + "Give --tensor-parallel-size 1, or leave --enable-lora out."
     }
 
     private static let namedAdapters = ConfigurationCheck(settings: [.loraModules, .maxLoRAs]) { settings in

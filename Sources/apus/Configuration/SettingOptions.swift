@@ -99,6 +99,7 @@ package struct HTTPOptions: ParsableArguments {
     @Option(.sslCertfile) var sslCertfile: String?
     @Option(.sslKeyfile) var sslKeyfile: String?
     @Option(.sslCACerts) var sslCACerts: String?
+    @Option(.sslCertReqs) var sslCertReqs: String?
     @Flag(.enableSSLRefresh) var enableSSLRefresh: Bool?
     @Option(.maxConnections) var maxConnections: String?
     @Option(.maxRequestBodyBytes) var maxRequestBodyBytes: String?
@@ -106,6 +107,7 @@ package struct HTTPOptions: ParsableArguments {
     @Option(.requestBodyTimeout) var requestBodyTimeout: String?
     @Option(.writeTimeout) var writeTimeout: String?
     @Option(.sseKeepAliveInterval) var sseKeepAliveInterval: String?
+    @Flag(.enablePromptTokensDetails) var enablePromptTokensDetails: Bool?
     @Option(.timeoutKeepAlive) var timeoutKeepAlive: String?
     @Option(.shutdownTimeout) var shutdownTimeout: String?
     @Option(.allowedOrigins) var allowedOrigins: [String] = []
@@ -120,6 +122,7 @@ package struct LoggingOptions: ParsableArguments {
     @Option(.logLevel) var logLevel: String?
     @Option(.logFormat) var logFormat: String?
     @Flag(.disableLogStats) var disableLogStats: Bool?
+    @Option(.disableAccessLogForEndpoints) var disableAccessLogForEndpoints: [String] = []
     @Option(.profileDir) var profileDir: String?
 
     package init() {}

@@ -1,19 +1,31 @@
 // From the text of a setting, wherever it was written, to its value. Flags, variables and YAML scalars all arrive as
 // text and pass through here, so that `32K` means the same in each.
 
+import JSON
+
 extension Setting {
     /// The value that `texts` name, or the text that is at fault. Every setting but a list takes the last text.
     package func parse(_ texts: [String]) -> Result<SettingValue, ConfigurationProblem.InvalidText> {
         if isList {
-            let items = texts.flatMap { text in
-                text.split(separator: ",", omittingEmptySubsequences: false).map { Self.trim($0) }
-            }
+            let items = texts.flatMap { Self.items(of: $0) }
             let isValid =
                 !items.isEmpty && items.allSatisfy { !$0.isEmpty } && (kind != .bounds || Self.areBounds(items))
             return isValid ? .success(.texts(items)) : .failure(.init(text: texts.joined(separator: ",")))
         }
         guard let text = texts.last else { return .failure(.init(text: "")) }
         return parse(Self.trim(text[...])).map { .success($0) } ?? .failure(.init(text: text))
+    }
+
+    /// The texts of a list: those between commas, or of a list in JSON, as vLLM's command lines have it.
+    private static func items(of text: String) -> [String] {
+        do throws(JSONError) {
+            if trim(text[...]).hasPrefix("["), case .array(let elements) = try JSONParser.parse(Array(text.utf8)) {
+                return elements.map { if case .string(let item) = $0 { item } else { "" } }
+            }
+        } catch {
+            // Then it is a text that begins with a bracket, such as an address of IPv6.
+        }
+        return text.split(separator: ",", omittingEmptySubsequences: false).map { trim($0) }
     }
 
     private func parse(_ text: String) -> SettingValue? {

@@ -30,7 +30,8 @@ package enum SettingReference {
         - Counts take `k`, `m`, `g` (powers of 1000) and `K`, `M`, `G` (powers of 1024). Sizes take `MiB`, `GiB`, `MB`
           and so on. Times are in seconds, or take `ms`, `s`, `m`, `h`.
         - A switch such as `enable-prefix-caching` is `--enable-prefix-caching` or `--no-enable-prefix-caching` as a
-          flag, and `true` or `false` elsewhere. A list is a repeated flag, a YAML list, or separated by commas.
+          flag, and `true` or `false` elsewhere. A list is a repeated flag, several words behind one that follows the
+          model, a YAML or JSON list, or separated by commas.
         - Variables that Kubernetes injects for a Service named `apus` (`APUS_SERVICE_HOST`, `APUS_PORT=tcp://…`) are
           passed over.
 

@@ -11,7 +11,7 @@ extension Setting {
     package static let config = Setting(
         "config", .model, .path, "YAML file of settings, by the names of these flags")
     package static let model = Setting(
-        "model", .model, .text, "Catalog name, or path of a GGUF file", aliases: ["model-path", "m"])
+        "model", .model, .text, "Catalog name, GGUF file, folder, or hub repository", aliases: ["model-path", "m"])
     package static let servedModelName = Setting(
         "served-model-name", .model, .texts, "Names clients call the model by", aliases: ["alias", "model-name"])
     package static let toolCallParser = Setting(
@@ -101,7 +101,7 @@ extension Setting {
     package static let maxNumSeqs = Setting(
         "max-num-seqs", .scheduling, .integer(1...4096), allowsAuto: true, default: .auto,
         "Sequences a step; 64, on a GPU 256",
-        aliases: ["max-running-requests", "max-batch-size", "parallel", "max-seqs"])
+        aliases: ["max-running-requests", "max-batch-size", "parallel", "max-seqs", "max-num-sequences"])
     package static let maxNumBatchedTokens = Setting(
         "max-num-batched-tokens", .scheduling, .integer(1...(1 << 20)), allowsAuto: true, default: .auto,
         "Tokens a step; 96, on a GPU 4096",
@@ -149,6 +149,9 @@ extension Setting {
         "api-key-file", .http, .path, "File of keys, one a line, or sha256: and digest")
     package static let guardMetrics = Setting(
         "guard-metrics", .http, .boolean, default: .boolean(false), "Ask for a key at /metrics too")
+    package static let enablePromptTokensDetails = Setting(
+        "enable-prompt-tokens-details", .http, .boolean, default: .boolean(false),
+        "Tell in usage how many tokens were cached")
     package static let allowUnauthenticated = Setting(
         "allow-unauthenticated", .http, .boolean, default: .boolean(false),
         "Listen beyond this machine keyless")
@@ -162,8 +165,10 @@ extension Setting {
         "ssl-keyfile", .http, .path, "PEM private key (default: in ssl-certfile)",
         aliases: ["ssl-key-file", "tls-key", "tls-key-path", "ssl-key"])
     package static let sslCACerts = Setting(
-        "ssl-ca-certs", .http, .path, "PEM authorities of the only clients to admit",
-        aliases: ["ssl-cert-reqs", "tls-ca"])
+        "ssl-ca-certs", .http, .path, "PEM authorities of clients' certificates", aliases: ["tls-ca"])
+    package static let sslCertReqs = Setting(
+        "ssl-cert-reqs", .http, .choice(["required", "optional", "none", "2", "1", "0"]), default: .text("required"),
+        "Whether clients must show theirs")
     package static let enableSSLRefresh = Setting(
         "enable-ssl-refresh", .http, .boolean, default: .boolean(false),
         "Take changed files without SIGHUP")
@@ -214,6 +219,8 @@ extension Setting {
     package static let profileDir = Setting(
         "profile-dir", .logging, .path, "Folder for the traces of /start_profile",
         aliases: ["profiler-dir", "torch-profiler-dir"])
+    package static let disableAccessLogForEndpoints = Setting(
+        "disable-access-log-for-endpoints", .logging, .texts, "Paths of which no request is logged")
     package static let disableLogStats = Setting(
         "disable-log-stats", .logging, .boolean, default: .boolean(false), "No throughput line every 10 s")
 
@@ -240,11 +247,11 @@ extension Setting {
         engineStallTimeout, schedulingPolicy,
         longPrefillTokenThreshold, numSpeculativeTokens,
         host, port, uds, udsMode, apiKey, apiKeyFile, guardMetrics, allowUnauthenticated, allowedHosts,
-        sslCertfile, sslKeyfile, sslCACerts, enableSSLRefresh,
+        sslCertfile, sslKeyfile, sslCACerts, sslCertReqs, enableSSLRefresh,
         maxConnections, maxRequestBodyBytes, requestHeaderTimeout, requestBodyTimeout, writeTimeout,
-        sseKeepAliveInterval, timeoutKeepAlive, shutdownTimeout,
+        sseKeepAliveInterval, enablePromptTokensDetails, timeoutKeepAlive, shutdownTimeout,
         allowedOrigins, allowedMethods, allowedHeaders, allowCredentials,
-        logLevel, logFormat, disableLogStats, profileDir,
+        logLevel, logFormat, disableLogStats, disableAccessLogForEndpoints, profileDir,
         ttftBuckets, itlBuckets, e2eBuckets,
     ]
 

@@ -23,6 +23,17 @@ package enum Suggestion {
         return settings.first { words.isSubset(of: $0.name.split(separator: "-")) }
     }
 
+    /// What the parser says of an unknown flag, with the nearest setting. The parser knows spellings, and not what
+    /// other servers call a thing. nil where there is nothing to add.
+    package static func improving(_ message: String) -> String? {
+        let refusal = /Unknown option '--([a-z0-9_-]+)'(\. Did you mean '[^']*'\?)?/
+        guard let found = message.firstMatch(of: refusal),
+            let setting = nearest(to: String(found.1), in: Setting.all)
+        else { return nil }
+        return message[..<found.range.lowerBound] + "Unknown option '--\(found.1)'. Did you mean '\(setting.flag)'?"
+            + message[found.range.upperBound...]
+    }
+
     private static func normalize(_ name: String) -> String {
         String(name.prefix(64)).lowercased().replacing("_", with: "-")
     }

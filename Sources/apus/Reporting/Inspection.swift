@@ -21,10 +21,8 @@ struct Inspection {
         model = try ModelFile(path: path)
         let configuration = EngineConfiguration(
             settings, isOnGPU: false, availableMemoryBytes: MachineMemory.availableBytes(), cacheKey: (0, 0))
-        var compute = ComputeConfiguration(settings, coreCount: 1)
-        compute.threads = 1
-        let backend = try RunningModel.makeCPUBackend(compute)
         let config = model.config
+        let cacheType = try Self.cacheType(configuration.kvCacheType, settings)
         plan = try MemoryPlan(
             configuration: configuration,
             model: .init(
@@ -32,11 +30,20 @@ struct Inspection {
                 weightBytes: model.storedTypes.reduce(0) { $0 + $1.bytes }, activationBytes: 0,
                 adapterBytes: configuration.adapters?.byteCount(of: config) ?? 0,
                 kvBytesPerToken: config.layerCount
-                    * backend.kvBytesPerToken(
-                        kvHeads: config.kvHeadCount, headDim: config.headDim, type: configuration.kvCacheType),
+                    * (cacheType.bytesPerToken(kvHeads: config.kvHeadCount, headDim: config.headDim) ?? 0),
                 layout: CacheLayout(
                     layerCount: config.layerCount, windowedLayers: config.windowedLayers,
                     window: config.slidingWindow)))
+    }
+
+    /// What keys and values would be kept as: what was asked for, though this machine may have no device that has it,
+    /// unless the CPU was asked for too.
+    private static func cacheType(_ type: KVCacheType, _ settings: ResolvedSettings) throws -> KVCacheType {
+        let isForCPU = settings.text(.device).flatMap { DeviceSetting($0) } == .cpu
+        guard type == .auto || isForCPU else { return type }
+        var compute = ComputeConfiguration(settings, coreCount: 1)
+        compute.threads = 1
+        return try RunningModel.makeCPUBackend(compute).kvCacheType(type)
     }
 
     /// The line of the start-up report.

@@ -55,6 +55,10 @@ int64_t cuda_example_meet(int32_t ranks, int32_t calls, int64_t most, uint64_t s
 /// elements were wrong; where `missing` has not come (−1: all have), what the kernel left for the host, negated.
 int64_t cuda_example_meet_alone(int32_t ranks, int32_t rank, int64_t count, int32_t missing);
 
+/// A sum with the norm of its rows in one kernel, and the two kernels it stands for, as one rank among others that have left
+/// what they bring. Returns how many words differ, −1 where a kernel failed.
+int64_t cuda_example_sum_and_norm(int32_t ranks, int32_t rank, int32_t rows, int32_t columns);
+
 /// Functions of tiles.h and pages.cuh, which Swift does not see: where a tile lies that a block takes `index`-th, the first
 /// unit of a slice, the descriptor of a tile, and the element of a dimension of a token within a group of panels.
 int32_t cuda_example_tile(int32_t index, int32_t row_tiles, int32_t token_tiles);
